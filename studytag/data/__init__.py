@@ -1,0 +1,1 @@
+"""From raw files of articles to labelled, deduplicated, split tables."""

@@ -1,0 +1,26 @@
+"""The errors a user can cause and mend. Everything else is a bug and keeps its traceback."""
+
+from __future__ import annotations
+
+
+class StudytagError(Exception):
+    """Base of every error with a one-line message for the user; command lines exit with 2 on it."""
+
+
+class InputError(StudytagError):
+    """A file, row, field or option is wrong. The message names it and says how to mend it."""
+
+
+class BundleError(StudytagError):
+    """A model folder or bundle is incomplete, altered, or newer than this code understands."""
+
+
+class MissingDependencyError(StudytagError):
+    """An optional package is needed. The message names the extra that brings it."""
+
+
+def missing_dependency(package: str, extra: str) -> MissingDependencyError:
+    """The error to raise `from` an ImportError of `package`, which comes with `extra`."""
+    return MissingDependencyError(
+        f"{package} is not installed; install it with: pip install 'studytag[{extra}]'"
+    )

@@ -1,0 +1,1 @@
+"""Scores and decision thresholds, shared by training, export and `studytag evaluate`."""
