@@ -1,0 +1,123 @@
+"""Masked multi-label scores: unknown cells count nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from studytag.errors import missing_dependency
+from studytag.labels import LabelSet
+
+Scores = dict[str, Any]
+
+
+def precision_recall_f1(
+    true: NDArray[Any], predicted: NDArray[Any], positives: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Precision, recall and F1 of counts of any one shape; 0 where nothing is there to count."""
+    return (
+        np.divide(true, np.maximum(predicted, 1)),
+        np.divide(true, np.maximum(positives, 1)),
+        np.divide(2 * true, np.maximum(predicted + positives, 1)),
+    )
+
+
+def score(
+    labels: LabelSet,
+    truth: NDArray[np.bool_],
+    known: NDArray[np.bool_],
+    probabilities: NDArray[np.floating],
+    thresholds: Sequence[float],
+) -> Scores:
+    """Score decisions by `thresholds`, and the ranking behind them.
+
+    Args:
+        labels: Names of the columns.
+        truth: Shape (n, labels).
+        known: Shape (n, labels).
+        probabilities: Shape (n, labels).
+        thresholds: One per label; yes is `probability >= threshold`.
+
+    Returns:
+        `micro` and `macro` (precision, recall, f1; macro also average_precision) and `labels`, by
+        name: precision, recall, f1, average_precision, support (known positives), known (rows),
+        threshold. The macro average is over the labels with support; the ranking of a label
+        without both a positive and a negative is undefined: None.
+    """
+    decided = (probabilities >= np.asarray(thresholds)) & known
+    positive = truth & known
+    true, predicted, support = ((decided & positive).sum(0), decided.sum(0), positive.sum(0))
+    per_label = precision_recall_f1(true, predicted, support)
+    ranking = [
+        _average_precision(truth[mask, index], probabilities[mask, index])
+        for index, mask in enumerate(known.T)
+    ]
+    supported = support > 0
+    micro = precision_recall_f1(true.sum(), predicted.sum(), support.sum())
+    macro = [float(values[supported].mean()) if supported.any() else 0.0 for values in per_label]
+    ranked = [value for value in ranking if value is not None]
+    names = ("precision", "recall", "f1")
+    return {
+        "micro": {name: float(value) for name, value in zip(names, micro, strict=True)},
+        "macro": dict(zip(names, macro, strict=True))
+        | {"average_precision": float(np.mean(ranked)) if ranked else None},
+        "labels": {
+            label: {name: float(values[i]) for name, values in zip(names, per_label, strict=True)}
+            | {
+                "average_precision": ranking[i],
+                "support": int(support[i]),
+                "known": int(known[:, i].sum()),
+                "threshold": float(thresholds[i]),
+            }
+            for i, label in enumerate(labels)
+        },
+    }
+
+
+def _average_precision(truth: NDArray[np.bool_], scores: NDArray[np.floating]) -> float | None:
+    if truth.all() or not truth.any():
+        return None
+    try:
+        from sklearn.metrics import average_precision_score
+    except ImportError as error:
+        raise missing_dependency("scikit-learn", "evaluate") from error
+    return float(average_precision_score(truth, scores))
+
+
+def bootstrap_intervals(
+    labels: LabelSet,
+    truth: NDArray[np.bool_],
+    known: NDArray[np.bool_],
+    probabilities: NDArray[np.floating],
+    thresholds: Sequence[float],
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """95 % percentile intervals of F1 (micro, macro, per label), articles resampled.
+
+    Returns:
+        `micro`, `macro`: [low, high]; `labels`: name to [low, high].
+    """
+    decided = (probabilities >= np.asarray(thresholds)) & known
+    positive = truth & known
+    cells = np.hstack([decided & positive, decided, positive]).astype(np.float64)
+    rng = np.random.default_rng(seed)
+    uniform = np.full(len(cells), 1 / len(cells))
+    draws = rng.multinomial(len(cells), uniform, size=resamples).astype(np.float64)
+    true, predicted, support = np.split(draws @ cells, 3, axis=1)
+    per_label = precision_recall_f1(true, predicted, support)[2]
+    supported = positive.any(axis=0)
+    micro = precision_recall_f1(true.sum(1), predicted.sum(1), support.sum(1))[2]
+    macro = per_label[:, supported].mean(axis=1) if supported.any() else np.zeros(resamples)
+
+    def interval(values: NDArray[np.float64]) -> list[float]:
+        return [float(bound) for bound in np.percentile(values, [2.5, 97.5])]
+
+    return {
+        "micro": interval(micro),
+        "macro": interval(macro),
+        "labels": {name: interval(per_label[:, i]) for i, name in enumerate(labels)},
+    }

@@ -1,0 +1,160 @@
+"""Thresholds against brute force: every objective is checked over all possible decisions."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from studytag.evaluation.metrics import bootstrap_intervals, score
+from studytag.evaluation.thresholds import tune_thresholds
+from studytag.labels import LabelSet
+
+
+def problem(seed, n=12, labels=3, ties=False):
+    """Truth, known mask and float32 probabilities (with ties and exact 0s and 1s if asked)."""
+    rng = np.random.default_rng(seed)
+    truth = rng.random((n, labels)) < 0.4
+    known = rng.random((n, labels)) < 0.85
+    probabilities = np.clip(truth * 0.3 + rng.random((n, labels)) * 0.7, 0, 1)
+    if ties:
+        probabilities = np.round(probabilities * 4) / 4
+    return truth, known, probabilities.astype(np.float32)
+
+
+def counts(truth, known, probabilities, threshold):
+    yes = (probabilities >= threshold) & known
+    return (yes & truth).sum(), yes.sum(), (truth & known).sum()
+
+
+def all_cuts(probabilities):
+    """One threshold up to 1 for every decision that can be made: down to each value, and none."""
+    none = [1.0] if probabilities.max() < 1 else []
+    return [*none, *np.unique(probabilities)]
+
+
+def f1(true, predicted, positives):
+    return 2 * true / max(predicted + positives, 1)
+
+
+def micro_f1(truth, known, probabilities, thresholds):
+    return f1(*(counts(truth, known, probabilities, np.asarray(thresholds))))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.booleans())
+def test_micro_f1_is_the_best_of_all_combinations(seed, ties):
+    truth, known, p = problem(seed, n=8, ties=ties)
+    tuned = tune_thresholds(truth, known, p, min_positives=0)["micro_f1"]
+    combinations = itertools.product(*(all_cuts(p[:, j]) for j in range(p.shape[1])))
+    best = max(micro_f1(truth, known, p, combination) for combination in combinations)
+    assert micro_f1(truth, known, p, tuned) == pytest.approx(best)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10_000), st.booleans())
+def test_operating_points_match_brute_force(seed, ties):
+    truth, known, p = problem(seed, n=25, labels=1, ties=ties)
+    points = tune_thresholds(truth, known, p, min_positives=0)
+    trials = {cut: counts(truth, known, p, cut) for cut in all_cuts(p)}
+    reached = {name: counts(truth, known, p, value[0]) for name, value in points.items()}
+    positives = reached["fixed"][2]
+
+    assert f1(*reached["label_f1"]) == pytest.approx(max(f1(*c) for c in trials.values()))
+    negatives = max((known & ~truth).sum(), 1)
+    youden = [c[0] / max(positives, 1) - (c[1] - c[0]) / negatives for c in trials.values()]
+    got = reached["balanced"]
+    assert got[0] / max(positives, 1) - (got[1] - got[0]) / negatives == pytest.approx(max(youden))
+    enough = [c[1] for c in trials.values() if c[0] >= 0.98 * positives]
+    assert reached["sensitive"][0] >= 0.98 * positives
+    assert reached["sensitive"][1] == min(enough, default=0)
+    exact = [c[0] for c in trials.values() if c[1] and c[0] >= 0.95 * c[1]]
+    if exact:
+        assert reached["precise"][0] == max(exact)
+        assert reached["precise"][0] >= 0.95 * reached["precise"][1]
+    else:
+        assert points["precise"] == points["label_f1"]
+
+
+def test_thresholds_survive_rounding_to_float32():
+    truth, known, p = problem(3, n=200)
+    tuned = np.asarray(tune_thresholds(truth, known, p)["micro_f1"])
+    assert ((p >= tuned) == (p >= tuned.astype(np.float32).astype(np.float64))).all()
+
+
+def test_labels_with_few_positives_keep_the_fallback():
+    truth, known, p = problem(1, n=300)
+    truth[:, 1] = False
+    truth[:9, 1] = True
+    known[:, 1] = True
+    points = tune_thresholds(truth, known, p)
+    assert all(values[1] == 0.5 for values in points.values())
+    assert points["label_f1"][0] != 0.5
+
+
+def test_unknown_cells_do_not_matter():
+    truth, known, p = problem(5, n=300)
+    scrambled = np.where(known, p, 0.99).astype(np.float32)
+    assert tune_thresholds(truth, known, p) == tune_thresholds(truth | ~known, known, scrambled)
+
+
+def test_a_label_without_known_rows_keeps_the_fallback():
+    truth, known, p = problem(5, n=50)
+    known[:, 2] = False
+    assert all(v[2] == 0.5 for v in tune_thresholds(truth, known, p, min_positives=0).values())
+
+
+@pytest.mark.parametrize("bad", [np.nan, -0.1, 1.1])
+def test_probabilities_outside_0_1_are_refused(bad):
+    truth, known, p = problem(0)
+    p[0, 0] = bad
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        tune_thresholds(truth, known, p)
+
+
+def test_scores_equal_scikit_learn_where_all_is_known():
+    from sklearn.metrics import average_precision_score, precision_recall_fscore_support
+
+    truth, known, p = problem(7, n=400, labels=4)
+    known[:] = True
+    labels = LabelSet(("a", "b", "c", "d"))
+    ours = score(labels, truth, known, p, [0.4, 0.5, 0.6, 0.7])
+    yes = p >= np.array([0.4, 0.5, 0.6, 0.7])
+    for average in ("micro", "macro"):
+        expected = precision_recall_fscore_support(truth, yes, average=average)[:3]
+        assert [ours[average][k] for k in ("precision", "recall", "f1")] == pytest.approx(expected)
+    expected = average_precision_score(truth, p, average="macro")
+    assert ours["macro"]["average_precision"] == pytest.approx(expected)
+
+
+def test_scores_with_a_mask_equal_scores_without_the_unknown_cells():
+    truth, known, p = problem(8, n=200, labels=1)
+    label = LabelSet(("a",))
+    keep = known[:, 0]
+    masked = score(label, truth, known, p, [0.5])
+    assert masked == score(label, truth[keep], known[keep], p[keep], [0.5])
+    assert masked["labels"]["a"]["known"] == keep.sum()
+
+
+def test_a_label_without_support_is_left_out_of_the_macro_average():
+    truth, known, p = problem(9, n=100, labels=2)
+    truth[:, 1] = False
+    scores = score(LabelSet(("a", "b")), truth, known, p, [0.5, 0.5])
+    assert scores["macro"]["f1"] == scores["labels"]["a"]["f1"]
+    assert scores["labels"]["b"]["average_precision"] is None
+
+
+def test_bootstrap_interval_holds_the_score_and_narrows_with_more_articles():
+    labels = LabelSet(("a", "b", "c"))
+    widths = []
+    for n in (200, 3200):
+        truth, known, p = problem(11, n=n)
+        intervals = bootstrap_intervals(labels, truth, known, p, [0.5] * 3, resamples=300)
+        scores = score(labels, truth, known, p, [0.5] * 3)
+        for average in ("micro", "macro"):
+            assert intervals[average][0] < scores[average]["f1"] < intervals[average][1]
+        widths.append(intervals["micro"][1] - intervals["micro"][0])
+    assert widths[1] < widths[0] / 2.5
