@@ -1,0 +1,122 @@
+"""The data card: what a built table holds, counted while it is written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from studytag.data.splitting import SPLITS
+from studytag.records import Row
+
+
+@dataclass
+class Card:
+    """Counts of a build.
+
+    Attributes:
+        rules: Name of the rule set.
+        labels: In label order.
+        sources: Files read.
+        read: Articles read.
+        excluded: Reason to number of articles.
+        rows: Split to number of articles.
+        positive: (split, label) to articles with the label.
+        known: (split, label) to articles of which it is known.
+        years: (year, label) to articles with the label; label "" counts all articles.
+        split: How the table was split, in a sentence.
+        any_split: Whether a row brought a split of its own.
+        any_year: Whether a row has a year.
+    """
+
+    rules: str
+    labels: list[str]
+    sources: list[str]
+    read: int = 0
+    excluded: Counter[str] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
+    positive: Counter[tuple[str, str]] = field(default_factory=Counter)
+    known: Counter[tuple[str, str]] = field(default_factory=Counter)
+    years: Counter[tuple[int | None, str]] = field(default_factory=Counter)
+    split: str = ""
+    any_split: bool = False
+    any_year: bool = False
+
+    def count(self, row: Row) -> None:
+        """Count one article that is kept."""
+        split, year = row["split"], row["year"]
+        self.rows[split] += 1
+        self.positive.update((split, label) for label in row["labels"])
+        self.known.update((split, label) for label in row["known"])
+        self.years.update((year, label) for label in ["", *row["labels"]])
+
+    def reasons(self) -> str:
+        """The exclusions in words."""
+        return "; ".join(f"{reason}: {n}" for reason, n in self.excluded.most_common()) or "none"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form: the manifest beside the tables."""
+        return {
+            "labels": self.labels,
+            "rules": self.rules,
+            "split": self.split,
+            "sources": self.sources,
+            "read": self.read,
+            "excluded": dict(self.excluded),
+            "rows": {split: self.rows[split] for split in SPLITS},
+            "positive": self._by_split(self.positive),
+            "known": self._by_split(self.known),
+        }
+
+    def _by_split(self, counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+        return {split: {label: counts[split, label] for label in self.labels} for split in SPLITS}
+
+    def markdown(self) -> str:
+        """The card to read."""
+        years = sorted({year for year, _ in self.years}, key=lambda year: (year is None, year))
+        lines = [
+            "# Data card",
+            "",
+            f"- Sources: {', '.join(self.sources)}",
+            f"- Label rules: `{self.rules}`",
+            f"- Split: {self.split}",
+            f"- Articles: {self.read} read, {sum(self.rows.values())} kept "
+            f"({', '.join(f'{split} {self.rows[split]}' for split in SPLITS)})",
+            f"- Excluded: {self.reasons()} (listed in `excluded.csv`)",
+            "",
+            "## Labels by split",
+            "",
+            "Positive / known articles; of the rest, presence or absence is unknown.",
+            "",
+            *_table(
+                ["Label", *SPLITS, "unknown"],
+                [[label, *self._cells(label), self._unknown(label)] for label in self.labels],
+            ),
+            "",
+            "## Labels by year",
+            "",
+            "Articles with the label.",
+            "",
+            *_table(
+                ["Year", "articles", *self.labels],
+                [
+                    ["missing" if year is None else year]
+                    + [self.years[year, label] for label in ["", *self.labels]]
+                    for year in years
+                ],
+            ),
+            "",
+        ]
+        return "\n".join(lines)
+
+    def _cells(self, label: str) -> list[str]:
+        return [f"{self.positive[split, label]} / {self.known[split, label]}" for split in SPLITS]
+
+    def _unknown(self, label: str) -> int:
+        return sum(self.rows[split] - self.known[split, label] for split in SPLITS)
+
+
+def _table(header: list[str], rows: list[list[Any]]) -> list[str]:
+    """Lines of a Markdown table."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return ["| " + " | ".join(str(cell) for cell in line) + " |" for line in lines]

@@ -1,0 +1,126 @@
+"""Batches with little padding: articles of like length together, up to a budget of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Sampler
+
+_WINDOW = 50
+"""Batches' worth of articles sorted together: enough to leave little padding, few enough that
+the composition of batches changes from epoch to epoch."""
+
+Batch = dict[str, torch.Tensor]
+
+
+class LengthGroupedBatches(Sampler[list[int]]):
+    """The training batches of one process, each a list of row numbers.
+
+    Every row is met exactly once an epoch, over all processes together. The order depends on the
+    seed and the epoch alone, so that a run can be resumed at any batch.
+
+    Args:
+        lengths: Tokens of each row.
+        batch_size: Most rows in a batch.
+        tokens_per_batch: Most rows x longest row in a batch.
+        rank: This process.
+        processes: How many processes share the work.
+        accumulation: Batches that a process takes for one optimizer step.
+        seed: Of the shuffling.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        tokens_per_batch: int,
+        rank: int = 0,
+        processes: int = 1,
+        accumulation: int = 1,
+        seed: int = 0,
+    ) -> None:
+        self._lengths = np.asarray(lengths)
+        self._batch_size = batch_size
+        self._tokens_per_batch = tokens_per_batch
+        self._rank = rank
+        self._processes = processes
+        self._accumulation = accumulation
+        self._seed = seed
+        self.epoch = 0
+        self.start = 0
+        """Batches of this process to leave out at the front, because they were trained before."""
+
+    def batches(self, epoch: int) -> list[NDArray[np.int64]]:
+        """The batches of all processes in an epoch.
+
+        Their number is a multiple of processes x accumulation, so that every process takes the
+        same number and no gradient is left over; the largest batches are halved to get there.
+        """
+        rng = np.random.default_rng((self._seed, epoch))
+        order = rng.permutation(len(self._lengths))
+        window = self._batch_size * _WINDOW
+        found: list[NDArray[np.int64]] = []
+        for begin in range(0, len(order), window):
+            part = order[begin : begin + window]
+            part = part[np.argsort(-self._lengths[part], kind="stable")]
+            while len(part):
+                size = min(
+                    self._batch_size, max(self._tokens_per_batch // self._lengths[part[0]], 1)
+                )
+                found.append(part[:size])
+                part = part[size:]
+        while len(found) % (self._processes * self._accumulation):
+            largest = found.pop(max(range(len(found)), key=lambda index: len(found[index])))
+            if len(largest) < 2:
+                raise ValueError("fewer rows than processes x gradient_accumulation_steps")
+            found += [largest[::2], largest[1::2]]
+        # Batches that are taken at the same time are of like length, so no process waits long.
+        found.sort(key=lambda batch: int(self._lengths[batch[0]]))
+        groups = np.arange(len(found)).reshape(-1, self._processes)
+        return [found[index] for index in rng.permutation(groups).ravel()]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        own = self.batches(self.epoch)[self._rank :: self._processes]
+        for batch in own[self.start :]:
+            yield batch.tolist()
+
+    def count(self, epoch: int) -> int:
+        """Batches that this process takes in a whole epoch, whatever `start` is."""
+        return len(self.batches(epoch)) // self._processes
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Pads token ids to the longest of the batch and stacks truth and mask as float32.
+
+    Attributes:
+        token_ids: Of every row.
+        truth: Shape (n, labels).
+        known: Shape (n, labels).
+        padding_id: Fills up shorter rows; they are masked out of attention.
+    """
+
+    token_ids: list[list[int]]
+    truth: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+    padding_id: int
+
+    def __call__(self, rows: list[int]) -> Batch:
+        """One batch: input_ids, attention_mask (b, longest), labels, known (b, labels)."""
+        longest = max(len(self.token_ids[row]) for row in rows)
+        input_ids = np.full((len(rows), longest), self.padding_id, dtype=np.int64)
+        attention_mask = np.zeros_like(input_ids)
+        for place, row in enumerate(rows):
+            ids = self.token_ids[row]
+            input_ids[place, : len(ids)] = ids
+            attention_mask[place, : len(ids)] = 1
+        return {
+            "input_ids": torch.from_numpy(input_ids),
+            "attention_mask": torch.from_numpy(attention_mask),
+            "labels": torch.from_numpy(self.truth[rows].astype(np.float32)),
+            "known": torch.from_numpy(self.known[rows].astype(np.float32)),
+        }

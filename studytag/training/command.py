@@ -1,0 +1,28 @@
+"""The command behind `accelerate launch train` and `accelerate launch -m studytag.training`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from studytag.errors import StudytagError, missing_dependency
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train by the flags given; a user's mistake ends in one line on stderr and exit code 2."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    for talkative in ("httpx", "filelock", "accelerate.accelerator", "accelerate.checkpointing"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        try:
+            from studytag.training.config import parse_config
+            from studytag.training.loop import train
+        except ImportError as error:
+            raise missing_dependency(error.name or str(error), "train") from error
+        train(parse_config(arguments))
+    except StudytagError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)

