@@ -6,7 +6,6 @@ import importlib.util
 import re
 from pathlib import Path
 
-import torch
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
@@ -107,7 +106,7 @@ def _as_distilbert(source: str, head: dict[str, object]) -> PreTrainedModel:
     weights[positions] = weights[positions] + segment
     kept = {name: tensor for name, tensor in weights.items() if not name.startswith("pooler.")}
     model.distilbert.load_state_dict(kept, strict=True)
-    return model.to(torch.float32)
+    return model
 
 
 _RENAMES = (

@@ -9,6 +9,7 @@ if its micro-F1 is the best so far.
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
 
 from studytag.errors import InputError
+from studytag.evaluation.split import Split, load_split, read_label_set
 from studytag.files import write_json_atomically
 from studytag.records import TextRecipe
 from studytag.training.batching import Batch, Collator, LengthGroupedBatches
@@ -34,10 +36,10 @@ from studytag.training.checkpoint import (
     save_checkpoint,
 )
 from studytag.training.config import TrainingConfig
-from studytag.training.dataset import Split, load_split, read_label_set, tokenize
 from studytag.training.encoder import load_encoder
 from studytag.training.loss import masked_bce
 from studytag.training.model_folder import ModelOrigin, Selection, save_model_folder
+from studytag.training.tokenization import tokenize
 from studytag.training.validation import Validation, logits_of
 
 logger = get_logger(__name__)
@@ -135,7 +137,9 @@ class _Run:
             total=self.total,
             initial=progress.step,
             unit="step",
-            disable=not accelerator.is_main_process or None,
+            # A log file gets a line now and then instead of a bar that redraws itself.
+            mininterval=0.5 if sys.stderr.isatty() else 60,
+            disable=not accelerator.is_main_process,
         ) as bar:
             for batch in self.loader:
                 loss = self._learn(batch)

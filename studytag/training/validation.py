@@ -13,14 +13,15 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from studytag.evaluation.metrics import score
+from studytag.evaluation.split import Split
 from studytag.evaluation.thresholds import tune_thresholds
 from studytag.labels import LabelSet
 from studytag.records import TextRecipe
 from studytag.training.batching import Batch, Collator
 from studytag.training.config import TrainingConfig
-from studytag.training.dataset import Split, tokenize
 from studytag.training.loss import masked_bce
 from studytag.training.model_folder import Selection
+from studytag.training.tokenization import tokenize
 
 
 def logits_of(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
@@ -68,7 +69,7 @@ class Validation:
 
     def run(self, accelerator: Accelerator, model: PreTrainedModel, epoch: int) -> Selection:
         """Loss, thresholds and scores; computed once, the same in every process."""
-        model.eval()
+        model.train(False)
         gathered = []
         with torch.inference_mode():
             for batch in self.loader:
@@ -78,7 +79,8 @@ class Validation:
         outcome: list[Selection | None] = [None]
         if accelerator.is_main_process:
             outcome = [self._select(torch.cat(gathered), epoch)]
-        selection = broadcast_object_list(outcome)[0]
+        broadcast_object_list(outcome)  # in place
+        selection = outcome[0]
         assert selection is not None
         return selection
 

@@ -1,0 +1,48 @@
+# Everything runs in .venv, made on first use from nothing but Python 3.10+ and pip.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# An exact pin: on machines whose index has a CPU build, pip takes that; a range takes CUDA's.
+TORCH ?= torch==2.13.0
+DEMO ?= artifacts/demo
+
+.PHONY: install demo test test-all check format clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+# From made-up articles to a scored bundle, with no model hub and no PubMed.
+demo: install
+	@echo "== studytag demo: SYNTHETIC articles, written by a generator; figures say nothing of real ones"
+	$(BIN)/studytag data demo $(DEMO)/articles.jsonl --articles 3000
+	$(BIN)/studytag data build $(DEMO)/articles.jsonl --output $(DEMO)/processed > $(DEMO)/data-card.txt
+	$(BIN)/accelerate launch --quiet --num_processes 1 --mixed_precision no train --config train/configs/demo.yaml
+	$(BIN)/python export --model $(DEMO)/model/best --validation $(DEMO)/processed/val.parquet --output $(DEMO)/bundle
+	$(BIN)/python infer $(DEMO)/processed/test.parquet $(DEMO)/tagged.csv --bundle $(DEMO)/bundle
+	$(BIN)/studytag evaluate $(DEMO)/processed/test.parquet --bundle $(DEMO)/bundle --output $(DEMO)/test-metrics.json
+	@echo "== these articles are SYNTHETIC. Data card: $(DEMO)/data-card.txt  model: $(DEMO)/model/best"
+	@echo "== bundle: $(DEMO)/bundle  tagged test articles: $(DEMO)/tagged.csv  scores: $(DEMO)/test-metrics.json"
+
+test: install
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: install
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(MAKE) test
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,106 @@
+"""Scores of a predictor on a labelled table: all of it, with intervals, and year by year."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from studytag.errors import InputError
+from studytag.evaluation.metrics import bootstrap_intervals, score
+from studytag.evaluation.split import load_split
+from studytag.labels import LabelSet
+
+if TYPE_CHECKING:
+    from studytag.inference.predictor import Predictor
+
+
+def evaluate(predictor: Predictor, table: Path) -> dict[str, Any]:
+    """Score `predictor` on every article of `table` of which a label is known.
+
+    Returns:
+        `table`, `variant`, `operating_point`, `articles`; `tuned` and `fixed` (at 0.5), as
+        `score` gives them; `intervals` (95 %, bootstrap over articles) of the tuned F1; `years`,
+        year to micro-F1, macro-F1 and articles.
+
+    Raises:
+        InputError: the table cannot be read, is empty, unlabelled or has unknown labels.
+    """
+    labels = LabelSet(tuple(predictor.labels))
+    split = load_split(table, labels)
+    rows = np.flatnonzero(split.known.any(axis=1))
+    if len(rows) == 0:
+        raise InputError(f"{table}: no article has a known label; there is nothing to score")
+    truth, known = split.truth[rows], split.known[rows]
+    articles = [split.rows[row] for row in rows]
+    probabilities = predictor.predict_proba(articles)
+    thresholds = [float(value) for value in predictor.thresholds]
+    years: dict[str, dict[str, Any]] = {}
+    for year in sorted({int(article["year"]) for article in articles if article.get("year")}):
+        of_year = np.array([article.get("year") == year for article in articles])
+        scores = score(labels, truth[of_year], known[of_year], probabilities[of_year], thresholds)
+        years[str(year)] = {
+            "articles": int(of_year.sum()),
+            "micro_f1": scores["micro"]["f1"],
+            "macro_f1": scores["macro"]["f1"],
+        }
+    return {
+        "table": str(table),
+        "variant": predictor.variant,
+        "operating_point": predictor.operating_point,
+        "articles": len(rows),
+        "tuned": score(labels, truth, known, probabilities, thresholds),
+        "fixed": score(labels, truth, known, probabilities, [0.5] * len(labels)),
+        "intervals": bootstrap_intervals(labels, truth, known, probabilities, thresholds),
+        "years": years,
+    }
+
+
+def report(result: dict[str, Any]) -> str:
+    """The result as a Markdown table to read, and the years below it."""
+    tuned, fixed, intervals = result["tuned"], result["fixed"], result["intervals"]
+    lines = [
+        f"{result['articles']} articles of {result['table']}, variant {result['variant']}, "
+        f"operating point {result['operating_point']}",
+        "",
+        "| Label | Support | Precision | Recall | F1 | 95 % interval | F1 at 0.5 | AP |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, entry in tuned["labels"].items():
+        lines.append(
+            _line(
+                name,
+                entry["support"],
+                entry,
+                intervals["labels"][name],
+                fixed["labels"][name]["f1"],
+                entry["average_precision"],
+            )
+        )
+    for name in ("micro", "macro"):
+        ranking = tuned[name].get("average_precision")
+        lines.append(
+            _line(f"**{name}**", "", tuned[name], intervals[name], fixed[name]["f1"], ranking)
+        )
+    if result["years"]:
+        lines += ["", "| Year | Articles | micro-F1 | macro-F1 |", "|---|---:|---:|---:|"]
+        lines += [
+            f"| {year} | {entry['articles']} | {entry['micro_f1']:.3f} | {entry['macro_f1']:.3f} |"
+            for year, entry in result["years"].items()
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(
+    name: str,
+    support: object,
+    entry: dict[str, float],
+    interval: list[float],
+    fixed: float,
+    ranking: float | None,
+) -> str:
+    cells = [f"{entry[key]:.3f}" for key in ("precision", "recall", "f1")]
+    cells += [f"{interval[0]:.3f}–{interval[1]:.3f}", f"{fixed:.3f}"]
+    cells.append("" if ranking is None else f"{ranking:.3f}")
+    return f"| {name} | {support} | {' | '.join(cells)} |"
