@@ -47,7 +47,7 @@ class LabelSet:
             for name in row if row is not None else ():
                 if name not in position:
                     raise InputError(
-                        f"row {index}, column {column!r}: unknown label {name!r}; "
+                        f"row {index + 1}, column {column!r}: unknown label {name!r}; "
                         f"the labels are {', '.join(self.names)}"
                     )
                 encoded[index, position[name]] = True

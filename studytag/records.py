@@ -35,16 +35,16 @@ def table_schema() -> pa.Schema:
 
 
 def clean(value: object) -> str:
-    """`value` as text with runs of white space made one space; None and NaN are empty.
+    """`value` as text with runs of white space made one space; None, NaN and NA are empty.
 
     Raises:
         InputError: the value is not text.
     """
-    if value is None or value != value:  # NaN is what pandas makes of a missing cell
+    if isinstance(value, str):
+        return " ".join(value.split())
+    if value is None or str(value) in ("nan", "<NA>"):  # what pandas makes of a missing cell
         return ""
-    if not isinstance(value, str):
-        raise InputError(f"expected text, found {type(value).__name__} {value!r:.40}")
-    return " ".join(value.split())
+    raise InputError(f"expected text, found {type(value).__name__} {value!r:.40}")
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,7 @@ class TextRecipe:
         try:
             recipe = cls(**stored)
         except TypeError as error:
-            raise BundleError(
-                f"text recipe {dict(stored)!r} is unknown; update studytag"
-            ) from error
+            raise BundleError(f"text recipe {stored!r} is unknown; update studytag") from error
         if recipe.name != cls.name:
             raise BundleError(f"text recipe {recipe.name!r} is unknown; update studytag")
         return recipe

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from studytag.bundle import sha256
 from studytag.data.card import Card
 from studytag.data.labelling import RuleSet
 from studytag.data.splitting import SPLITS, Splitter, choose, title_key
 from studytag.errors import InputError
-from studytag.files import atomic_folder, open_writer, read_rows
+from studytag.files import atomic_folder, count_rows, open_writer, read_rows
 from studytag.records import COLUMNS, LIST_COLUMNS, Row, clean
 
 logger = logging.getLogger(__name__)
 
-_READABLE = ("*.xml", "*.xml.gz", "*.nbib", "*.parquet", "*.csv", "*.tsv", "*.jsonl", "*.ris")
+_READABLE = (".xml", ".nbib", ".medline", ".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".ris")
+_WRITTEN = {*(f"{name}.parquet" for name in SPLITS), "excluded.csv", "manifest.json", "README.md"}
 
 
 def build(
@@ -34,11 +35,12 @@ def build(
     """Label, deduplicate and split the articles of `sources` into the folder `output`.
 
     It gets `train.parquet`, `val.parquet`, `test.parquet`, `excluded.csv`, `manifest.json` and the
-    data card `README.md`, and appears complete or not at all. Memory holds one row group and a 16-byte key for each article, not the articles.
+    data card `README.md`, and appears complete or not at all. Memory holds one row group and
+    about 100 bytes for each pmid and title, not the articles.
 
     Args:
         sources: Files, or folders whose files are all read in the order of their names.
-        output: The folder; one that is there already is replaced.
+        output: The folder; one that an earlier build wrote is replaced.
         rules: Make the labels.
         split_by: `year`, `column`, `hash`, or `auto` (the first of column, year, hash that the
             table has something for).
@@ -46,30 +48,26 @@ def build(
         val_until: Last year of the validation split.
 
     Raises:
-        InputError: a source is missing, unreadable or without a usable article; a row is wrong.
+        InputError: a source is missing or unreadable; a row is wrong; no article is usable, or
+            none has a label; `output` holds something else.
     """
-    Splitter(train_until=train_until, val_until=val_until)  # refuses years out of order early on
-    if output.exists() and not (output / "manifest.json").is_file() and any(output.iterdir()):
-        raise InputError(f"{output} holds other files than built tables; give another --output")
+    Splitter(split_by, train_until, val_until)  # refuses wrong options before anything is read
     files = list(_expand(sources))
+    _refuse_loss(output, files)
     card = Card(rules.name, list(rules.labels), [str(file) for file in files])
     with atomic_folder(output) as folder:
         articles = folder / "articles.parquet"
-        with open_writer(articles) as writer, open_writer(folder / "excluded.csv") as excluded:
-            for row, reason in _articles(files, rules):
-                card.read += 1
-                if reason is None:
-                    writer.write(row)
-                else:
-                    card.excluded[reason] += 1
-                    excluded.write(_excluded_row(row, reason))
-                card.any_split |= bool(row.get("split"))
-                card.any_year |= row.get("year") is not None
+        _collect(files, rules, articles, folder / "excluded.csv", card)
         if card.read == sum(card.excluded.values()):
             raise InputError(f"no usable article in {', '.join(card.sources)}: {card.reasons()}")
         splitter = Splitter(choose(split_by, card.any_split, card.any_year), train_until, val_until)
         _share_out(articles, folder, splitter, card)
         articles.unlink()
+        if not card.positive:
+            raise InputError(
+                f"no article has any label of the rule set {rules.name!r}; "
+                f"check the columns pub_types, mesh_terms and labels of {', '.join(card.sources)}"
+            )
         card.split = splitter.describe()
         (folder / "README.md").write_text(card.markdown(), encoding="utf-8")
         manifest = card.to_dict() | {
@@ -81,14 +79,54 @@ def build(
 
 
 def _expand(sources: Iterable[Path]) -> Iterator[Path]:
+    """The files to read, each known to be there before the first one is read."""
     for source in sources:
-        if not source.is_dir():
-            yield source
-            continue
-        found = sorted(file for pattern in _READABLE for file in source.glob(pattern))
+        found = sorted(filter(_readable, source.iterdir())) if source.is_dir() else [source]
         if not found:
-            raise InputError(f"{source}: no file to read in this folder; known are {_READABLE}")
-        yield from found
+            raise InputError(
+                f"{source}: no file to read in this folder; known are {', '.join(_READABLE)}"
+            )
+        for file in found:
+            count_rows(file)
+            yield file
+
+
+def _readable(file: Path) -> bool:
+    name = file.name.lower()
+    return name.removesuffix(".gz").endswith(_READABLE) and not name.startswith(".")
+
+
+def _refuse_loss(output: Path, files: Iterable[Path]) -> None:
+    """Refuse to replace a folder that holds anything but what an earlier build wrote."""
+    found = {path.name for path in output.iterdir()} if output.is_dir() else set()
+    if foreign := found - _WRITTEN if "manifest.json" in found else found:
+        raise InputError(
+            f"{output} holds {min(foreign)!r}, which no build wrote; give another --output"
+        )
+    for file in files:
+        if file.resolve().is_relative_to(output.resolve()):
+            raise InputError(f"{file} lies in {output}, which is replaced; give another --output")
+
+
+def _collect(
+    files: Iterable[Path], rules: RuleSet, articles: Path, excluded: Path, card: Card
+) -> None:
+    """Write the articles to keep to one table and the others, with the reason, to a list."""
+    with (
+        open_writer(articles) as writer,
+        open(excluded, "w", encoding="utf-8", newline="") as stream,
+    ):
+        listing = csv.writer(stream, lineterminator="\n")
+        listing.writerow(["reason", "pmid", "year", "title"])
+        for row, reason in _articles(files, rules):
+            card.read += 1
+            if reason is None:
+                writer.write(row)
+                card.any_split |= bool(row["split"])
+                card.any_year |= row["year"] is not None
+            else:
+                card.excluded[reason] += 1
+                listing.writerow([reason, row["pmid"], row["year"], row["title"]])
 
 
 def _articles(files: Iterable[Path], rules: RuleSet) -> Iterator[tuple[Row, str | None]]:
@@ -113,26 +151,25 @@ def _articles(files: Iterable[Path], rules: RuleSet) -> Iterator[tuple[Row, str 
 
 def _to_table(raw: Row) -> Row:
     """The table's columns of a raw row, with clean text."""
-    row: dict[str, Any] = {name: raw.get(name) for name in COLUMNS}
-    row["pmid"] = clean(str(row["pmid"])) if row["pmid"] is not None else None
-    for name in ("title", "abstract", "journal", "split"):
-        row[name] = clean(row[name])
-    for name in LIST_COLUMNS:
-        if isinstance(row[name], str):
-            raise InputError(f"column {name!r}: expected a list, found {row[name]!r:.60}")
-    if row["year"] is not None:
+    row: Row = {name: raw.get(name) for name in COLUMNS}
+    for name, value in row.items():
         try:
-            row["year"] = int(row["year"])
-        except (TypeError, ValueError) as error:
-            raise InputError(f"column 'year': {row['year']!r} is not a year") from error
+            if name in LIST_COLUMNS and value is not None:
+                # [""] is what splitting an empty cell leaves: an article without headings.
+                row[name] = [text for text in map(clean, value) if text]
+            elif name not in (*LIST_COLUMNS, "year"):
+                row[name] = clean(value)
+        except InputError as error:
+            raise InputError(f"column {name!r}: {error}") from error
+    row["pmid"] = row["pmid"] or None
     return row
 
 
 def _duplicate(row: Row, seen: set[bytes]) -> str | None:
     """Why the row cannot be used, if so; else it is remembered. The first of equals is kept."""
-    if not row["title"] and not row["abstract"]:
+    if not (title := title_key(row)):
         return "neither title nor abstract"
-    keys = {"same title": f"title:{title_key(row)}"}
+    keys = {"same title": f"title:{title}"}
     if row["pmid"]:
         keys = {"same pmid": f"pmid:{row['pmid']}"} | keys
     digests = {
@@ -146,10 +183,6 @@ def _duplicate(row: Row, seen: set[bytes]) -> str | None:
     return None
 
 
-def _excluded_row(row: Row, reason: str) -> Row:
-    return {"reason": reason, "pmid": row["pmid"], "year": row["year"], "title": row["title"]}
-
-
 def _share_out(articles: Path, folder: Path, splitter: Splitter, card: Card) -> None:
     """Copy every article into the table of its split, counting."""
     with ExitStack() as stack:
@@ -157,6 +190,12 @@ def _share_out(articles: Path, folder: Path, splitter: Splitter, card: Card) -> 
             name: stack.enter_context(open_writer(folder / f"{name}.parquet")) for name in SPLITS
         }
         for row in read_rows(articles):
-            row["split"] = splitter.split(row)
+            try:
+                row["split"] = splitter.split(row)
+            except InputError as error:
+                name = row["pmid"] or row["title"] or row["abstract"]
+                raise InputError(f"article {name!r:.60}: {error}") from error
             writers[row["split"]].write(row)
             card.count(row)
+    if empty := [name for name in SPLITS if not card.rows[name]]:
+        logger.warning("no article in %s; see --split-by and the years", ", ".join(empty))

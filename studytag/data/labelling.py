@@ -64,13 +64,15 @@ class RuleSet:
         types = {clean(term).lower() for term in row.get("pub_types") or ()}
         headings = _headings(row.get("mesh_terms") or ())
         text = TextRecipe(max_chars=None).compose(row.get("title"), row.get("abstract"))
-        own = self._own(row, "labels") or frozenset()
+        own = self._own(row, "labels")
         own_known = self._own(row, "known")
+        if own_known is None:  # a row that nobody labelled says nothing
+            own_known = frozenset() if own is None else frozenset(self.rules)
         labels, known = [], []
         for name, rule in self.rules.items():
             if rule.from_table:
-                present = name in own
-                certain = own_known is None or name in own_known
+                present = own is not None and name in own
+                certain = present or name in own_known
             else:
                 present = bool(
                     rule.pub_types & types
@@ -124,25 +126,27 @@ def load_rules(name_or_path: str | Path) -> RuleSet:
         stored = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(stored, dict) or not isinstance(stored.get("labels"), dict):
+    labels = stored.get("labels") if isinstance(stored, dict) else None
+    if not labels or not isinstance(labels, dict):
         raise InputError(f"{path}: a rule set needs a mapping 'labels' of label names to rules")
     if extra := stored.keys() - {"name", "keep_unlabelled", "labels"}:
-        raise InputError(f"{path}: unknown key {sorted(extra)[0]!r} in the rule set")
-    rules = {str(name): _rule(path, name, rule or {}) for name, rule in stored["labels"].items()}
-    return RuleSet(
-        name=str(stored.get("name", path.stem)),
-        rules=rules,
-        keep_unlabelled=bool(stored.get("keep_unlabelled", True)),
-    )
+        raise InputError(f"{path}: unknown key {min(map(str, extra))!r} in the rule set")
+    keep_unlabelled = stored.get("keep_unlabelled", True)
+    if not isinstance(keep_unlabelled, bool):
+        raise InputError(f"{path}: keep_unlabelled must be true or false")
+    rules = {name: _rule(path, name, rule or {}) for name, rule in labels.items()}
+    return RuleSet(str(stored.get("name", path.stem)), rules, keep_unlabelled)
 
 
-def _rule(path: Path, label: str, stored: Any) -> Rule:
+def _rule(path: Path, label: Any, stored: Any) -> Rule:
     """One label's entry of the YAML file, checked."""
+    if not isinstance(label, str) or not label:  # YAML reads No as false, 2024 as a number
+        raise InputError(f"{path}: label {label!r} is not text; put it in quotes")
     if not isinstance(stored, dict) or stored.keys() - _RULE_KEYS:
         raise InputError(f"{path}: label {label!r}: a rule has the keys {sorted(_RULE_KEYS)}")
     for key, value in stored.items():
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise InputError(f"{path}: label {label!r}: {key} must be a list of strings")
+        if not isinstance(value, list) or not all(item and isinstance(item, str) for item in value):
+            raise InputError(f"{path}: label {label!r}: {key} must be a list of texts")
     if unknown := set(stored.get("absence_needs", [])) - _ABSENCE_COLUMNS:
         raise InputError(f"{path}: label {label!r}: absence_needs names {sorted(unknown)[0]!r}")
     try:

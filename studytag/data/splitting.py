@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from dataclasses import dataclass
 
 from studytag.errors import InputError
@@ -26,7 +27,7 @@ class Splitter:
         val_until: Last year of the validation split.
 
     Raises:
-        InputError: the years are not in order.
+        InputError: `by` is unknown, or the years are not in order.
     """
 
     by: str = "year"
@@ -34,6 +35,8 @@ class Splitter:
     val_until: int = 2023
 
     def __post_init__(self) -> None:
+        if self.by not in WAYS:
+            raise InputError(f"--split-by {self.by!r} is none of {', '.join(WAYS)}")
         if self.train_until >= self.val_until:
             raise InputError(
                 f"--train-until {self.train_until} must lie before --val-until {self.val_until}"
@@ -72,7 +75,10 @@ class Splitter:
     def _by_column(row: Row) -> str:
         value = clean(row.get("split")).lower()
         if value not in _ALIASES:
-            raise InputError(f"column 'split': {value!r} is none of {', '.join(_ALIASES)}")
+            raise InputError(
+                f"column 'split': {value!r} is none of {', '.join(_ALIASES)}; "
+                f"mend it, or give --split-by year or hash"
+            )
         return _ALIASES[value]
 
     @staticmethod
@@ -93,9 +99,14 @@ def choose(way: str, any_split: bool, any_year: bool) -> str:
 
 
 def title_key(row: Row) -> str:
-    """The title with nothing but its letters and digits, in lower case (the abstract if empty).
+    """The title's letters and digits in lower case; of the abstract where the title has none.
 
-    Two articles with the same key are taken as the same article.
+    Two articles with the same key are taken as the same article. Accents are dropped and
+    subscripts made plain digits, since sources differ in how they write them.
     """
-    text = clean(row.get("title")) or clean(row.get("abstract"))
-    return "".join(character for character in text.lower() if character.isalnum())
+    return _key(clean(row.get("title"))) or _key(clean(row.get("abstract")))
+
+
+def _key(text: str) -> str:
+    plain = unicodedata.normalize("NFKD", text).casefold()
+    return "".join(character for character in plain if character.isalnum())

@@ -67,7 +67,7 @@ def load_split(path: str | Path, labels: LabelSet) -> Split:
     if "labels" not in rows[0]:
         raise InputError(f"{path}: no column 'labels'; label the table with: studytag data build")
     recipe = TextRecipe()
-    for index, row in enumerate(rows):
+    for index, row in enumerate(rows, start=1):
         if row["labels"] is None:
             raise InputError(f"{path}: row {index}: labels are missing; give a list, if empty")
         try:

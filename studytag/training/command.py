@@ -19,10 +19,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         try:
             from studytag.training.config import parse_config
+            from studytag.training.launch import launch_cpu_processes
             from studytag.training.loop import train
         except ImportError as error:
             raise missing_dependency(error.name or str(error), "train") from error
-        train(parse_config(arguments))
+        config = parse_config(arguments)
+        if not launch_cpu_processes(sys.argv[1:] if arguments is None else arguments):
+            train(config)
     except StudytagError as error:
-        sys.stderr.write(f"error: {error}\n")
+        if os.environ.get("RANK", "0") == "0":
+            sys.stderr.write(f"error: {error}\n")
         sys.exit(2)

@@ -50,7 +50,10 @@ def load_encoder(name: str, labels: LabelSet) -> tuple[PreTrainedModel, PreTrain
             inputs = ["input_ids", "attention_mask"]
             tokenizer = AutoTokenizer.from_pretrained(source, model_input_names=inputs)
             return _as_distilbert(source, head), tokenizer
-        model = AutoModelForSequenceClassification.from_pretrained(source, **head)
+        # A folder may bring the head of another label set: it is made anew.
+        model = AutoModelForSequenceClassification.from_pretrained(
+            source, ignore_mismatched_sizes=True, **head
+        )
         return model, AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise InputError(

@@ -148,8 +148,8 @@ class _Run:
                 if accelerator.sync_gradients:
                     progress.step += 1
                     rate = self.scheduler.get_last_lr()[0]
+                    bar.set_postfix(loss=f"{loss:.4f}", lr=f"{rate:.1e}", refresh=False)
                     bar.update()
-                    bar.set_postfix(loss=f"{loss:.4f}", lr=f"{rate:.1e}")
                     accelerator.log({"train/loss": loss, "train/lr": rate}, step=progress.step)
                     every = self.config.checkpointing_steps
                     if every and progress.step % every == 0:
@@ -199,10 +199,13 @@ def _prepare_folder(config: TrainingConfig, checkpoints: Path) -> Path | None:
 
 def _accelerator(config: TrainingConfig) -> Accelerator:
     """The accelerator, with the trackers that were asked for."""
-    if config.report_to not in (None, "all") and not filter_trackers(
-        [config.report_to], config.output_dir
-    ):
-        raise InputError(f"--report_to {config.report_to}: run pip install {config.report_to}")
+    if config.report_to not in (None, "all"):
+        try:
+            usable = filter_trackers([config.report_to], config.output_dir)
+        except ValueError as error:
+            raise InputError(f"option report_to: {error}") from error
+        if not usable:
+            raise InputError(f"option report_to: run pip install {config.report_to}")
     return Accelerator(
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         log_with=config.report_to,
@@ -242,6 +245,9 @@ def _train_loader(
         range(len(taught)),  # type: ignore[arg-type]
         batch_sampler=batches,
         collate_fn=Collator(token_ids, split.truth, split.known, tokenizer.pad_token_id),
+        # Its own generator: every new iterator draws a number, and on resuming in the middle of an
+        # epoch that draw must not shift the restored random state that dropout uses.
+        generator=torch.Generator(),
         num_workers=config.dataloader_num_workers,
         pin_memory=accelerator.device.type == "cuda",
     )

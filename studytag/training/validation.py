@@ -63,6 +63,7 @@ class Validation:
         loader = DataLoader(
             order.tolist(),
             batch_size=config.per_device_eval_batch_size,
+            generator=torch.Generator(),  # see the training loader's
             collate_fn=Collator(token_ids, split.truth, split.known, tokenizer.pad_token_id),
         )
         return cls(accelerator.prepare_data_loader(loader), order, split, labels)

@@ -1,0 +1,1 @@
+"""Vocabulary, templates and composing logic of the invented demo articles."""

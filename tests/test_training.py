@@ -1,0 +1,294 @@
+"""Training as a person runs it, on a tiny encoder and made-up articles that can be learned."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState, PartialState
+from conftest import LABELS, MAX_LENGTH, invented_articles, save_tiny_model, torch_probabilities
+from safetensors.torch import load_file
+
+from studytag.errors import InputError
+from studytag.evaluation.split import load_split
+from studytag.labels import LabelSet
+from studytag.training import loop
+from studytag.training.config import TrainingConfig
+from studytag.training.encoder import load_encoder
+from studytag.training.loop import train
+
+RULES = {
+    "SystematicReview": "review",
+    "MetaAnalysis": "meta-analysis",
+    "RCT": "trial",
+    "Cohort": "cohort",
+    "Human": "children",
+}
+VALIDATION_ROWS = 61  # odd on purpose: two processes cannot share it evenly
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate():
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    PartialState._reset_state()
+
+
+def write_table(path, rows, known=LABELS):
+    with path.open("w", encoding="utf-8") as stream:
+        for row in rows:
+            labels = [label for label in LABELS if RULES[label] in row["title"]]
+            stream.write(json.dumps(row | {"labels": labels, "known": list(known)}) + "\n")
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tables")
+    write_table(folder / "train.jsonl", invented_articles(240, seed=2))
+    write_table(folder / "val.jsonl", invented_articles(VALIDATION_ROWS, seed=3))
+    (folder / "manifest.json").write_text(json.dumps({"labels": LABELS}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    folder = save_tiny_model(tmp_path_factory.mktemp("encoder") / "tiny", "distilbert")
+    weights = load_file(folder / "model.safetensors")
+    from safetensors.torch import save_file
+
+    # Milder weights than those that spread the predictor tests' probabilities: these can learn.
+    save_file(
+        {k: v if "orm" in k else v * 0.2 for k, v in weights.items()},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    return folder
+
+
+@pytest.fixture
+def config(tables, encoder, tmp_path):
+    return TrainingConfig(
+        model_name_or_path=str(encoder),
+        train_file=str(tables / "train.jsonl"),
+        validation_file=str(tables / "val.jsonl"),
+        output_dir=str(tmp_path / "model"),
+        max_length=MAX_LENGTH,
+        learning_rate=3e-3,
+        num_train_epochs=3,
+        early_stopping_patience=None,
+    )
+
+
+def history(config):
+    return json.loads((Path(config.output_dir) / "history.json").read_text())["epochs"]
+
+
+def test_a_run_learns_and_leaves_a_folder_that_transformers_reads(config, tables):
+    from transformers import pipeline
+
+    best = train(replace(config, num_train_epochs=10))
+    epochs = history(config)
+    assert [entry["epoch"] for entry in epochs] == list(range(1, 11))
+    assert epochs[-1]["train_loss"] < epochs[0]["train_loss"]
+    assert epochs[-1]["validation/micro_f1/micro/f1"] > 0.7
+
+    metrics = json.loads((best / "metrics.json").read_text())
+    tuned = [entry["validation/micro_f1/micro/f1"] for entry in epochs]
+    assert metrics["epoch"] == int(np.argmax(tuned)) + 1
+    assert metrics["validation"]["micro_f1"]["micro"]["f1"] == max(tuned)
+    thresholds = json.loads((best / "thresholds.json").read_text())
+    assert thresholds["labels"] == LABELS
+    assert {"micro_f1", "sensitive", "balanced", "precise"} < set(thresholds["operating_points"])
+    assert (best / "README.md").read_text().startswith("---\nlibrary_name: transformers")
+
+    articles = invented_articles(5, seed=9)
+    tag = pipeline("text-classification", model=str(best), top_k=None, device="cpu")
+    texts = [" ".join((a["title"], a["abstract"] or "")).strip() for a in articles]
+    outputs = tag(texts, truncation=True, max_length=MAX_LENGTH)
+    ours = torch_probabilities(best, articles)
+    for output, row in zip(outputs, ours, strict=True):
+        by_name = {entry["label"]: entry["score"] for entry in output}
+        assert [by_name[label] for label in LABELS] == pytest.approx(row.tolist(), abs=1e-5)
+
+
+def test_reported_scores_are_those_of_the_saved_model_on_the_whole_validation_table(config):
+    from studytag.evaluation.metrics import score
+
+    best = train(replace(config, num_train_epochs=1, per_device_eval_batch_size=7))
+    labels = LabelSet(tuple(LABELS))
+    split = load_split(config.validation_file, labels)
+    probabilities = torch_probabilities(best, split.rows)
+    stored = json.loads((best / "metrics.json").read_text())["validation"]["fixed"]
+    again = score(labels, split.truth, split.known, probabilities, [0.5] * len(LABELS))
+    assert stored["micro"] == pytest.approx(again["micro"])
+    assert sum(e["known"] for e in stored["labels"].values()) == VALIDATION_ROWS * len(LABELS)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_an_interrupted_run_resumes_to_the_very_same_weights(
+    config, tmp_path, monkeypatch, accumulation
+):
+    config = replace(
+        config, num_train_epochs=2, checkpointing_steps=4, gradient_accumulation_steps=accumulation
+    )
+    whole = train(config)
+    expected = history(config)
+
+    real_save, saves = loop.save_checkpoint, []
+
+    def save_then_crash(*arguments):
+        real_save(*arguments)
+        saves.append(arguments)
+        if len(saves) == 3:
+            raise RuntimeError("power cut")
+
+    interrupted = replace(config, output_dir=str(tmp_path / "interrupted"))
+    monkeypatch.setattr(loop, "save_checkpoint", save_then_crash)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(interrupted)
+    monkeypatch.undo()
+    resumed = train(replace(interrupted, resume_from_checkpoint="auto"))
+
+    first, second = (load_file(folder / "model.safetensors") for folder in (whole, resumed))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    drop = {"seconds"}
+    trimmed = [{k: v for k, v in e.items() if k not in drop} for e in history(interrupted)]
+    assert trimmed == [{k: v for k, v in e.items() if k not in drop} for e in expected]
+
+
+def test_an_unfinished_checkpoint_is_never_chosen(config):
+    config = replace(config, num_train_epochs=1)
+    train(config)
+    checkpoints = Path(config.output_dir) / "checkpoints"
+    newest = max(checkpoints.glob("step-*"))
+    broken = checkpoints / "step-99999999"
+    shutil.copytree(newest, broken)
+    (broken / "progress.json").unlink()
+    best = train(replace(config, num_train_epochs=2, resume_from_checkpoint="auto"))
+    assert json.loads((best / "metrics.json").read_text())["epoch"] == 2
+    with pytest.raises(InputError, match="not a checkpoint"):
+        train(replace(config, resume_from_checkpoint=str(broken)))
+
+
+def test_an_earlier_run_is_not_overwritten_by_accident(config):
+    config = replace(config, num_train_epochs=1)
+    train(config)
+    with pytest.raises(InputError, match="holds an earlier run.*--resume_from_checkpoint auto"):
+        train(config)
+    train(replace(config, overwrite_output_dir=True))
+
+
+def test_old_checkpoints_are_dropped(config):
+    train(replace(config, num_train_epochs=2, checkpointing_steps=5, checkpoints_total_limit=2))
+    kept = sorted(p.name for p in (Path(config.output_dir) / "checkpoints").iterdir())
+    assert len(kept) == 2
+    assert kept[-1] == f"step-{history(config)[-1]['step']:08d}"
+
+
+def test_early_stopping_and_max_train_steps(config):
+    train(replace(config, learning_rate=1e-12, num_train_epochs=9, early_stopping_patience=2))
+    assert [entry["epoch"] for entry in history(config)] == [1, 2, 3]
+    config = replace(config, max_train_steps=40, overwrite_output_dir=True)
+    train(config)
+    assert [entry["step"] for entry in history(config)] == [30, 40]
+
+
+def test_unknown_cells_teach_nothing(config, tables, tmp_path):
+    rows = invented_articles(60, seed=4)
+    write_table(tmp_path / "masked.jsonl", rows, known=[n for n in LABELS if n != "Human"])
+    config = replace(config, train_file=str(tmp_path / "masked.jsonl"), num_train_epochs=1)
+    (tmp_path / "manifest.json").write_text(json.dumps({"labels": LABELS}))
+    best = train(replace(config, weight_decay=0.0))
+    before, _ = load_encoder(config.model_name_or_path, LabelSet(tuple(LABELS)))
+    after = load_file(best / "model.safetensors")
+    changed = (after["classifier.weight"] != before.classifier.weight).any(dim=1).tolist()
+    assert changed == [name != "Human" for name in LABELS]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train_file": "nowhere.parquet"}, "nowhere.parquet: no such table.*studytag data build"),
+        ({"model_name_or_path": "no/such-encoder"}, "cannot load the encoder.*minilm.yaml"),
+        ({"model_name_or_path": "package:nothing"}, "no packaged encoder 'nothing'"),
+        ({"max_length": MAX_LENGTH + 1}, f"reads {MAX_LENGTH} tokens at most"),
+        ({"report_to": "nonsense"}, "report_to.*nonsense"),
+        ({"resume_from_checkpoint": "nowhere"}, "not a checkpoint"),
+    ],
+)
+def test_what_is_missing_is_named_with_the_fix(config, change, message):
+    with pytest.raises(InputError, match=message):
+        train(replace(config, **change))
+
+
+def test_an_unknown_label_is_named_with_its_row(config, tmp_path):
+    rows = [*invented_articles(3), {"pmid": "x", "title": "T", "labels": ["Cohrt"]}]
+    table = tmp_path / "train.jsonl"
+    table.write_text("".join(json.dumps({"labels": [], **row}) + "\n" for row in rows))
+    with pytest.raises(InputError, match=r"train.jsonl: row 4.*unknown label 'Cohrt'.*Cohort"):
+        train(replace(config, train_file=str(table)))
+
+
+def launch(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def flags(config):
+    names = ("model_name_or_path", "train_file", "validation_file", "output_dir", "max_length")
+    return [part for name in names for part in (f"--{name}", str(getattr(config, name)))]
+
+
+@pytest.mark.slow
+def test_two_processes_score_exactly_the_validation_table(config, tmp_path):
+    done = launch(
+        *("--num_processes", "2", "--cpu", "-m", "studytag.training"),
+        *flags(config),
+        *("--num_train_epochs", "1", "--learning_rate", "3e-3"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    from studytag.evaluation.metrics import score
+
+    best = Path(config.output_dir) / "best"
+    labels = LabelSet(tuple(LABELS))
+    split = load_split(config.validation_file, labels)
+    stored = json.loads((best / "metrics.json").read_text())["validation"]["fixed"]
+    again = score(
+        labels, split.truth, split.known, torch_probabilities(best, split.rows), [0.5] * 5
+    )
+    assert stored["micro"] == pytest.approx(again["micro"])
+    assert {n: e["support"] for n, e in stored["labels"].items()} == {
+        n: e["support"] for n, e in again["labels"].items()
+    }
+    assert history(config)[0]["step"] == 15  # 240 articles, 2 processes x 8
+
+
+@pytest.mark.slow
+def test_accelerate_launch_train_with_a_configuration_and_a_mistake(config, tmp_path):
+    repository = Path(__file__).parents[1]
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("learning_rate: 3e-3\nnum_train_epochs: 5\n")
+    arguments = ["--num_processes", "1", "--cpu", str(repository / "train"), "--config"]
+    done = launch(*arguments, str(recipe), *flags(config), "--num_train_epochs", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    resolved = json.loads((Path(config.output_dir) / "history.json").read_text())["config"]
+    assert (resolved["learning_rate"], resolved["num_train_epochs"]) == (3e-3, 1)
+
+    done = subprocess.run(
+        [sys.executable, str(repository / "train")], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: data/processed/train.parquet: no such")

