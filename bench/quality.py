@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import re
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+from machine import describe_machine
 
 from studytag.bundle import DEFAULT_OPERATING_POINT
 from studytag.evaluation.metrics import bootstrap_intervals, score
@@ -197,7 +197,7 @@ def scores(options: argparse.Namespace) -> dict:
     }
     return {
         "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, {platform.system()}",
+        "machine": describe_machine(),
         "config": str(options.config),
         "train_flags": options.train_flags,
         "rules": options.rules,

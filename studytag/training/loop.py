@@ -61,7 +61,7 @@ def train(config: TrainingConfig) -> Path:
     learning, held_out = (
         load_split(path, labels) for path in (config.train_file, config.validation_file)
     )
-    model, tokenizer = load_encoder(config.model_name_or_path, labels)
+    model, tokenizer = load_encoder(config.model_name_or_path, labels, config.attention_dropout)
     _check_length(config.max_length, model)
     set_seed(config.seed, device_specific=True)  # from here on dropout differs by process
 

@@ -1,0 +1,209 @@
+"""From a trained model to a bundle: export, quantise, measure, decide, write.
+
+Each variant is measured through the `Predictor` that will serve it, and its thresholds are tuned on
+its own outputs, since quantisation shifts probabilities.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from studytag.bundle import (
+    DEFAULT_OPERATING_POINT,
+    MANIFEST,
+    TOKENIZER,
+    Manifest,
+    Variant,
+    hash_files,
+    write_manifest,
+)
+from studytag.errors import InputError, StudytagError
+from studytag.evaluation.metrics import score
+from studytag.evaluation.split import Split, load_split
+from studytag.evaluation.thresholds import tune_thresholds
+from studytag.export.graph import export_graph, quantise
+from studytag.export.parity import shape_difference, torch_probabilities
+from studytag.export.source import TrainedModel, load_trained
+from studytag.files import atomic_folder
+from studytag.inference.predictor import Predictor
+from studytag.inference.runtime import open_session
+
+logger = logging.getLogger(__name__)
+
+GRAPHS = {"fp32": "onnx/model.onnx", "quantized": "onnx/model_quantized.onnx"}
+TOKENIZER_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json")
+PARITY_ROWS = 256
+"""Validation rows on which graphs are compared with PyTorch, spread evenly."""
+
+FIXED = "fixed"
+PACKAGES = ("torch", "transformers", "optimum-onnx", "onnx", "onnxruntime", "tokenizers", "numpy")
+
+
+def export_bundle(
+    model_dir: str | Path,
+    output: str | Path,
+    validation: str | Path,
+    *,
+    max_f1_drop: float = 0.005,
+    tolerance: float = 1e-4,
+) -> Manifest:
+    """Make a bundle; it appears when it is complete, or not at all.
+
+    Args:
+        model_dir: A best model folder.
+        output: The bundle, replaced if it is there.
+        validation: The labelled table to tune thresholds and measure on.
+        max_f1_drop: The quantized variant is left out if its micro-F1 is lower than float32's by
+            more than this.
+        tolerance: Largest difference from PyTorch that a float32 probability may have.
+
+    Raises:
+        InputError: the table is unusable, or `output` holds something that is no bundle.
+        BundleError: the model folder is incomplete.
+        StudytagError: the float32 graph differs from PyTorch by more than `tolerance`.
+    """
+    output = Path(output)
+    if output.is_dir() and any(output.iterdir()) and not (output / MANIFEST).is_file():
+        raise InputError(f"{output}: holds something other than a bundle; name another folder")
+    trained = load_trained(Path(model_dir))
+    split = load_split(Path(validation), trained.labels)
+    with atomic_folder(output) as folder:
+        _write_files(trained, folder)
+        _check_shapes(trained, folder / GRAPHS["fp32"], tolerance)
+        manifest = _draft(trained, folder)
+        measured = _measure_all(trained, split, folder, manifest)
+        _check_parity(measured["fp32"], tolerance)
+        kept = _without_losses(measured, folder, max_f1_drop)
+        manifest = replace(manifest, variants=kept, files=hash_files(folder))
+        write_manifest(folder, manifest)
+    logger.info("wrote %s with %s", output, " and ".join(kept))
+    return manifest
+
+
+def _write_files(trained: TrainedModel, folder: Path) -> None:
+    """Write everything but the manifest."""
+    (folder / "onnx").mkdir()
+    export_graph(trained.model, folder / GRAPHS["fp32"])
+    quantise(folder / GRAPHS["fp32"], folder / GRAPHS["quantized"])
+    trained.model.config.save_pretrained(folder)
+    with TemporaryDirectory(dir=folder) as everything:
+        trained.tokenizer.save_pretrained(everything)
+        for name in TOKENIZER_FILES:
+            if Path(everything, name).is_file():
+                Path(everything, name).rename(folder / name)
+
+
+def _draft(trained: TrainedModel, folder: Path) -> Manifest:
+    """A manifest with thresholds of 0.5, so that the predictor can open the bundle."""
+    untuned = {FIXED: [0.5] * len(trained.labels)}
+    manifest = Manifest(
+        labels=trained.labels,
+        text_recipe=trained.recipe,
+        max_length=trained.max_length,
+        variants={name: Variant(file, untuned) for name, file in GRAPHS.items()},
+        files=hash_files(folder),
+        versions=_versions(),
+        encoder=trained.encoder,
+    )
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def _measure_all(
+    trained: TrainedModel, split: Split, folder: Path, manifest: Manifest
+) -> dict[str, Variant]:
+    """Each variant with thresholds, scores and parity, of one pass over the validation rows."""
+    count = min(PARITY_ROWS, len(split.rows))
+    sample = np.linspace(0, len(split.rows) - 1, count).astype(int)
+    texts = [trained.recipe.compose_record(split.rows[index]) for index in sample]
+    expected = torch_probabilities(trained, texts)
+    measured = {}
+    for name, variant in manifest.variants.items():
+        logger.info("%s: %d validation rows", name, len(split.rows))
+        with Predictor.from_pretrained(folder, name, operating_point=FIXED) as predictor:
+            probabilities = predictor.predict_proba(split.rows)
+        difference = np.abs(probabilities[sample] - expected)
+        measured[name] = replace(
+            _tuned(variant, trained, split, probabilities),
+            parity={
+                "max_abs_difference": float(difference.max()),
+                "mean_abs_difference": float(difference.mean()),
+                "rows": count,
+            },
+        )
+        logger.info(
+            "%s: micro-F1 %.4f; at most %.1e, on average %.1e from PyTorch",
+            *(name, _micro_f1(measured[name]), difference.max(), difference.mean()),
+        )
+    return measured
+
+
+def _tuned(
+    variant: Variant, trained: TrainedModel, split: Split, probabilities: NDArray[np.float32]
+) -> Variant:
+    thresholds = tune_thresholds(split.truth, split.known, probabilities)
+    known = (trained.labels, split.truth, split.known, probabilities)
+    metrics = {
+        "tuned": score(*known, thresholds[DEFAULT_OPERATING_POINT]),
+        "fixed": score(*known, thresholds[FIXED]),
+    }
+    return replace(variant, thresholds=thresholds, metrics=metrics)
+
+
+def _micro_f1(variant: Variant) -> float:
+    return float(variant.metrics["tuned"]["micro"]["f1"])
+
+
+def _check_shapes(trained: TrainedModel, graph: Path, tolerance: float) -> None:
+    difference = shape_difference(trained, open_session(graph))
+    if not difference <= tolerance:
+        raise StudytagError(
+            f"the ONNX graph differs from PyTorch by {difference:.1e} on padded batches, more than "
+            f"{tolerance:.1e}; nothing was written; try another version of torch or optimum"
+        )
+
+
+def _check_parity(variant: Variant, tolerance: float) -> None:
+    difference = variant.parity["max_abs_difference"]
+    if not difference <= tolerance:
+        raise StudytagError(
+            f"the ONNX graph's probabilities differ from PyTorch's by up to {difference:.1e}, more "
+            f"than {tolerance:.1e}; nothing was written; raise --tolerance if that is acceptable"
+        )
+
+
+def _without_losses(
+    measured: dict[str, Variant], folder: Path, max_f1_drop: float
+) -> dict[str, Variant]:
+    """The variants that lose at most `max_f1_drop`; the graphs of the others are deleted."""
+    best = _micro_f1(measured["fp32"])
+    kept = {}
+    for name, variant in measured.items():
+        drop = best - _micro_f1(variant)
+        if name != "fp32" and not drop <= max_f1_drop:
+            logger.warning(
+                "%s left out of the bundle: its micro-F1 is %.4f below fp32's, more than %.4f; "
+                "raise --max-f1-drop to keep it",
+                *(name, drop, max_f1_drop),
+            )
+            (folder / variant.file).unlink()
+        else:
+            kept[name] = variant
+    return kept
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in ("studytag", *PACKAGES):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

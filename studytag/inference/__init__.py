@@ -1,0 +1,1 @@
+"""Serving a bundle: needs numpy, onnxruntime and tokenizers, nothing else."""

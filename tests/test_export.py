@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+from conftest import LABELS, MAX_LENGTH
+
+from studytag import Predictor
+from studytag.bundle import load_manifest
+from studytag.cli import main
+from studytag.errors import BundleError, InputError, StudytagError
+from studytag.export import pipeline
+from studytag.export.graph import quantise
+from studytag.export.pipeline import export_bundle
+
+FILES = {
+    "config.json",
+    "onnx/model.onnx",
+    "onnx/model_quantized.onnx",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+}
+
+
+@pytest.fixture
+def model(exported, tmp_path):
+    """A copy of the trained model that a test may spoil."""
+    return shutil.copytree(exported.model, tmp_path / "model")
+
+
+def test_the_bundle_is_complete_and_verified(exported):
+    manifest = load_manifest(exported.bundle)
+    assert set(manifest.files) == FILES
+    assert list(manifest.labels) == LABELS
+    assert manifest.max_length == MAX_LENGTH
+    assert manifest.encoder == "tiny random distilbert"
+    assert {"studytag", "torch", "onnxruntime"} <= set(manifest.versions)
+    assert list(manifest.variants) == ["fp32", "quantized"]
+    for variant in manifest.variants.values():
+        assert {"micro_f1", "label_f1", "sensitive", "balanced", "precise", "fixed"} <= set(
+            variant.thresholds
+        )
+        assert variant.metrics["tuned"]["micro"]["f1"] >= variant.metrics["fixed"]["micro"]["f1"]
+    assert manifest.variants["fp32"].parity["max_abs_difference"] < 1e-4
+
+
+def test_thresholds_are_tuned_for_each_variant(exported):
+    variants = load_manifest(exported.bundle).variants
+    assert variants["fp32"].thresholds["micro_f1"] != variants["quantized"].thresholds["micro_f1"]
+    assert variants["fp32"].metrics["tuned"]["micro"]["f1"] == 1.0  # the truth is its own
+
+
+@pytest.mark.parametrize("kind", ["exported", "exported_bert"])
+def test_transformers_and_optimum_load_the_bundle(kind, request):
+    import torch
+    from optimum.onnxruntime import ORTModelForSequenceClassification
+    from transformers import AutoTokenizer
+
+    exported = request.getfixturevalue(kind)
+    tokenizer = AutoTokenizer.from_pretrained(exported.bundle)
+    # Optimum's session fuses otherwise than ours: the last bit of a float may differ, and now and
+    # then that rounds an int8 activation to its neighbour (1.3e-4 of a probability was seen).
+    for variant, file, tolerance in (
+        ("fp32", "model.onnx", 1e-5),
+        ("quantized", "model_quantized.onnx", 2e-3),
+    ):
+        model = ORTModelForSequenceClassification.from_pretrained(
+            exported.bundle, subfolder="onnx", file_name=file
+        )
+        assert list(model.config.id2label.values()) == LABELS
+        with Predictor.from_pretrained(exported.bundle, variant) as predictor:
+            ours = predictor.predict_proba(exported.articles[:10])
+        for article, row in zip(exported.articles[:10], ours, strict=True):
+            text = f"{article['title']} {article['abstract'] or ''}"
+            encoded = tokenizer(text, truncation=True, max_length=MAX_LENGTH, return_tensors="pt")
+            theirs = torch.sigmoid(model(**encoded).logits[0]).numpy()
+            assert np.abs(theirs - row).max() < tolerance
+
+
+@pytest.mark.parametrize(
+    ("kind", "head"),
+    [
+        ("exported", ["pre_classifier.weight", "classifier.weight"]),
+        ("exported_bert", ["bert.pooler.dense.weight", "classifier.weight"]),
+    ],
+)
+def test_the_encoder_is_int8_and_the_head_is_not(kind, head, request):
+    graph = onnx.load(request.getfixturevalue(kind).bundle / "onnx/model_quantized.onnx").graph
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    assert [kinds[f"{name}_Transposed"] for name in head] == [onnx.TensorProto.FLOAT] * 2
+    multiplied = [node for node in graph.node if node.op_type == "MatMulInteger"]
+    assert len(multiplied) == 12  # two layers of four attention and two feed-forward products
+    assert {kinds[node.input[1]] for node in multiplied} == {onnx.TensorProto.INT8}
+
+
+def test_a_broken_quantized_variant_is_left_out(exported, tmp_path, monkeypatch, caplog):
+    def broken(source, target):
+        quantise(source, target)
+        graph = onnx.load(target)
+        for tensor in graph.graph.initializer:
+            if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 2:
+                weights = onnx.numpy_helper.to_array(tensor)
+                flipped = onnx.numpy_helper.from_array(-weights[::-1], tensor.name)
+                tensor.CopyFrom(flipped)
+        onnx.save(graph, target)
+
+    monkeypatch.setattr(pipeline, "quantise", broken)
+    output = tmp_path / "bundle"
+    manifest = export_bundle(exported.model, output, exported.validation, max_f1_drop=0.1)
+    assert list(manifest.variants) == ["fp32"]
+    assert "quantized left out of the bundle: its micro-F1 is" in caplog.text
+    assert set(load_manifest(output).files) == FILES - {"onnx/model_quantized.onnx"}
+    assert not (output / "onnx/model_quantized.onnx").exists()
+    with Predictor.from_pretrained(output) as predictor:
+        assert predictor.variant == "fp32"
+    with pytest.raises(InputError, match="no variant 'quantized'; choose from: auto, fp32"):
+        Predictor.from_pretrained(output, "quantized")
+
+
+@pytest.mark.parametrize("gate", ["_check_shapes", "_check_parity"])
+def test_either_gate_alone_refuses_a_graph_that_is_not_the_models(
+    exported, tmp_path, monkeypatch, gate
+):
+    (other,) = {"_check_shapes", "_check_parity"} - {gate}
+    monkeypatch.setattr(pipeline, other, lambda *arguments: None)
+    export_graph = pipeline.export_graph
+
+    def slightly_off(model, target):
+        export_graph(model, target)
+        graph = onnx.load(target)
+        for tensor in graph.graph.initializer:
+            if tensor.name == "classifier.bias":
+                shifted = onnx.numpy_helper.to_array(tensor) + np.float32(0.01)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(shifted, tensor.name))
+        onnx.save(graph, target)
+
+    monkeypatch.setattr(pipeline, "export_graph", slightly_off)
+    with pytest.raises(StudytagError, match="differs? from PyTorch.* nothing was written"):
+        export_bundle(exported.model, tmp_path / "bundle", exported.validation)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_frozen_batch_size_is_noticed(exported, tmp_path, monkeypatch):
+    export_graph = pipeline.export_graph
+
+    def frozen(model, target):
+        export_graph(model, target)
+        graph = onnx.load(target)
+        for value in graph.graph.input:
+            value.type.tensor_type.shape.dim[0].dim_value = 1
+        onnx.save(graph, target)
+
+    monkeypatch.setattr(pipeline, "export_graph", frozen)
+    with pytest.raises(StudytagError, match="differs from PyTorch by inf on padded batches"):
+        export_bundle(exported.model, tmp_path / "bundle", exported.validation)
+
+
+def test_a_failed_export_leaves_the_bundle_before_it(exported, tmp_path):
+    output = shutil.copytree(exported.bundle, tmp_path / "bundle")
+    with pytest.raises(StudytagError, match="differs? from PyTorch"):
+        export_bundle(exported.model, output, exported.validation, tolerance=1e-12)
+    load_manifest(output)
+    assert list(tmp_path.iterdir()) == [output]
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "model.safetensors", "training.json", "thresholds.json"]
+)
+def test_an_incomplete_model_folder_names_the_missing_file(model, exported, tmp_path, name):
+    (model / name).unlink()
+    with pytest.raises(BundleError, match=rf"{name} is missing; .* accelerate launch train"):
+        export_bundle(model, tmp_path / "bundle", exported.validation)
+
+
+def test_label_names_that_disagree_are_refused(model, exported, tmp_path):
+    training = json.loads((model / "training.json").read_text())
+    training["labels"] = training["labels"][::-1]
+    (model / "training.json").write_text(json.dumps(training))
+    with pytest.raises(BundleError, match=r"are not those of training\.json"):
+        export_bundle(model, tmp_path / "bundle", exported.validation)
+
+
+def test_damaged_training_json_is_named(model, exported, tmp_path):
+    (model / "training.json").write_text('{"labels": ["RCT"]}')
+    with pytest.raises(BundleError, match=r"training\.json: entry 'text_recipe' is missing"):
+        export_bundle(model, tmp_path / "bundle", exported.validation)
+
+
+def test_a_folder_of_something_else_is_never_replaced(exported, tmp_path):
+    (tmp_path / "thesis.txt").write_text("three years of work")
+    with pytest.raises(InputError, match="holds something other than a bundle"):
+        export_bundle(exported.model, tmp_path, exported.validation)
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_the_command_exports_and_reports_errors_in_one_line(exported, tmp_path, capsys):
+    command = ["export", "--model", str(exported.model), "--validation", str(exported.validation)]
+    main([*command, "--output", str(tmp_path / "bundle"), "--max-f1-drop", "0.1"])
+    assert list(load_manifest(tmp_path / "bundle").variants) == ["fp32", "quantized"]
+    with pytest.raises(SystemExit) as stop:
+        main(["export", "--model", str(tmp_path / "none"), "--output", str(tmp_path / "other")])
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert line.startswith("error: ")
+    assert "config.json is missing" in line

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import LABELS
+
+from studytag import Predictor
+from studytag.cli import main
+from studytag.errors import InputError
+from studytag.files import open_writer, read_rows
+from studytag.inference.stream import predict_file
+
+ADDED = ["studytag_labels", *(f"p_{label}" for label in LABELS), "studytag_error"]
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def predictor(exported):
+    with Predictor.from_pretrained(exported.bundle, "fp32", threads=2) as loaded:
+        yield loaded
+
+
+def write(path, rows):
+    with open_writer(path) as writer:
+        for row in rows:
+            writer.write(row)
+    return path
+
+
+def test_csv_to_parquet_keeps_every_row_and_column(predictor, exported, tmp_path):
+    source = write(tmp_path / "in.csv", exported.articles)
+    summary = predict_file(predictor, source, tmp_path / "out.parquet", progress=False)
+    assert (summary.rows, summary.failed) == (60, 0)
+    assert summary.seconds > 0
+    rows = list(read_rows(tmp_path / "out.parquet"))
+    assert list(rows[0]) == [*exported.articles[0], *ADDED]
+    expected = predictor.predict(exported.articles)
+    for row, article, prediction in zip(rows, exported.articles, expected, strict=True):
+        assert {name: row[name] for name in article} == article
+        assert row["studytag_labels"] == prediction.labels
+        found = [row[f"p_{label}"] for label in LABELS]
+        assert found == pytest.approx(list(prediction.probabilities.values()), abs=1e-7)
+        assert row["studytag_error"] is None
+
+
+def test_parquet_to_jsonl_passes_bad_rows_through_in_order(predictor, exported, tmp_path, caplog):
+    articles = [dict(row) for row in exported.articles]
+    for index in (0, 17, 59):
+        articles[index] |= {"title": None, "abstract": "  "}
+    source = write(tmp_path / "in.parquet", articles)
+    summary = predict_file(predictor, source, tmp_path / "out.jsonl", progress=False)
+    assert (summary.rows, summary.failed) == (60, 3)
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["pmid"] for row in rows] == [row["pmid"] for row in articles]
+    failed = [index for index, row in enumerate(rows) if row["studytag_error"] is not None]
+    assert failed == [0, 17, 59]
+    assert rows[17]["studytag_error"].startswith("row 18 (pmid made-up-17): neither title nor")
+    assert all(rows[17][name] is None for name in ADDED[:-1])
+    assert rows[18]["studytag_labels"] == predictor.predict(articles[18:19])[0].labels
+    assert "in.parquet: row 18 (pmid made-up-17): neither title nor abstract" in caplog.text
+
+
+def test_many_bad_rows_are_counted_not_listed(predictor, tmp_path, caplog):
+    source = write(tmp_path / "in.csv", [{"title": None, "abstract": None, "pmid": "1"}] * 25)
+    summary = predict_file(predictor, source, tmp_path / "out.csv", progress=False)
+    assert summary.failed == 25
+    assert len(caplog.records) == 11
+    assert "15 more rows" in caplog.text
+
+
+def test_a_source_that_fails_midway_leaves_nothing_new(predictor, tmp_path):
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.csv"
+    source.write_text('{"title": "A trial"}\n' * 200 + "{not json\n")
+    with pytest.raises(InputError, match="line 201"):
+        predict_file(predictor, source, target, progress=False)
+    assert list(tmp_path.iterdir()) == [source]
+    target.write_text("of yesterday")
+    with pytest.raises(InputError):
+        predict_file(predictor, source, target, progress=False)
+    assert target.read_text() == "of yesterday"
+
+
+@pytest.mark.parametrize("column", ["studytag_labels", "p_RCT", "studytag_error"])
+def test_a_column_that_would_be_overwritten_is_refused(predictor, tmp_path, column):
+    source = write(tmp_path / "in.csv", [{"title": "A trial", column: "x"}])
+    with pytest.raises(InputError, match=f"already has a column '{column}'; remove or rename"):
+        predict_file(predictor, source, tmp_path / "out.csv", progress=False)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_the_input_is_never_the_output(predictor, tmp_path):
+    source = write(tmp_path / "in.csv", [{"title": "A trial"}])
+    (tmp_path / "link.csv").symlink_to(source)
+    before = source.read_bytes()
+    for target in (source, tmp_path / "link.csv", tmp_path / "x" / ".." / "in.csv"):
+        with pytest.raises(InputError, match="is the input itself"):
+            predict_file(predictor, source, target, progress=False)
+    assert source.read_bytes() == before
+
+
+def test_operating_points_decide_differently(predictor, exported, tmp_path):
+    source = write(tmp_path / "in.jsonl", exported.articles)
+    for point in ("micro_f1", "fixed"):
+        target = tmp_path / f"{point}.jsonl"
+        predict_file(predictor, source, target, operating_point=point, progress=False)
+        expected = predictor.predict(exported.articles, operating_point=point)
+        found = [row["studytag_labels"] for row in read_rows(target)]
+        assert found == [prediction.labels for prediction in expected]
+    assert (tmp_path / "micro_f1.jsonl").read_text() != (tmp_path / "fixed.jsonl").read_text()
+
+
+def test_formats_can_be_named(predictor, tmp_path):
+    (tmp_path / "articles.txt").write_text("Title\tYear\nA trial\t2020\n")
+    predict_file(
+        predictor,
+        tmp_path / "articles.txt",
+        tmp_path / "out.txt",
+        source_format="tsv",
+        target_format="csv",
+        progress=False,
+    )
+    with (tmp_path / "out.txt").open() as stream:
+        (row,) = csv.DictReader(stream)
+    assert (row["title"], row["Year"]) == ("A trial", "2020")
+
+
+def test_one_article_on_the_command_line(exported, predictor, capsys):
+    command = [
+        "predict",
+        "--bundle",
+        str(exported.bundle),
+        "--variant",
+        "fp32",
+        "--title",
+        "A trial",
+    ]
+    main([*command, "--json"])
+    found = json.loads(capsys.readouterr().out)
+    (expected,) = predictor.predict([{"title": "A trial"}])
+    assert found["labels"] == expected.labels
+    assert found["probabilities"] == pytest.approx(expected.probabilities)
+    main(command)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-5] for line in lines] == LABELS
+    assert [line.startswith("*") for line in lines] == [n in expected.labels for n in LABELS]
+
+
+@pytest.mark.parametrize("arguments", [[], ["in.csv"], ["in.csv", "out.csv", "--title", "A trial"]])
+def test_a_file_or_an_article_but_not_both(exported, arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", "--bundle", str(exported.bundle), *arguments])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("error: give an input and an output file, or")
+
+
+def test_the_launcher_tags_a_file(exported, tmp_path):
+    source = write(tmp_path / "in.csv", exported.articles[:5])
+    target = tmp_path / "out.jsonl"
+    done = subprocess.run(
+        [sys.executable, "infer", str(source), str(target), "--bundle", str(exported.bundle)],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list(read_rows(target))) == 5
+    assert "5 rows" in done.stderr

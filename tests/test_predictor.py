@@ -1,0 +1,361 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import LABELS, MAX_LENGTH, invented_articles
+
+from studytag import Prediction, Predictor
+from studytag.bundle import MANIFEST, hash_files, load_manifest, write_manifest
+from studytag.errors import BundleError, InputError
+from studytag.inference.model import sigmoid
+
+
+@pytest.fixture(scope="module")
+def predictor(exported):
+    with Predictor.from_pretrained(exported.bundle, "fp32", threads=2) as loaded:
+        yield loaded
+
+
+@pytest.fixture
+def bundle(exported, tmp_path):
+    """A copy that a test may spoil."""
+    return shutil.copytree(exported.bundle, tmp_path / "bundle")
+
+
+def edit_manifest(bundle, **entries):
+    path = bundle / MANIFEST
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps(stored | entries))
+
+
+def set_thresholds(bundle, **points):
+    manifest = load_manifest(bundle)
+    fp32 = replace(manifest.variants["fp32"], thresholds=points)
+    write_manifest(bundle, replace(manifest, variants={"fp32": fp32}))
+
+
+@pytest.mark.parametrize("kind", ["exported", "exported_bert"])
+def test_fp32_equals_pytorch(kind, request):
+    exported = request.getfixturevalue(kind)
+    with Predictor.from_pretrained(exported.bundle, "fp32") as predictor:
+        probabilities = predictor.predict_proba(exported.articles)
+    assert probabilities.dtype == np.float32
+    assert np.abs(probabilities - exported.expected).max() < 1e-4
+    assert np.ptp(probabilities, axis=0).max() > 0.2  # or agreement would mean nothing
+
+
+@pytest.mark.parametrize("kind", ["exported", "exported_bert"])
+@pytest.mark.parametrize("variant", ["fp32", "quantized"])
+def test_neither_neighbours_nor_order_nor_threads_matter(kind, variant, request):
+    exported = request.getfixturevalue(kind)
+    order = np.random.default_rng(0).permutation(len(exported.articles))
+    with Predictor.from_pretrained(exported.bundle, variant, threads=1) as one:
+        together = one.predict_proba(exported.articles)
+        alone = np.concatenate([one.predict_proba([row]) for row in exported.articles])
+    with Predictor.from_pretrained(exported.bundle, variant, threads=3) as three:
+        shuffled = three.predict_proba([exported.articles[index] for index in order])
+    if variant == "quantized":
+        assert np.array_equal(alone, together)
+        assert np.array_equal(shuffled, together[order])
+    else:
+        assert np.abs(alone - together).max() < 1e-6
+        assert np.abs(shuffled - together[order]).max() < 1e-6
+
+
+def test_prediction_holds_labels_in_order_and_every_probability(predictor, exported):
+    predictions = predictor.predict(exported.articles)
+    probabilities = predictor.predict_proba(exported.articles)
+    assert predictor.labels == LABELS
+    assert any(prediction.labels for prediction in predictions)
+    for prediction, row in zip(predictions, probabilities, strict=True):
+        assert isinstance(prediction, Prediction)
+        assert list(prediction.probabilities) == LABELS
+        assert list(prediction.probabilities.values()) == row.tolist()
+        decided = row >= predictor.thresholds
+        assert prediction.labels == [n for n, yes in zip(LABELS, decided, strict=True) if yes]
+
+
+def test_each_label_has_its_own_threshold_and_reaching_it_is_enough(bundle, exported):
+    row = exported.articles[0]
+    with Predictor.from_pretrained(bundle, "fp32") as predictor:
+        exact = predictor.predict_proba([row])[0].astype(float).tolist()
+    above = [float(np.nextafter(value, 1)) for value in exact]
+    set_thresholds(
+        bundle, micro_f1=exact, precise=above, mixed=[exact[0], *above[1:3], exact[3], above[4]]
+    )
+    with Predictor.from_pretrained(bundle) as predictor:
+        assert predictor.predict([row])[0].labels == LABELS
+        assert predictor.predict([row], operating_point="precise")[0].labels == []
+        assert predictor.predict([row], "mixed")[0].labels == [LABELS[0], LABELS[3]]
+    with Predictor.from_pretrained(bundle, operating_point="mixed") as predictor:
+        assert predictor.operating_point == "mixed"
+        assert predictor.predict([row])[0].labels == [LABELS[0], LABELS[3]]
+
+
+def test_probabilities_are_independent_of_one_another(predictor, exported):
+    sums = predictor.predict_proba(exported.articles).sum(axis=1)
+    assert np.ptp(sums) > 0.1  # a softmax would make every sum 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_sigmoid_at_the_ends():
+    values = sigmoid(np.array([-1e4, -100, 0, 100, 1e4], dtype=np.float32))
+    assert values.dtype == np.float32
+    assert values.tolist() == pytest.approx([0, 3.8e-44, 0.5, 1, 1])
+
+
+def test_text_title_or_abstract_alone(predictor):
+    title, abstract = "Sealants in rat molars: a trial", "We measured plaque."
+    rows = [
+        f"{title} {abstract}",
+        {"title": title, "abstract": abstract},
+        {"abstract": f" {title}\n{abstract} "},
+        {"title": title, "abstract": abstract, "year": 1999, "pmid": None},
+    ]
+    assert len({row.tobytes() for row in predictor.predict_proba(rows)}) == 1
+
+
+def test_nothing_in_nothing_out(predictor):
+    assert predictor.predict([]) == []
+    assert predictor.predict_proba([]).shape == (0, len(LABELS))
+    assert list(predictor.predict_iter(iter(()))) == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{}, {"title": " ", "abstract": None}, {"title": float("nan")}, {"title": 7}, 7, "\ud83d"],
+)
+@pytest.mark.parametrize("method", ["predict", "predict_proba"])
+def test_a_bad_record_is_named_by_its_index(predictor, method, bad):
+    with pytest.raises(InputError, match=r"^record 2: "):
+        getattr(predictor, method)(["A trial", "A review", bad, "A cohort"])
+
+
+@pytest.mark.parametrize("one", ["A trial", {"title": "A trial"}])
+def test_one_record_instead_of_several_is_refused(predictor, one):
+    with pytest.raises(InputError, match="put it into a list"):
+        predictor.predict(one)
+
+
+def test_predict_each_goes_on_after_a_bad_record(predictor):
+    good, bad, last = predictor.predict_each(["A trial", {}, "A trial"])
+    assert isinstance(bad, InputError)
+    assert good == last
+
+
+def test_predict_iter_reads_two_windows_ahead_and_keeps_the_order(predictor, exported):
+    taken = 0
+
+    def endless():
+        nonlocal taken
+        while True:
+            for article in exported.articles:
+                taken += 1
+                yield article
+
+    predictions = predictor.predict_iter(endless())
+    assert taken == 0
+    found = [next(predictions) for _ in range(100)]
+    assert taken <= 100 + 2 * 16 * predictor.threads
+    predictions.close()
+    assert found[:60] == predictor.predict(exported.articles)
+    assert found[60:] == found[:40]
+
+
+def test_an_error_of_the_source_arrives(predictor):
+    def source():
+        yield from ["A trial"] * 100
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        predictor.predict(source())
+
+
+def test_several_threads_share_a_predictor(predictor, exported):
+    expected = predictor.predict(exported.articles)
+    barrier = threading.Barrier(6)
+
+    def work(_):
+        barrier.wait()
+        return predictor.predict(exported.articles)
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(work, range(6))) == [expected] * 6
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_can_predict(predictor, exported):
+    """As in a server that loads the predictor and then forks its workers."""
+    expected = predictor.predict_proba(exported.articles[:4])
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    child = context.Process(
+        target=lambda: queue.put(predictor.predict_proba(exported.articles[:4]).tolist())
+    )
+    child.start()
+    child.join(20)
+    assert child.exitcode == 0
+    assert queue.get() == expected.tolist()
+
+
+def test_closed_predictors_can_be_used_again(bundle):
+    predictor = Predictor.from_pretrained(bundle)
+    first = predictor.predict(["A trial"])
+    predictor.close()
+    predictor.close()
+    with predictor:
+        assert predictor.predict(["A trial"]) == first
+
+
+def test_auto_says_what_it_chose(exported, caplog):
+    with caplog.at_level("INFO"), Predictor.from_pretrained(exported.bundle) as predictor:
+        assert predictor.variant in ("fp32", "quantized")
+    assert f"variant {predictor.variant}: " in caplog.text
+
+
+def test_unknown_choices_name_what_there_is(exported, predictor):
+    with pytest.raises(InputError, match="no variant 'int4'; choose from: auto, fp32, quantized"):
+        Predictor.from_pretrained(exported.bundle, variant="int4")
+    with pytest.raises(InputError, match="no operating point 'bold'; choose from: .*micro_f1"):
+        Predictor.from_pretrained(exported.bundle, operating_point="bold")
+    with pytest.raises(InputError, match="no operating point 'bold'"):
+        predictor.predict_iter(["A trial"], operating_point="bold")  # before it is iterated
+    with pytest.raises(InputError, match="threads must be at least 1"):
+        Predictor.from_pretrained(exported.bundle, threads=0)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "onnx/model.onnx"])
+def test_one_altered_byte_is_refused(bundle, name):
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / name).write_bytes(content)
+    with pytest.raises(BundleError, match=f"{name} has changed"):
+        Predictor.from_pretrained(bundle, "fp32")
+
+
+def test_an_altered_variant_does_not_hinder_the_other(bundle):
+    (bundle / "onnx/model_quantized.onnx").write_bytes(b"")
+    Predictor.from_pretrained(bundle, "fp32").close()
+    with pytest.raises(BundleError, match="has changed"):
+        Predictor.from_pretrained(bundle, "quantized")
+
+
+def test_bundles_of_another_kind_are_refused(bundle, tmp_path):
+    with pytest.raises(BundleError, match="is not a bundle"):
+        Predictor.from_pretrained(tmp_path)
+    edit_manifest(bundle, text_recipe={"name": "abstract-title-v9", "separator": "\n"})
+    with pytest.raises(BundleError, match="recipe 'abstract-title-v9' is unknown"):
+        Predictor.from_pretrained(bundle)
+    edit_manifest(bundle, schema_version=99)
+    with pytest.raises(BundleError, match="schema_version is 99"):
+        Predictor.from_pretrained(bundle)
+
+
+def test_a_graph_of_another_number_of_labels_is_refused(bundle):
+    manifest = load_manifest(bundle)
+    edit_manifest(
+        bundle,
+        labels=[*LABELS, "InVitro"],
+        variants={"fp32": {"file": "onnx/model.onnx", "thresholds": {"micro_f1": [0.5] * 6}}},
+    )
+    assert len(manifest.labels) == 5
+    with pytest.raises(BundleError, match="5 outputs for 6 labels"):
+        Predictor.from_pretrained(bundle)
+
+
+def test_truncation_and_padding_stored_in_the_tokenizer_are_overruled(bundle, exported):
+    path = bundle / "tokenizer.json"
+    stored = json.loads(path.read_text())
+    assert stored["truncation"] is None
+    assert stored["padding"] is None
+    stored["truncation"] = {
+        "direction": "Left",
+        "max_length": 8,
+        "strategy": "LongestFirst",
+        "stride": 0,
+    }
+    stored["padding"] = {
+        "strategy": {"Fixed": 128},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "[PAD]",
+    }
+    path.write_text(json.dumps(stored))
+    write_manifest(bundle, replace(load_manifest(exported.bundle), files=hash_files(bundle)))
+    with Predictor.from_pretrained(bundle, "fp32") as predictor:
+        found = predictor.predict_proba(exported.articles)
+    assert np.abs(found - exported.expected).max() < 1e-4
+
+
+def test_long_texts_are_cut_to_max_length(predictor):
+    long, longer = ("plaque " * count for count in (MAX_LENGTH, 50 * MAX_LENGTH))
+    first, second = predictor.predict_proba([long, longer])
+    assert np.array_equal(first, second)
+
+
+def test_predicting_needs_neither_torch_nor_pandas_nor_any_extra(exported, tmp_path):
+    """Everything but numpy, onnxruntime and tokenizers is made impossible to import."""
+    source = tmp_path / "articles.csv"
+    source.write_text("title\nA trial of sealants\n", encoding="utf-8")
+    program = """
+import sys
+blocked = {"torch", "transformers", "pandas", "sklearn", "optimum", "pyarrow", "onnx", "tqdm",
+           "lxml", "Bio", "rispy", "yaml", "accelerate", "safetensors", "datasets", "scipy"}
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in blocked:
+            raise ImportError(f"{name} is blocked")
+sys.meta_path.insert(0, Block())
+from studytag import Predictor
+from studytag.inference.stream import predict_file
+import studytag.inference.command
+bundle, source, target = sys.argv[1:]
+with Predictor.from_pretrained(bundle) as predictor:
+    print(len(predictor.predict(["A trial", {"abstract": "Rats."}])))
+    print(predict_file(predictor, source, target).rows)
+assert not blocked & set(sys.modules)
+"""
+    target = tmp_path / "tagged.jsonl"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(exported.bundle), str(source), str(target)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["2", "1"]
+    assert json.loads(target.read_text())["studytag_error"] is None
+
+
+def test_the_examples_run(exported, tmp_path):
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("title,abstract\nA trial,\n,Rats\n", encoding="utf-8")
+    examples = Path(__file__).parent.parent / "infer/examples"
+    for name, arguments in (("embed", []), ("pandas_column", [source, target])):
+        command = [sys.executable, examples / f"{name}.py", exported.bundle, *arguments]
+        done = subprocess.run(
+            command,
+            env={"PYTHONPATH": str(examples.parent.parent)},
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+    assert target.read_text().splitlines()[0] == ",".join(["title", "abstract", *LABELS])
+
+
+def test_invented_articles_vary_in_length():
+    lengths = {len(str(row["abstract"])) for row in invented_articles(60)}
+    assert len(lengths) > 10
