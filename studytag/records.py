@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 """One row of a table: column name to value, with whatever extra columns the file brought."""
 
+PREDICTED_COLUMN = "studytag_labels"
+"""Where a tagged file holds the labels that were predicted; `labels` are those that were given."""
+
 LIST_COLUMNS = ("pub_types", "mesh_terms", "labels", "known")
 COLUMNS = (
     *("pmid", "title", "abstract", "year", "journal"),

@@ -172,3 +172,13 @@ def test_the_launcher_tags_a_file(exported, tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(list(read_rows(target))) == 5
     assert "5 rows" in done.stderr
+
+
+def test_ris_carries_the_tags_as_keywords(exported, tmp_path):
+    source, target = tmp_path / "in.ris", tmp_path / "out.ris"
+    source.write_text("TY  - JOUR\nTI  - Sealants in children: a trial\nKW  - teeth\nER  - \n")
+    with Predictor.from_pretrained(exported.bundle) as predictor:
+        predict_file(predictor, source, target)
+        labels = predictor.predict([{"title": "Sealants in children: a trial"}])[0].labels
+    keywords = [line[6:] for line in target.read_text().splitlines() if line.startswith("KW")]
+    assert keywords == ["teeth", *(f"studytag: {label}" for label in labels)]

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from studytag.errors import InputError, missing_dependency
 from studytag.files.columns import first_year, missing, split_list
 from studytag.files.streams import text_lines
-from studytag.records import Row, clean
+from studytag.records import PREDICTED_COLUMN, Row, clean
 
 _LABEL = "studytag: "
 _TAG_LINE = re.compile(r"[A-Z][A-Z0-9]  -")
@@ -112,7 +112,7 @@ def _take(fields: dict[str, Any], sources: tuple[str, ...]) -> str | None:
 
 
 class RisWriter:
-    """Writes rows as RIS records; labels become keywords `studytag: RCT`.
+    """Writes rows as RIS records; labels, predicted or else given, become keywords `studytag: RCT`.
 
     MeSH headings become keywords too. Columns that RIS has no tag for are left out.
 
@@ -153,10 +153,11 @@ def _field(column: str) -> str:
 
 def _keywords(cells: Row) -> list[str]:
     keywords = _list(cells.get("keywords", []))
-    if "labels" in cells:  # labels of an earlier run give way to these
+    labels = cells.get(PREDICTED_COLUMN, cells.get("labels"))
+    if labels is not None:  # those of an earlier run give way to these
         keywords = [word for word in keywords if not word.startswith(_LABEL)]
     keywords += _list(cells.get("mesh_terms", []))
-    keywords += [_LABEL + label for label in _list(cells.get("labels", []))]
+    keywords += [_LABEL + label for label in _list(labels or [])]
     return list(dict.fromkeys(keywords))
 
 

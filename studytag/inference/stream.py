@@ -15,11 +15,10 @@ from typing import Any
 from studytag.errors import InputError
 from studytag.files import count_rows, open_writer, read_rows
 from studytag.inference.predictor import Prediction, Predictor
-from studytag.records import Row
+from studytag.records import PREDICTED_COLUMN, Row
 
 logger = logging.getLogger(__name__)
 
-LABELS_COLUMN = "studytag_labels"
 ERROR_COLUMN = "studytag_error"
 WARNINGS = 10
 """Bad rows named in the log one by one; of the others it tells the number."""
@@ -122,7 +121,7 @@ def _remember(rows: Iterator[Row], waiting: deque[Row]) -> Iterator[Row]:
 def _columns(labels: list[str], outcome: Prediction | InputError, error: str | None) -> Row:
     tagged = None if isinstance(outcome, InputError) else outcome
     return {
-        LABELS_COLUMN: tagged and tagged.labels,
+        PREDICTED_COLUMN: tagged and tagged.labels,
         **{f"p_{label}": tagged and tagged.probabilities[label] for label in labels},
         ERROR_COLUMN: error,
     }
