@@ -171,8 +171,8 @@ def test_an_unfinished_checkpoint_is_never_chosen(config):
     broken = checkpoints / "step-99999999"
     shutil.copytree(newest, broken)
     (broken / "progress.json").unlink()
-    best = train(replace(config, num_train_epochs=2, resume_from_checkpoint="auto"))
-    assert json.loads((best / "metrics.json").read_text())["epoch"] == 2
+    train(replace(config, num_train_epochs=2, resume_from_checkpoint="auto"))
+    assert [(entry["epoch"], entry["step"]) for entry in history(config)] == [(1, 30), (2, 60)]
     with pytest.raises(InputError, match="not a checkpoint"):
         train(replace(config, resume_from_checkpoint=str(broken)))
 
@@ -190,6 +190,17 @@ def test_old_checkpoints_are_dropped(config):
     kept = sorted(p.name for p in (Path(config.output_dir) / "checkpoints").iterdir())
     assert len(kept) == 2
     assert kept[-1] == f"step-{history(config)[-1]['step']:08d}"
+
+
+def test_a_tracker_gets_the_options_and_the_scores(config):
+    pytest.importorskip("tensorboard", reason="pip install tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(replace(config, num_train_epochs=1, report_to="tensorboard"))
+    logs = EventAccumulator(str(Path(config.output_dir) / "studytag")).Reload()
+    assert len(logs.Scalars("train/loss")) == 30
+    logged = logs.Scalars("validation/micro_f1/micro/f1")[0].value
+    assert logged == pytest.approx(history(config)[0]["validation/micro_f1/micro/f1"])
 
 
 def test_early_stopping_and_max_train_steps(config):

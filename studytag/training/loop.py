@@ -80,7 +80,9 @@ def train(config: TrainingConfig) -> Path:
     if resume is not None:
         progress = load_checkpoint(accelerator, resume)
         logger.info("resuming from %s: step %d of %d", resume, progress.step, total)
-    accelerator.init_trackers("studytag", asdict(config))
+    # tensorboard takes no None.
+    options = {name: "none" if value is None else value for name, value in asdict(config).items()}
+    accelerator.init_trackers("studytag", options)
     run = _Run(config, accelerator, model, optimizer, scheduler, batches, loader, progress, total)
 
     while progress.epoch < config.num_train_epochs and progress.step < total:
