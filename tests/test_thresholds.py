@@ -44,7 +44,7 @@ def micro_f1(truth, known, probabilities, thresholds):
     return f1(*(counts(truth, known, probabilities, np.asarray(thresholds))))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.booleans())
 def test_micro_f1_is_the_best_of_all_combinations(seed, ties):
     truth, known, p = problem(seed, n=8, ties=ties)
@@ -54,7 +54,7 @@ def test_micro_f1_is_the_best_of_all_combinations(seed, ties):
     assert micro_f1(truth, known, p, tuned) == pytest.approx(best)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 10_000), st.booleans())
 def test_operating_points_match_brute_force(seed, ties):
     truth, known, p = problem(seed, n=25, labels=1, ties=ties)

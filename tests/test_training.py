@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 
 from studytag.errors import InputError
 from studytag.evaluation.split import load_split
+from studytag.inference.runtime import available_cores
 from studytag.labels import LabelSet
 from studytag.training import loop
 from studytag.training.config import TrainingConfig
@@ -230,6 +232,7 @@ def test_unknown_cells_teach_nothing(config, tables, tmp_path):
         ({"model_name_or_path": "no/such-encoder"}, "cannot load the encoder.*minilm.yaml"),
         ({"model_name_or_path": "package:nothing"}, "no packaged encoder 'nothing'"),
         ({"max_length": MAX_LENGTH + 1}, f"reads {MAX_LENGTH} tokens at most"),
+        ({"gradient_accumulation_steps": 999}, "240 articles with a known label.*at least 999"),
         ({"report_to": "nonsense"}, "report_to.*nonsense"),
         ({"resume_from_checkpoint": "nowhere"}, "not a checkpoint"),
     ],
@@ -247,10 +250,11 @@ def test_an_unknown_label_is_named_with_its_row(config, tmp_path):
         train(replace(config, train_file=str(table)))
 
 
-def launch(*arguments, cwd):
+def launch(*arguments, cwd, **environment):
     return subprocess.run(
         [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *arguments],
         cwd=cwd,
+        env={name: v for name, v in os.environ.items() if name != "OMP_NUM_THREADS"} | environment,
         capture_output=True,
         text=True,
         timeout=300,
@@ -260,6 +264,22 @@ def launch(*arguments, cwd):
 def flags(config):
     names = ("model_name_or_path", "train_file", "validation_file", "output_dir", "max_length")
     return [part for name in names for part in (f"--{name}", str(getattr(config, name)))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("environment", "threads"), [({}, available_cores()), ({"OMP_NUM_THREADS": "1"}, 1)]
+)
+def test_a_single_process_gets_every_core_unless_the_user_said_otherwise(
+    tmp_path, environment, threads
+):
+    script = tmp_path / "threads.py"
+    script.write_text(
+        "import torch\nfrom studytag.training.launch import use_all_cores\n"
+        "use_all_cores()\nprint('threads', torch.get_num_threads())\n"
+    )
+    done = launch(str(script), cwd=tmp_path, **environment)
+    assert f"threads {threads}\n" in done.stdout, done.stderr[-2000:]
 
 
 @pytest.mark.slow

@@ -58,8 +58,15 @@ class LengthGroupedBatches(Sampler[list[int]]):
         """The batches of all processes in an epoch.
 
         Their number is a multiple of processes x accumulation, so that every process takes the
-        same number and no gradient is left over; the largest batches are halved to get there.
+        same number and no gradient is left over. To get there the largest batches are halved, or,
+        where all are single rows, some of the shortest share one in pairs.
+
+        Raises:
+            ValueError: there are fewer rows than processes x accumulation.
         """
+        multiple = self._processes * self._accumulation
+        if len(self._lengths) < multiple:
+            raise ValueError("fewer rows than processes x gradient_accumulation_steps")
         rng = np.random.default_rng((self._seed, epoch))
         order = rng.permutation(len(self._lengths))
         window = self._batch_size * _WINDOW
@@ -73,13 +80,14 @@ class LengthGroupedBatches(Sampler[list[int]]):
                 )
                 found.append(part[:size])
                 part = part[size:]
-        while len(found) % (self._processes * self._accumulation):
+        while len(found) % multiple and max(map(len, found)) > 1:
             largest = found.pop(max(range(len(found)), key=lambda index: len(found[index])))
-            if len(largest) < 2:
-                raise ValueError("fewer rows than processes x gradient_accumulation_steps")
             found += [largest[::2], largest[1::2]]
         # Batches that are taken at the same time are of like length, so no process waits long.
         found.sort(key=lambda batch: int(self._lengths[batch[0]]))
+        spare = len(found) % multiple
+        pairs = zip(found[1 : 2 * spare : 2], found[: 2 * spare : 2], strict=True)
+        found[: 2 * spare] = [np.concatenate(pair) for pair in pairs]
         groups = np.arange(len(found)).reshape(-1, self._processes)
         return [found[index] for index in rng.permutation(groups).ravel()]
 

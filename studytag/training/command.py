@@ -19,12 +19,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         try:
             from studytag.training.config import parse_config
-            from studytag.training.launch import launch_cpu_processes
+            from studytag.training.launch import launch_cpu_processes, use_all_cores
             from studytag.training.loop import train
         except ImportError as error:
             raise missing_dependency(error.name or str(error), "train") from error
         config = parse_config(arguments)
         if not launch_cpu_processes(sys.argv[1:] if arguments is None else arguments):
+            use_all_cores()
             train(config)
     except StudytagError as error:
         if os.environ.get("RANK", "0") == "0":

@@ -1,11 +1,18 @@
-"""Several CPU processes under `accelerate launch`."""
+"""What `accelerate launch` leaves undone on CPUs: several processes, and more than one thread."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from studytag.inference.runtime import available_cores
+
+if TYPE_CHECKING:
+    import psutil
 
 logger = logging.getLogger(__name__)
 
@@ -46,17 +53,46 @@ def launch_cpu_processes(arguments: Sequence[str]) -> bool:
     return True
 
 
+def use_all_cores() -> None:
+    """Give PyTorch every core if this is the launcher's only process and no number was asked for.
+
+    Unless told `--cpu`, accelerate sets OMP_NUM_THREADS=1 for it, also where there is no GPU.
+    """
+    import torch
+
+    launcher = _launcher()
+    if launcher is None or "WORLD_SIZE" in os.environ:
+        return
+    asked = _options(launcher).num_cpu_threads_per_process
+    if asked is None and "OMP_NUM_THREADS" not in launcher.environ():
+        torch.set_num_threads(available_cores())
+
+
 def _asked_for() -> int:
     """`--num_processes` of the accelerate launcher above this process; 1 if there is none."""
-    import psutil
     from accelerate.commands.config import load_config_from_file
-    from accelerate.commands.launch import launch_command_parser
 
-    parent = psutil.Process().parent()
-    command = parent.cmdline() if parent is not None else []
-    if "launch" not in command:
+    launcher = _launcher()
+    if launcher is None:
         return 1
-    options, _ = launch_command_parser().parse_known_args(command[command.index("launch") + 1 :])
+    options = _options(launcher)
     if options.num_processes is None and options.config_file is not None:
         return int(load_config_from_file(options.config_file).num_processes)
     return int(options.num_processes or 1)
+
+
+def _launcher() -> psutil.Process | None:
+    """The `accelerate launch` that started this process, if one did."""
+    import psutil
+
+    parent = psutil.Process().parent()
+    return parent if parent is not None and "launch" in parent.cmdline() else None
+
+
+def _options(launcher: psutil.Process) -> Namespace:
+    """What the launcher was told, read with its own parser."""
+    from accelerate.commands.launch import launch_command_parser
+
+    command = launcher.cmdline()
+    options, _ = launch_command_parser().parse_known_args(command[command.index("launch") + 1 :])
+    return options

@@ -230,8 +230,12 @@ def _train_loader(
 ) -> tuple[LengthGroupedBatches, DataLoader[Batch]]:
     """The batches of this process. Articles of which no label is known are left out: no lesson."""
     taught = np.flatnonzero(split.known.any(axis=1))
-    if len(taught) == 0:
-        raise InputError(f"{config.train_file}: no article has a known label")
+    at_once = accelerator.num_processes * config.gradient_accumulation_steps
+    if len(taught) < at_once:
+        raise InputError(
+            f"{config.train_file}: {len(taught)} articles with a known label, and a step takes "
+            f"at least {at_once}: use fewer processes, less accumulation or more articles"
+        )
     split = Split([split.rows[i] for i in taught], split.truth[taught], split.known[taught])
     token_ids = tokenize(split, tokenizer, recipe, config.max_length)
     batches = LengthGroupedBatches(
