@@ -1,8 +1,13 @@
 """Decision thresholds per label, tuned on validation data.
 
-Every threshold lies midway between two neighbouring validation probabilities, so it is as far as
-can be from flipping a decision by rounding. With a label's n probabilities sorted once, each
-objective is a maximum over n + 1 candidates: O(n log n) per label.
+A candidate lies midway between two neighbouring validation probabilities, so it is as far as can
+be from flipping a decision by rounding. With a label's n probabilities sorted once, each objective
+is a maximum over n + 1 candidates: O(n log n) per label.
+
+The highest F1 on a few thousand articles is often one of many nearly as high, at thresholds far
+apart. So the thresholds of the two F1 objectives are bagged (Breiman 1996): tuned on resamples of
+the rows, then averaged. Tuned on one half of the real validation split and scored on the other,
+bagging gained up to 0.003 micro-F1 and 0.003 to 0.007 macro-F1 over three models, and lost nowhere.
 """
 
 from __future__ import annotations
@@ -15,6 +20,9 @@ from numpy.typing import NDArray
 FALLBACK = 0.5
 MIN_POSITIVES = 10
 """Labels with fewer known positives keep `FALLBACK`: a threshold set by a handful is noise."""
+
+RESAMPLES = 50
+"""Bootstrap resamples that the F1 thresholds are averaged over."""
 
 SENSITIVE_RECALL = 0.98
 PRECISE_PRECISION = 0.95
@@ -90,12 +98,13 @@ def tune_thresholds(
     known: NDArray[np.bool_],
     probabilities: NDArray[np.floating],
     min_positives: int = MIN_POSITIVES,
+    resamples: int = RESAMPLES,
 ) -> Thresholds:
     """Thresholds of every operating point, one per label in label order.
 
     Operating points: `micro_f1` (the highest micro-F1 over all labels together), `label_f1` (each
     label's highest F1), `sensitive` (recall >= 0.98), `balanced` (Youden's J), `precise`
-    (precision >= 0.95 where reachable, else as `label_f1`) and `fixed` (0.5). The names of the
+    (precision >= 0.95 where reachable, else the highest F1) and `fixed` (0.5). The names of the
     three in the middle are RobotSearch's (Marshall et al. 2018).
 
     Args:
@@ -103,6 +112,8 @@ def tune_thresholds(
         known: Shape (n, labels); unknown cells count nowhere.
         probabilities: Shape (n, labels), in [0, 1].
         min_positives: Labels with fewer known positives get 0.5 at every point.
+        resamples: How many resamples `micro_f1` and `label_f1` are averaged over, always the same
+            ones; 0 tunes them on the rows as they are, to the exact maximum.
 
     Raises:
         ValueError: shapes differ, or a probability lies outside [0, 1] or is NaN.
@@ -111,29 +122,39 @@ def tune_thresholds(
         raise ValueError(f"shapes differ: {truth.shape}, {known.shape}, {probabilities.shape}")
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise ValueError("probabilities must lie between 0 and 1")
-    columns = [
+    tuned = (truth & known).sum(axis=0) >= min_positives
+    columns = _columns(truth, known, probabilities)
+    points = {
+        "micro_f1": _pick(columns, _best_micro_f1(columns, tuned)),
+        "label_f1": _pick(columns, [column.best_f1() for column in columns]),
+        "sensitive": _pick(columns, [column.sensitive() for column in columns]),
+        "balanced": _pick(columns, [column.balanced() for column in columns]),
+        "precise": _pick(columns, [column.precise() for column in columns]),
+        "fixed": np.full(len(columns), FALLBACK),
+    }
+    if resamples:
+        random = np.random.default_rng(0)
+        drawn = [random.integers(len(truth), size=len(truth)) for _ in range(resamples)]
+        bags = [_columns(truth[rows], known[rows], probabilities[rows]) for rows in drawn]
+        points["micro_f1"] = np.mean([_pick(bag, _best_micro_f1(bag, tuned)) for bag in bags], 0)
+        points["label_f1"] = np.mean([_pick(bag, [c.best_f1() for c in bag]) for bag in bags], 0)
+    return {name: np.where(tuned, found, FALLBACK).tolist() for name, found in points.items()}
+
+
+def _columns(
+    truth: NDArray[np.bool_], known: NDArray[np.bool_], probabilities: NDArray[np.floating]
+) -> list[Candidates]:
+    return [
         Candidates.of(truth[mask, index], probabilities[mask, index])
         for index, mask in enumerate(known.T)
     ]
-    tuned = [column.positives >= min_positives for column in columns]
-
-    def pick(choices: list[int]) -> list[float]:
-        return [
-            float(column.thresholds[choice]) if enough else FALLBACK
-            for column, choice, enough in zip(columns, choices, tuned, strict=True)
-        ]
-
-    return {
-        "micro_f1": pick(_best_micro_f1(columns, tuned)),
-        "label_f1": pick([column.best_f1() for column in columns]),
-        "sensitive": pick([column.sensitive() for column in columns]),
-        "balanced": pick([column.balanced() for column in columns]),
-        "precise": pick([column.precise() for column in columns]),
-        "fixed": [FALLBACK] * len(columns),
-    }
 
 
-def _best_micro_f1(columns: list[Candidates], tuned: list[bool]) -> list[int]:
+def _pick(columns: list[Candidates], choices: list[int]) -> NDArray[np.float64]:
+    return np.array([c.thresholds[i] for c, i in zip(columns, choices, strict=True)])
+
+
+def _best_micro_f1(columns: list[Candidates], tuned: NDArray[np.bool_]) -> list[int]:
     """The candidates, one per label, with the highest micro-F1 of all combinations.
 
     Micro-F1 is a ratio of sums over labels, 2 TP / (predicted + positives), so Dinkelbach's method
