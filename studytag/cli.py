@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from studytag import __version__
 from studytag.errors import StudytagError, missing_dependency
+from studytag.help import HelpFormatter
 
 _COMMANDS = {
     "data": ("studytag.data.command", "data", "build, fetch or make up tables of articles"),
@@ -48,7 +49,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             name,
             help=text,
             description=text[0].upper() + text[1:] + ".",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=HelpFormatter,
         )
         if name == next(iter(arguments), None):
             try:

@@ -108,6 +108,17 @@ def test_csv_cells_become_typed(tmp_path):
     ]
 
 
+def test_lists_as_pandas_writes_them_to_csv(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    headings = ["Cohort Studies", "Alzheimer's Disease", "Human"]
+    table = pandas.DataFrame({"title": ["T", "U"], "labels": [headings, []]})
+    table.to_csv(tmp_path / "lists.csv", index=False)
+    table["labels"] = table["labels"].map(lambda items: pandas.Series(items, dtype=str).to_numpy())
+    table.to_csv(tmp_path / "arrays.csv", index=False)
+    for name in ("lists.csv", "arrays.csv"):
+        assert [row["labels"] for row in read_rows(tmp_path / name)] == [headings, []]
+
+
 def test_a_column_with_the_canonical_name_is_not_displaced(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("Title,title\nother,mine\n")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from studytag.data.splitting import WAYS, Splitter
+from studytag.help import HelpFormatter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,9 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("fetch", "download articles from PubMed", _fetch_arguments),
         ("demo", "write made-up articles to try studytag with", _demo_arguments),
     ):
-        command = commands.add_parser(
-            name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
+        command = commands.add_parser(name, help=text, formatter_class=HelpFormatter)
         fill(command)
 
 

@@ -28,8 +28,9 @@ from studytag.errors import InputError, StudytagError
 from studytag.evaluation.metrics import score
 from studytag.evaluation.split import Split, load_split
 from studytag.evaluation.thresholds import tune_thresholds
-from studytag.export.graph import export_graph, quantise
+from studytag.export.graph import export_graph
 from studytag.export.parity import shape_difference, torch_probabilities
+from studytag.export.quantisation import quantise
 from studytag.export.source import TrainedModel, load_trained
 from studytag.files import atomic_folder
 from studytag.inference.predictor import Predictor

@@ -17,6 +17,7 @@ _SPELLINGS = {
 }
 _WHOLE_NUMBER = re.compile(r"\d{1,4}(\.0*)?", re.ASCII)  # tables with gaps store years as 2020.0
 _YEAR = re.compile(r"(?<!\d)(?:1[5-9]|20)\d\d(?!\d)", re.ASCII)
+_QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 _NO_TITLE = "[Not Available]."  # what PubMed puts where only a title in the vernacular exists
 
 
@@ -57,8 +58,16 @@ def missing(value: object) -> bool:
 
 
 def split_list(text: str) -> list[str]:
-    """The items of a list written in one cell, `Cohort; Human`; MeSH headings contain commas."""
-    return [item.strip() for item in text.split(";") if item.strip()]
+    """The items of a list written in one cell: `Cohort; Human`, since MeSH headings hold commas.
+
+    `['Cohort', 'Human']` and `['Cohort' 'Human']` too, as pandas writes lists and arrays to CSV.
+    """
+    text = text.strip()
+    if text.startswith("[") and text.endswith("]"):
+        items = [single or double for single, double in _QUOTED.findall(text)]
+    else:
+        items = text.split(";")
+    return [item.strip() for item in items if item.strip()]
 
 
 def tidy(row: Row, where: str) -> Row:

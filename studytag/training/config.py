@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from studytag.errors import InputError, missing_dependency
+from studytag.help import HelpFormatter
 
 
 def _option(default: Any, text: str) -> Any:
@@ -109,7 +110,7 @@ def parse_config(arguments: Sequence[str] | None = None) -> TrainingConfig:
         TrainingConfig,
         prog="accelerate launch train",
         description="Fine-tune an encoder on labelled tables and tune its thresholds.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--config", type=Path, help="YAML file of the options below")
     if chosen.config is not None:

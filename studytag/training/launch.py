@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -94,5 +94,5 @@ def _options(launcher: psutil.Process) -> Namespace:
     from accelerate.commands.launch import launch_command_parser
 
     command = launcher.cmdline()
-    options, _ = launch_command_parser().parse_known_args(command[command.index("launch") + 1 :])
-    return options
+    parser: ArgumentParser = launch_command_parser()
+    return parser.parse_known_args(command[command.index("launch") + 1 :])[0]

@@ -1,0 +1,90 @@
+"""DistilBERT's layers as they are traced: the same results in less time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@contextmanager
+def faster_layers(model: PreTrainedModel) -> Iterator[None]:
+    """Trace DistilBERT with attention as one operator, and the last layer for [CLS] alone.
+
+    The head reads no other token; attention still looks at all of them. Other encoders are left as
+    they are.
+    """
+    if model.config.model_type != "distilbert":
+        yield
+        return
+    layers = list(model.distilbert.transformer.layer)
+    for layer in layers:
+        layer.forward = _Layer(layer, first_only=layer is layers[-1])
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward  # the class's own again
+
+
+class _Layer:
+    """The forward pass of a layer, with the layer's own weights."""
+
+    def __init__(self, layer: Any, first_only: bool) -> None:
+        self._layer = layer
+        self._first_only = first_only
+
+    def __call__(self, tokens: Tensor, mask: Tensor, *_: object) -> tuple[Tensor]:
+        """Tokens (b, n, dim) and a mask (b, n), 0 for padding, to (b, n, dim) or (b, 1, dim)."""
+        layer, attention = self._layer, self._layer.attention
+        queries = tokens[:, :1] if self._first_only else tokens
+        seen = _Attention.apply(  # type: ignore[no-untyped-call]
+            attention.q_lin(queries),
+            attention.k_lin(tokens),
+            attention.v_lin(tokens),
+            mask.to(torch.int32),
+            attention.n_heads,
+        )
+        seen = layer.sa_layer_norm(attention.out_lin(seen) + queries)
+        return (layer.output_layer_norm(layer.ffn(seen) + seen),)
+
+
+class _Attention(torch.autograd.Function):
+    """Multi-head attention that is traced to onnxruntime's own operator.
+
+    That works block by block in the processor's cache and never writes down the n x n scores. With
+    the masking of padding left out where there is none (see graph.py), one 6 x 384 int8 graph took
+    16 instead of 19 ms for 150 tokens, 26 instead of 43 for 280, 60 instead of 114 for 512.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, heads: int
+    ) -> Tensor:
+        """Query (b, m, dim), key and value (b, n, dim), mask (b, n); returns (b, m, dim)."""
+
+        def split(projected: Tensor) -> Tensor:
+            return projected.reshape(*projected.shape[:2], heads, -1).transpose(1, 2)
+
+        scores = split(query) @ split(key).transpose(2, 3) / math.sqrt(query.shape[-1] // heads)
+        scores = scores.masked_fill(mask[:, None, None] == 0, torch.finfo(scores.dtype).min)
+        context: Tensor = scores.softmax(dim=-1) @ split(value)
+        return context.transpose(1, 2).flatten(2)
+
+    @staticmethod
+    def symbolic(g: Any, query: Any, key: Any, value: Any, mask: Any, heads: int) -> Any:
+        """The operator's node; its fourth input, a bias, is absent."""
+        none = g.op("prim::Constant")
+        none.setType(torch._C.OptionalType.ofTensor())
+        found = g.op(
+            "com.microsoft::MultiHeadAttention", query, key, value, none, mask, num_heads_i=heads
+        )
+        found.setType(query.type())
+        return found
