@@ -1,81 +1,59 @@
 """How fast is it? The predictor beside what a user would pick instead, on the same documents.
 
-    python bench/inference.py --source articles.parquet --bundle artifacts/bundle
+    python bench/inference.py --source articles.parquet --model artifacts/model/best
+    python bench/inference.py --source articles.parquet --distilbert --name inference-distilbert
 
 Contenders take turns on the same portion of documents, in an order that changes from round to
 round, so that a machine whose speed drifts is unfair to none. Figures are medians over rounds, and
-their ratios. All use every core. The table goes to bench/results/NAME.json and .md.
+their ratios. All use every core. `--distilbert` measures DistilBERT's shape (6 layers of 768) with
+random weights, which cost the same time as trained ones. The table goes to bench/results/NAME.json
+and .md.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
+import re
+import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from contenders import Contender, Setting, all_contenders, export_with_optimum
 from machine import describe_machine
 
-from studytag import Predictor
+from studytag.export.pipeline import export_bundle
 from studytag.files import read_rows, write_json_atomically, write_text_atomically
 from studytag.inference.runtime import available_cores
 
-Contender = Callable[[list[dict]], object]
+
+def random_distilbert(trained: Path, target: Path) -> None:
+    """A copy of a trained model's folder with DistilBERT's shape and random weights."""
+    from transformers import AutoModelForSequenceClassification, DistilBertConfig
+
+    shutil.copytree(trained, target)
+    names = json.loads((trained / "config.json").read_text())
+    config = DistilBertConfig(id2label=names["id2label"], label2id=names["label2id"])
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(target)
 
 
-def ours(bundle: Path, variant: str) -> Contender:
-    """The predictor, from records to decisions."""
-    return Predictor.from_pretrained(bundle, variant=variant).predict
-
-
-def transformers_pipeline(folder: Path, batch_size: int) -> Contender:
-    """`transformers.pipeline` in PyTorch, float32."""
-    from transformers import pipeline
-
-    tag = pipeline("text-classification", model=str(folder), top_k=None, device="cpu")
-    return lambda articles: tag(
-        [text(article) for article in articles], batch_size=batch_size, truncation=True
-    )
-
-
-def optimum_pipeline(bundle: Path, file: str, batch_size: int) -> Contender:
-    """Optimum's ORTModelForSequenceClassification in the same pipeline."""
-    from optimum.onnxruntime import ORTModelForSequenceClassification
-    from transformers import AutoTokenizer, pipeline
-
-    model = ORTModelForSequenceClassification.from_pretrained(
-        bundle, subfolder="onnx", file_name=file
-    )
-    tokenizer = AutoTokenizer.from_pretrained(bundle)
-    tag = pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None)
-    return lambda articles: tag(
-        [text(article) for article in articles], batch_size=batch_size, truncation=True
-    )
-
-
-def text(article: dict) -> str:
-    """What the contenders read; cut as the tokenizer cuts."""
-    return f"{article['title']} {article['abstract']}".strip()
-
-
-def contenders(options: argparse.Namespace) -> dict[str, Contender]:
-    """Everything that is measured, loaded."""
-    fp32, int8 = "model.onnx", "model_quantized.onnx"
-    found = {
-        "studytag, int8": ours(options.bundle, "quantized"),
-        "studytag, fp32": ours(options.bundle, "fp32"),
-    }
-    for size in options.batch_sizes:
-        found |= {
-            f"transformers pipeline, batch {size}": transformers_pipeline(options.model, size),
-            f"optimum fp32, batch {size}": optimum_pipeline(options.bundle, fp32, size),
-            f"optimum int8, batch {size}": optimum_pipeline(options.bundle, int8, size),
-        }
-    return found
+def prepare(model: Path, distilbert: bool, folder: Path) -> Setting:
+    """Export the model with studytag and with optimum into `folder`."""
+    if distilbert:
+        random_distilbert(model, folder / "model")
+        model = folder / "model"
+    # Thresholds make no difference to speed: a stand-in for the validation table is enough.
+    table = folder / "validation.jsonl"
+    rows = [{"title": f"Article {number}", "labels": ["Human"]} for number in range(20)]
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    manifest = export_bundle(model, folder / "bundle", table, max_f1_drop=1.0)
+    export_with_optimum(model, folder / "optimum")
+    return Setting(model, folder / "bundle", folder / "optimum", manifest.max_length)
 
 
 def measure(
@@ -116,10 +94,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", type=Path, required=True, help="table of real articles")
     parser.add_argument("--model", type=Path, default=Path("artifacts/model/best"))
-    parser.add_argument("--bundle", type=Path, default=Path("artifacts/bundle"))
+    parser.add_argument("--distilbert", action="store_true", help="its shape, random weights")
     parser.add_argument("--articles", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--only", default="", help="measure those whose names this finds")
     parser.add_argument("--name", default="inference")
     options = parser.parse_args()
     articles = [
@@ -127,14 +106,21 @@ def main() -> None:
         for row in read_rows(options.source)
     ]
     articles = random.Random(0).sample(articles, options.articles)
-    seconds = measure(contenders(options), articles, options.rounds)
+    with TemporaryDirectory() as folder:
+        setting = prepare(options.model, options.distilbert, Path(folder))
+        found = {
+            name: load()
+            for name, load in all_contenders(setting, options.batch_sizes).items()
+            if re.search(options.only, name)
+        }
+        seconds = measure(found, articles, options.rounds)
+        encoder = json.loads((setting.model / "config.json").read_text())
     portion = options.articles / options.rounds
-    encoder = Predictor.from_pretrained(options.bundle).manifest.encoder
     result = {
         "date": date.today().isoformat(),
         "machine": describe_machine(),
         "cores": available_cores(),
-        "encoder": encoder,
+        "encoder": f"DistilBERT of {encoder['n_layers']} layers x {encoder['dim']}",
         "articles": options.articles,
         "rounds": options.rounds,
         "documents_per_second": {

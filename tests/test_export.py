@@ -81,6 +81,27 @@ def test_transformers_and_optimum_load_the_bundle(kind, request):
             assert np.abs(theirs - row).max() < tolerance
 
 
+@pytest.mark.parametrize("kind", ["exported", "exported_bert"])
+def test_padding_changes_nothing(kind, request):
+    import torch
+    from optimum.onnxruntime import ORTModelForSequenceClassification
+    from transformers import AutoTokenizer
+
+    exported = request.getfixturevalue(kind)
+    articles = exported.articles[:10]
+    texts = [f"{article['title']} {article['abstract'] or ''}" for article in articles]
+    encoded = AutoTokenizer.from_pretrained(exported.bundle)(
+        texts, truncation=True, max_length=MAX_LENGTH, padding=True, return_tensors="pt"
+    )
+    assert (encoded["attention_mask"] == 0).any()
+    model = ORTModelForSequenceClassification.from_pretrained(
+        exported.bundle, subfolder="onnx", file_name="model.onnx"
+    )
+    with Predictor.from_pretrained(exported.bundle, "fp32") as predictor:
+        ours = predictor.predict_proba(articles)
+    assert np.abs(torch.sigmoid(model(**encoded).logits).numpy() - ours).max() < 1e-5
+
+
 @pytest.mark.parametrize(
     ("kind", "head"),
     [
