@@ -3,8 +3,8 @@
     python bench/footprint.py --source articles.parquet --distilbert
 
 Cold start runs from the start of the imports to the first article's probabilities; peak memory is
-the process's largest resident set after all articles (read from /proc: Linux only). Contenders take turns; figures are medians.
-The table goes to bench/results/NAME.json and .md.
+the process's largest resident set after all articles, read from /proc (Linux only). Contenders take
+turns; figures are medians. The table goes to bench/results/NAME.json and .md.
 """
 
 from __future__ import annotations
