@@ -136,9 +136,9 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def hash_files(folder: Path) -> dict[str, str]:
+def hash_files(folder: Path, manifest: str = MANIFEST) -> dict[str, str]:
     """SHA-256 of every file below `folder` but the manifest, by POSIX path inside it."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != manifest)
     return {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import re
+import resource
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +22,13 @@ from accelerate.state import AcceleratorState, PartialState
 from conftest import LABELS, MAX_LENGTH, invented_articles, save_tiny_model, torch_probabilities
 from safetensors.torch import load_file
 
+from studytag.bundle import hash_files
 from studytag.errors import InputError
 from studytag.evaluation.split import load_split
 from studytag.inference.runtime import available_cores
 from studytag.labels import LabelSet
 from studytag.training import loop
+from studytag.training.checkpoint import checkpoints
 from studytag.training.config import TrainingConfig
 from studytag.training.encoder import load_encoder
 from studytag.training.loop import train
@@ -92,6 +99,15 @@ def history(config):
     return json.loads((Path(config.output_dir) / "history.json").read_text())["epochs"]
 
 
+def same_weights(first, second):
+    one, other = (load_file(Path(folder) / "model.safetensors") for folder in (first, second))
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def scores_only(config):
+    return [{k: v for k, v in entry.items() if k != "seconds"} for entry in history(config)]
+
+
 def test_a_run_learns_and_leaves_a_folder_that_transformers_reads(config, tables):
     from transformers import pipeline
 
@@ -141,7 +157,7 @@ def test_an_interrupted_run_resumes_to_the_very_same_weights(
         config, num_train_epochs=2, checkpointing_steps=4, gradient_accumulation_steps=accumulation
     )
     whole = train(config)
-    expected = history(config)
+    expected = scores_only(config)
 
     real_save, saves = loop.save_checkpoint, []
 
@@ -158,11 +174,122 @@ def test_an_interrupted_run_resumes_to_the_very_same_weights(
     monkeypatch.undo()
     resumed = train(replace(interrupted, resume_from_checkpoint="auto"))
 
-    first, second = (load_file(folder / "model.safetensors") for folder in (whole, resumed))
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    drop = {"seconds"}
-    trimmed = [{k: v for k, v in e.items() if k not in drop} for e in history(interrupted)]
-    assert trimmed == [{k: v for k, v in e.items() if k not in drop} for e in expected]
+    assert same_weights(whole, resumed)
+    assert scores_only(interrupted) == expected
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Starts processes that have PyTorch loaded already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["studytag.training.loop"])
+    return context
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_change_nothing(config, tmp_path, processes):
+    config = replace(config, num_train_epochs=6, checkpointing_steps=7)
+    started = time.monotonic()
+    whole = processes.Process(target=train, args=(config,))
+    whole.start()
+    whole.join()
+    assert whole.exitcode == 0
+    lasts = time.monotonic() - started
+
+    random, kills = np.random.default_rng(0), 0
+    while kills < 20:
+        killed = replace(
+            config, output_dir=str(tmp_path / f"from-{kills}"), resume_from_checkpoint="auto"
+        )
+        run = None
+        while run is None or run.exitcode == -signal.SIGKILL:
+            run = processes.Process(target=train, args=(killed,))
+            run.start()
+            run.join(timeout=random.uniform(0, lasts / 2) if kills < 20 else None)
+            if run.exitcode is None:
+                run.kill()
+                run.join()
+                kills += 1
+        assert run.exitcode == 0
+        assert same_weights(Path(killed.output_dir) / "best", Path(config.output_dir) / "best")
+        assert scores_only(killed) == scores_only(config)
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_ends_in_peace(config, tmp_path):
+    config = replace(config, num_train_epochs=40)
+    command = [sys.executable, "-m", "studytag.training", *flags(config)]
+    options = ["--num_train_epochs", "40", "--learning_rate", "3e-3", "--checkpointing_steps", "5"]
+    run = subprocess.Popen(
+        command + options, cwd=tmp_path, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+    folder = Path(config.output_dir) / "checkpoints"
+    while not checkpoints(folder) and run.poll() is None:
+        time.sleep(0.05)
+    run.send_signal(signal.SIGTERM)
+    _, stderr = run.communicate(timeout=60)
+    assert run.returncode == 0, stderr[-2000:]
+    found = re.search(r"stopped at step (\d+); go on with --resume_from_checkpoint auto", stderr)
+    assert found, stderr[-2000:]
+    step = int(found.group(1))
+    assert checkpoints(folder)[-1].name == f"step-{step:08d}"
+    assert step < 1200
+
+
+def test_a_stop_after_the_last_step_still_selects_the_model(config, monkeypatch):
+    config = replace(config, max_train_steps=35, checkpointing_steps=35)
+    monkeypatch.setattr(loop.Validation, "run", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(replace(config, num_train_epochs=1, max_train_steps=30, checkpointing_steps=30))
+    monkeypatch.undo()
+    train(replace(config, resume_from_checkpoint="auto", max_train_steps=30))
+    assert [(entry["epoch"], entry["step"]) for entry in history(config)] == [(1, 30)]
+
+
+def test_a_damaged_checkpoint_is_passed_over(config, caplog):
+    config = replace(config, num_train_epochs=2)
+    train(config)
+    older, newest = checkpoints(Path(config.output_dir) / "checkpoints")
+    with (newest / "model.safetensors").open("r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"\x55")
+    best = train(replace(config, resume_from_checkpoint="auto"))
+    assert f"{newest} is damaged (model.safetensors is missing or altered)" in caplog.text
+    assert [entry["epoch"] for entry in history(config)] == [1, 2]
+    assert best.is_dir()
+    (older / "progress.json").write_text("{")
+    with pytest.raises(InputError, match="step-00000030 is damaged"):
+        train(replace(config, resume_from_checkpoint=str(older)))
+
+
+def test_a_full_disk_costs_no_earlier_checkpoint(config, tmp_path, processes):
+    config = replace(config, num_train_epochs=1)
+    train(config)
+    folder = Path(config.output_dir) / "checkpoints"
+    before = hash_files(folder)
+    outcome = processes.Queue()
+    run = processes.Process(
+        target=train_on_a_small_disk,
+        args=(replace(config, num_train_epochs=2, resume_from_checkpoint="auto"), outcome),
+    )
+    run.start()
+    run.join()
+    message = outcome.get(timeout=10)
+    assert re.search(r"step-00000060: cannot be written .*; make room, then go on", message)
+    assert hash_files(folder) == before
+
+
+def train_on_a_small_disk(config, outcome):
+    """Files may not grow beyond 4 KiB: to a program that is as good as a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    loop.save_model_folder = lambda *arguments: None
+    loop.write_json_atomically = lambda *arguments: None
+    try:
+        train(config)
+    except InputError as error:
+        outcome.put(str(error))
+    else:
+        outcome.put("nothing happened")
 
 
 def test_an_unfinished_checkpoint_is_never_chosen(config):

@@ -20,6 +20,7 @@ from studytag.files import delimited, jsonl, nbib, parquet, pubmed_xml, ris
 from studytag.files.atomic import (
     atomic_folder,
     atomic_path,
+    replace_folder,
     write_json_atomically,
     write_text_atomically,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "count_rows",
     "open_writer",
     "read_rows",
+    "replace_folder",
     "write_json_atomically",
     "write_text_atomically",
 ]

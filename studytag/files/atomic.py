@@ -70,10 +70,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         ) from error
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _flush_file(file)
-        _swap(temporary, target)
+        replace_folder(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -104,8 +101,14 @@ def _sibling(target: Path, role: str) -> Path:
     return target.with_name(f".{target.name}.{role}-{os.getpid()}")
 
 
-def _swap(new: Path, target: Path) -> None:
-    """Put `new` in the place of `target`; a folder that was there comes back if that fails."""
+def replace_folder(new: Path, target: Path) -> None:
+    """Flush the folder `new` to disk and put it in the place of `target`, on the same disk.
+
+    A folder that was there comes back if that fails.
+    """
+    for file in new.rglob("*"):
+        if file.is_file():
+            _flush_file(file)
     old = _sibling(target, "old")
     if target.exists():
         os.rename(target, old)

@@ -1,18 +1,27 @@
-"""Checkpoints: written under a temporary name, renamed when complete, the newest found again."""
+"""Checkpoints: written under a temporary name, renamed when complete, verified when read.
+
+`progress.json`, written last, holds how far the run was and the SHA-256 of every other file.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from safetensors import SafetensorError
 
+from studytag.bundle import hash_files
 from studytag.errors import InputError
+from studytag.files import replace_folder
 
-_STATE = "progress.json"
+logger = logging.getLogger(__name__)
+
+_RECORD = "progress.json"
 
 
 @dataclass
@@ -43,37 +52,62 @@ class Progress:
 def save_checkpoint(accelerator: Accelerator, folder: Path, progress: Progress, keep: int) -> None:
     """Save model, optimizer, schedule, random states and progress; drop the oldest.
 
-    Every process calls it. A checkpoint without `progress.json` was never finished.
+    Every process calls it.
+
+    Raises:
+        InputError: the folder cannot be written; earlier checkpoints are as they were.
     """
     final = folder / f"step-{progress.step:08d}"
     temporary = folder / f".{final.name}.partial"
-    if accelerator.is_main_process:
+    try:
+        if accelerator.is_main_process:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(temporary))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            record = {"progress": asdict(progress), "files": hash_files(temporary, _RECORD)}
+            (temporary / _RECORD).write_text(json.dumps(record), encoding="utf-8")
+            replace_folder(temporary, final)
+            for old in checkpoints(folder)[:-keep]:
+                shutil.rmtree(old)
+    # torch and safetensors tell of a full disk by errors of their own.
+    except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{final}: cannot be written ({reason}); make room, then go on with "
+            "--resume_from_checkpoint auto"
+        ) from error
     accelerator.wait_for_everyone()
-    accelerator.save_state(str(temporary))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        (temporary / _STATE).write_text(json.dumps(asdict(progress)), encoding="utf-8")
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
-        for old in _complete(folder)[:-keep]:
-            shutil.rmtree(old)
-    accelerator.wait_for_everyone()
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Finished checkpoints, oldest first."""
+    return sorted(path.parent for path in folder.glob(f"step-*/{_RECORD}"))
 
 
 def find_checkpoint(folder: Path, wanted: str) -> Path | None:
-    """The checkpoint to resume from: a folder, or the newest complete one for `auto`, if any.
+    """The checkpoint to resume from: a folder, or the newest intact one for `auto`, if any.
 
     Raises:
-        InputError: the folder asked for is not a complete checkpoint.
+        InputError: the folder asked for is not a checkpoint, or it is damaged.
     """
-    if wanted == "auto":
-        return next(reversed(_complete(folder)), None)
-    path = Path(wanted)
-    if not (path / _STATE).is_file():
-        raise InputError(f"{path} is not a checkpoint; give one of {folder}/step-*, or auto")
-    return path
+    if wanted != "auto":
+        path = Path(wanted)
+        if not (path / _RECORD).is_file():
+            raise InputError(f"{path} is not a checkpoint; give one of {folder}/step-*, or auto")
+        damage = _damage(path)
+        if damage:
+            raise InputError(f"{path} is damaged ({damage}); give an earlier one, or auto")
+        return path
+    for path in reversed(checkpoints(folder)):
+        damage = _damage(path)
+        if not damage:
+            return path
+        logger.warning("%s is damaged (%s): going back to the one before", path, damage)
+    return None
 
 
 def load_checkpoint(accelerator: Accelerator, path: Path) -> Progress:
@@ -82,7 +116,7 @@ def load_checkpoint(accelerator: Accelerator, path: Path) -> Progress:
     Raises:
         InputError: the run had another number of processes, which would change the data's order.
     """
-    progress = Progress(**json.loads((path / _STATE).read_text(encoding="utf-8")))
+    progress = Progress(**_read(path)["progress"])
     if progress.processes != accelerator.num_processes:
         raise InputError(
             f"{path} was saved by {progress.processes} process(es), this run has "
@@ -92,6 +126,17 @@ def load_checkpoint(accelerator: Accelerator, path: Path) -> Progress:
     return progress
 
 
-def _complete(folder: Path) -> list[Path]:
-    """Finished checkpoints, oldest first."""
-    return sorted(path.parent for path in folder.glob(f"step-*/{_STATE}"))
+def _read(path: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((path / _RECORD).read_text(encoding="utf-8"))
+    return record
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with a checkpoint; nothing if every file is as it was written."""
+    try:
+        expected = _read(path)["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{_RECORD} cannot be read"
+    found = hash_files(path, _RECORD)
+    changed = [name for name in expected if found.get(name) != expected[name]]
+    return f"{changed[0]} is missing or altered" if changed else ""

@@ -9,8 +9,12 @@ if its micro-F1 is the best so far.
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,6 +35,7 @@ from studytag.records import TextRecipe
 from studytag.training.batching import Batch, Collator, LengthGroupedBatches
 from studytag.training.checkpoint import (
     Progress,
+    checkpoints,
     find_checkpoint,
     load_checkpoint,
     save_checkpoint,
@@ -48,8 +53,10 @@ logger = get_logger(__name__)
 def train(config: TrainingConfig) -> Path:
     """Fine-tune, select, tune; returns the best model's folder.
 
+    After SIGTERM it saves a checkpoint and returns; there may be no best model yet.
+
     Raises:
-        InputError: data, encoder, checkpoint or an option is unusable.
+        InputError: data, encoder, checkpoint, disk or an option is unusable.
     """
     output = Path(config.output_dir)
     resume = _prepare_folder(config, output / "checkpoints")
@@ -85,32 +92,41 @@ def train(config: TrainingConfig) -> Path:
     accelerator.init_trackers("studytag", options)
     run = _Run(config, accelerator, model, optimizer, scheduler, batches, loader, progress, total)
 
-    while progress.epoch < config.num_train_epochs and progress.step < total:
-        seconds = run.epoch()
-        selection = validation.run(accelerator, model, progress.epoch + 1)
-        if selection.micro_f1 > progress.best_micro_f1:
-            progress.best_micro_f1, progress.best_epoch = selection.micro_f1, selection.epoch
-            weights = accelerator.get_state_dict(model)
+    with _sigterm_triggers(accelerator):
+        # An epoch that was interrupted is closed even if no step of it is left.
+        while progress.batch or (
+            progress.epoch < config.num_train_epochs and progress.step < total
+        ):
+            seconds = run.epoch()
+            if run.stopped:
+                advice = "stopped at step %d; go on with --resume_from_checkpoint auto"
+                logger.info(advice, progress.step)
+                break
+            selection = validation.run(accelerator, model, progress.epoch + 1)
+            if selection.micro_f1 > progress.best_micro_f1:
+                progress.best_micro_f1, progress.best_epoch = selection.micro_f1, selection.epoch
+                weights = accelerator.get_state_dict(model)
+                if accelerator.is_main_process:
+                    save_model_folder(
+                        output / "best",
+                        accelerator.unwrap_model(model),
+                        weights,
+                        tokenizer,
+                        selection,
+                        ModelOrigin(labels, recipe, config.max_length, config.model_name_or_path),
+                    )
+            _close_epoch(accelerator, progress, selection, seconds)
             if accelerator.is_main_process:
-                save_model_folder(
-                    output / "best",
-                    accelerator.unwrap_model(model),
-                    weights,
-                    tokenizer,
-                    selection,
-                    ModelOrigin(labels, recipe, config.max_length, config.model_name_or_path),
-                )
-        _close_epoch(accelerator, progress, selection, seconds)
-        if accelerator.is_main_process:
-            history = {"config": asdict(config), "epochs": progress.history}
-            write_json_atomically(output / "history.json", history)
-        run.save()
-        if _out_of_patience(config, progress):
-            logger.info("no better micro-F1 for %s epochs", config.early_stopping_patience)
-            break
+                history = {"config": asdict(config), "epochs": progress.history}
+                write_json_atomically(output / "history.json", history)
+            run.save()
+            if _out_of_patience(config, progress):
+                logger.info("no better micro-F1 for %s epochs", config.early_stopping_patience)
+                break
     accelerator.end_training()
-    best = (progress.best_epoch, progress.best_micro_f1, output / "best")
-    logger.info("best epoch %d, validation micro-F1 %.4f: %s", *best)
+    if progress.best_epoch:
+        best = (progress.best_epoch, progress.best_micro_f1, output / "best")
+        logger.info("best epoch %d, validation micro-F1 %.4f: %s", *best)
     return output / "best"
 
 
@@ -127,9 +143,18 @@ class _Run:
     loader: DataLoader[Batch]
     progress: Progress
     total: int
+    stopped: bool = False
+
+    def unfinished(self) -> bool:
+        """Whether there is an epoch to train, or one to close: its last step may be behind us."""
+        more = self.progress.epoch < self.config.num_train_epochs
+        return self.progress.batch > 0 or (more and self.progress.step < self.total)
 
     def epoch(self) -> float:
-        """Train to the end of the epoch, or of the run; returns the seconds taken."""
+        """Train to the end of the epoch or of the run, or until told to stop; returns the seconds.
+
+        When told to stop, it leaves a checkpoint.
+        """
         started = time.perf_counter()
         accelerator, progress = self.accelerator, self.progress
         self.batches.epoch, self.batches.start = progress.epoch, progress.batch
@@ -143,7 +168,7 @@ class _Run:
             mininterval=0.5 if sys.stderr.isatty() else 60,
             disable=not accelerator.is_main_process,
         ) as bar:
-            for batch in self.loader:
+            for batch in self.loader if progress.step < self.total else ():
                 loss = self._learn(batch)
                 progress.batch += 1
                 progress.loss_sum += loss
@@ -154,9 +179,11 @@ class _Run:
                     bar.update()
                     accelerator.log({"train/loss": loss, "train/lr": rate}, step=progress.step)
                     every = self.config.checkpointing_steps
-                    if every and progress.step % every == 0:
+                    # One process that is told to stop stops all.
+                    self.stopped = accelerator.check_trigger()
+                    if self.stopped or (every and progress.step % every == 0):
                         self.save()
-                    if progress.step >= self.total:
+                    if self.stopped or progress.step >= self.total:
                         break
         return time.perf_counter() - started
 
@@ -185,15 +212,28 @@ class _Run:
         )
 
 
-def _prepare_folder(config: TrainingConfig, checkpoints: Path) -> Path | None:
+@contextmanager
+def _sigterm_triggers(accelerator: Accelerator) -> Iterator[None]:
+    """Have SIGTERM, which schedulers send before they kill, end training after the step."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: accelerator.set_trigger())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _prepare_folder(config: TrainingConfig, folder: Path) -> Path | None:
     """The checkpoint to resume from, if any; else the folder is made sure to hold none."""
     if config.resume_from_checkpoint is not None:
-        return find_checkpoint(checkpoints, config.resume_from_checkpoint)
+        return find_checkpoint(folder, config.resume_from_checkpoint)
     if config.overwrite_output_dir:
-        shutil.rmtree(checkpoints, ignore_errors=True)
-    elif find_checkpoint(checkpoints, "auto") is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+    elif checkpoints(folder):
         raise InputError(
-            f"{checkpoints} holds an earlier run; continue it with --resume_from_checkpoint auto, "
+            f"{folder} holds an earlier run; continue it with --resume_from_checkpoint auto, "
             "or give another --output_dir, or --overwrite_output_dir true"
         )
     return None
