@@ -93,10 +93,7 @@ def train(config: TrainingConfig) -> Path:
     run = _Run(config, accelerator, model, optimizer, scheduler, batches, loader, progress, total)
 
     with _sigterm_triggers(accelerator):
-        # An epoch that was interrupted is closed even if no step of it is left.
-        while progress.batch or (
-            progress.epoch < config.num_train_epochs and progress.step < total
-        ):
+        while run.unfinished():
             seconds = run.epoch()
             if run.stopped:
                 advice = "stopped at step %d; go on with --resume_from_checkpoint auto"
