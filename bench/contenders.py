@@ -1,22 +1,28 @@
 """What a user would pick instead of studytag's predictor, each set up as its documentation says.
 
 Every contender is a function from articles to probabilities, on all cores. The weights are one
-model's; optimum and OpenVINO get optimum's own export of it, not studytag's.
+model's; optimum and OpenVINO get optimum's own export of it, not studytag's. OpenVINO's int8 and
+CTranslate2 are given studytag's own way of using the cores, which they do not offer by default:
+one unpadded article on each.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
+from machine import processor_flags
 
 from studytag import Predictor
-from studytag.inference.runtime import available_cores
+from studytag.inference.runtime import FUSIONS_OFF, available_cores
 
 Contender = Callable[[list[dict]], object]
+Feed = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -28,12 +34,14 @@ class Setting:
         bundle: studytag's export of it.
         optimum: optimum's export of it, float32 and int8.
         max_length: Tokens that every contender reads at most.
+        samples: JSON list of articles that static quantisation is calibrated on.
     """
 
     model: Path
     bundle: Path
     optimum: Path
     max_length: int
+    samples: Path
 
 
 def text(article: dict) -> str:
@@ -47,8 +55,8 @@ def studytag(setting: Setting, variant: str) -> Contender:
 
 
 @cache
-def torch_model(folder: Path, kind: str = "fp32") -> object:
-    """The model in PyTorch: fp32, bf16, or with its linear layers quantised dynamically."""
+def torch_model(folder: Path, kind: str) -> object:
+    """The model in PyTorch: fp32, compiled, bf16, or its linear layers quantised dynamically."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
@@ -56,6 +64,8 @@ def torch_model(folder: Path, kind: str = "fp32") -> object:
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype).eval()
     if kind == "int8":
         return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+    if kind == "compiled":
+        model.forward = torch.compile(model.forward, dynamic=True)
     return model
 
 
@@ -80,14 +90,21 @@ def pipeline(
 
 
 def export_with_optimum(folder: Path, target: Path) -> None:
-    """What optimum's documentation has a user do: export, then quantise for AVX512-VNNI."""
-    from optimum.onnxruntime import ORTModelForSequenceClassification, ORTQuantizer
-    from optimum.onnxruntime.configuration import AutoQuantizationConfig
+    """What optimum's documentation has a user do: export; quantise for AVX512-VNNI; optimise."""
+    from optimum.onnxruntime import (
+        ORTModelForSequenceClassification,
+        ORTOptimizer,
+        ORTQuantizer,
+    )
+    from optimum.onnxruntime.configuration import AutoOptimizationConfig, AutoQuantizationConfig
 
     model = ORTModelForSequenceClassification.from_pretrained(folder, export=True)
     model.save_pretrained(target)
     recipe = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True)
     ORTQuantizer.from_pretrained(model).quantize(save_dir=target, quantization_config=recipe)
+    ORTOptimizer.from_pretrained(model).optimize(
+        save_dir=target, optimization_config=AutoOptimizationConfig.O3()
+    )
 
 
 @cache
@@ -123,49 +140,136 @@ def fixed_padding(setting: Setting, batch_size: int = 8) -> Contender:
     return run
 
 
-def openvino(setting: Setting) -> Contender:
-    """OpenVINO in float32 at its best here: unpadded texts, one stream for each core."""
-    import openvino as ov
+def encoder_of_texts(setting: Setting) -> Callable[[dict], Feed]:
+    """From an article to the inputs of a graph, unpadded."""
     from tokenizers import Tokenizer
 
-    options = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": str(available_cores())}
-    model = ov.Core().compile_model(setting.optimum / "model.onnx", "CPU", options)
     tokenizer = Tokenizer.from_file(str(setting.model / "tokenizer.json"))
     tokenizer.enable_truncation(setting.max_length)
     tokenizer.no_padding()
 
+    def encode(article: dict) -> Feed:
+        ids = np.array([tokenizer.encode(text(article)).ids])
+        return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+
+    return encode
+
+
+def one_on_all_cores(setting: Setting, variant: str) -> Contender:
+    """Studytag's own graph, one article after the other, each spread over all cores."""
+    import onnxruntime
+
+    file = {"fp32": "model.onnx", "quantized": "model_quantized.onnx"}[variant]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = available_cores()
+    options.enable_mem_pattern = False
+    session = onnxruntime.InferenceSession(
+        setting.bundle / "onnx" / file, options, disabled_optimizers=FUSIONS_OFF
+    )
+    encode = encoder_of_texts(setting)
+    return lambda articles: [session.run(None, encode(article)) for article in articles]
+
+
+def openvino_int8(setting: Setting) -> Path:
+    """OpenVINO's own int8: static ranges after SmoothQuant, by NNCF, from 100 real articles."""
+    import nncf
+    import openvino as ov
+
+    target = setting.optimum / "openvino-int8.xml"
+    if not target.exists():
+        samples = nncf.Dataset(json.loads(setting.samples.read_text()), encoder_of_texts(setting))
+        graph = ov.Core().read_model(setting.optimum / "model.onnx")
+        options = {"model_type": nncf.ModelType.TRANSFORMER, "subset_size": 100}
+        ov.save_model(nncf.quantize(graph, samples, **options), target, compress_to_fp16=False)
+    return target
+
+
+def openvino(setting: Setting, kind: str, streams: int) -> Contender:
+    """OpenVINO over unpadded articles: `streams` at a time, which share the cores."""
+    import openvino as ov
+
+    graph = openvino_int8(setting) if kind == "int8" else setting.optimum / "model.onnx"
+    precision = "bf16" if kind == "bf16" else "f32"
+    options = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": str(streams)}
+    model = ov.Core().compile_model(graph, "CPU", options)
+    encode = encoder_of_texts(setting)
+
     def run(articles: list[dict]) -> object:
-        queue = ov.AsyncInferQueue(model, available_cores())
+        queue = ov.AsyncInferQueue(model, streams)
         results: dict[int, np.ndarray] = {}
         queue.set_callback(
             lambda request, place: results.update({place: request.get_output_tensor().data.copy()})
         )
         for place, article in enumerate(articles):
-            ids = np.array([tokenizer.encode(text(article)).ids])
-            queue.start_async({"input_ids": ids, "attention_mask": np.ones_like(ids)}, place)
+            queue.start_async(encode(article), place)
         queue.wait_all()
         return results
 
     return run
 
 
+def ctranslate2(setting: Setting) -> Contender:
+    """CTranslate2's encoder in int8, one article on each core; the head, a trifle, in numpy."""
+    import ctranslate2 as ct2
+    from safetensors.numpy import load_file
+
+    folder = setting.optimum / "ctranslate2"
+    if not folder.exists():
+        ct2.converters.TransformersConverter(str(setting.model)).convert(str(folder))
+    cores = available_cores()
+    model = ct2.Encoder(str(folder), compute_type="int8", inter_threads=cores, intra_threads=1)
+    head = load_file(setting.model / "model.safetensors")
+    encode = encoder_of_texts(setting)
+
+    def tag(article: dict) -> np.ndarray:
+        output = model.forward_batch(encode(article)["input_ids"].tolist())
+        values = np.array(output.last_hidden_state)[0, 0]
+        values = head["pre_classifier.weight"] @ values + head["pre_classifier.bias"]
+        logits = head["classifier.weight"] @ np.maximum(values, 0) + head["classifier.bias"]
+        return 1 / (1 + np.exp(-logits))
+
+    def run(articles: list[dict]) -> object:
+        with ThreadPoolExecutor(cores) as pool:
+            return list(pool.map(tag, sorted(articles, key=lambda each: -len(text(each)))))
+
+    return run
+
+
+GRAPHS = {"fp32": "model.onnx", "fp32 O3": "model_optimized.onnx", "int8": "model_quantized.onnx"}
+"""What optimum's export writes."""
+
+
 def all_contenders(setting: Setting, batch_sizes: list[int]) -> dict[str, Callable[[], Contender]]:
     """Everything that can be measured, each to be loaded by a call."""
+    cores = available_cores()
     found: dict[str, Callable[[], Contender]] = {
-        "studytag, int8": lambda: studytag(setting, "quantized"),
-        "studytag, fp32": lambda: studytag(setting, "fp32"),
-        "onnxruntime, padded to the greatest length": lambda: fixed_padding(setting),
-        "OpenVINO fp32, one stream a core": lambda: openvino(setting),
+        "studytag, int8": partial(studytag, setting, "quantized"),
+        "studytag, fp32": partial(studytag, setting, "fp32"),
+        "studytag's graph, each article on all cores, int8": partial(
+            one_on_all_cores, setting, "quantized"
+        ),
+        "studytag's graph, each article on all cores, fp32": partial(
+            one_on_all_cores, setting, "fp32"
+        ),
+        "onnxruntime, padded to the greatest length": partial(fixed_padding, setting),
+        "CTranslate2 int8, an article a core": partial(ctranslate2, setting),
     }
-    graphs = {"fp32": "model.onnx", "int8": "model_quantized.onnx"}
+    # Without instructions for bf16 it is emulated, 20 to 50 times slower than float32.
+    bf16 = [] if processor_flags().isdisjoint({"avx512_bf16", "amx_bf16"}) else ["bf16"]
+    for kind in ("fp32", *bf16, "int8"):
+        found |= {
+            f"OpenVINO {kind}, an article a core": partial(openvino, setting, kind, cores),
+            f"OpenVINO {kind}, each article on all cores": partial(openvino, setting, kind, 1),
+        }
     for size in batch_sizes:
-        for kind, graph in graphs.items():
-            found |= {
-                f"transformers pipeline {kind}, batch {size}": partial(
-                    _torch_pipeline, setting, kind, size
-                ),
-                f"optimum {kind}, batch {size}": partial(_optimum_pipeline, setting, graph, size),
-            }
+        for kind in ("fp32", "compiled", *bf16, "int8"):
+            found[f"transformers pipeline {kind}, batch {size}"] = partial(
+                _torch_pipeline, setting, kind, size
+            )
+        for kind, graph in GRAPHS.items():
+            found[f"optimum {kind}, batch {size}"] = partial(
+                _optimum_pipeline, setting, graph, size
+            )
         found[f"transformers pipeline fp32, batch {size}, by length"] = partial(
             _torch_pipeline, setting, "fp32", size, by_length=True
         )

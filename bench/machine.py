@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 import platform
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from studytag.inference.runtime import available_cores
+
+
+def processor_flags() -> set[str]:
+    """The processor's flags, where Linux tells."""
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text().splitlines() if listing.exists() else []
+    return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
 def describe_machine() -> str:
@@ -16,6 +27,34 @@ def describe_machine() -> str:
         for line in listing.read_text().splitlines()
         if ":" in line
     )
-    flags = lines.get("flags", "").split()
+    flags = processor_flags()
     known = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "amx_int8") if flag in flags]
     return f"{lines.get('model name', platform.machine())} ({', '.join(known)})"
+
+
+def gemm_peaks(rows: int = 512, inner: int = 3072, columns: int = 768) -> dict[str, float]:
+    """Billions of operations a second of matrix products, one on each core at a time, by PyTorch.
+
+    That is MKL in float32 and oneDNN in int8, in the shape of a feed-forward layer: what the
+    processor gives to code that has nothing else to do. An operation is a multiplication or an
+    addition; the best of five tries counts.
+    """
+    import torch
+
+    float32 = torch.randn(rows, inner), torch.randn(inner, columns)
+    int8 = tuple((matrix * 50).clamp(-127, 127).to(torch.int8) for matrix in float32)
+    products = {"fp32": lambda: torch.mm(*float32), "int8": lambda: torch._int_mm(*int8)}
+    cores, threads = available_cores(), torch.get_num_threads()
+    peaks = {}
+    torch.set_num_threads(1)
+    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for kind, product in products.items():
+            seconds = []
+            for _ in range(5):
+                started = time.perf_counter()
+                for done in [pool.submit(product) for _ in range(4 * cores)]:
+                    done.result()
+                seconds.append((time.perf_counter() - started) / (4 * cores))
+            peaks[kind] = 2 * rows * inner * columns / min(seconds) / 1e9
+    torch.set_num_threads(threads)
+    return peaks
