@@ -16,6 +16,7 @@ _COMMANDS = {
     "data": ("studytag.data.command", "data", "build, fetch or make up tables of articles"),
     "export": ("studytag.export.command", "export", "make a bundle of the best model"),
     "predict": ("studytag.inference.command", "files", "tag a file, or one article"),
+    "runs": ("studytag.training.runs", "train", "list training runs and compare their scores"),
     "evaluate": ("studytag.evaluation.command", "evaluate", "score a bundle on a labelled table"),
 }
 """Command to its module, the extra that it needs, and its help. Modules are imported only when

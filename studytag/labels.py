@@ -32,8 +32,15 @@ class LabelSet:
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
 
-    def encode(self, rows: Sequence[Iterable[str] | None], column: str) -> NDArray[np.bool_]:
+    def encode(
+        self, rows: Sequence[Iterable[str] | None], column: str, first_row: int = 1
+    ) -> NDArray[np.bool_]:
         """Multi-hot encode one list of label names for each row; None is an empty list.
+
+        Args:
+            rows: Lists of names.
+            column: Where they are from, for messages.
+            first_row: The number of the first row, for messages.
 
         Returns:
             Booleans of shape (len(rows), len(self)).
@@ -47,7 +54,7 @@ class LabelSet:
             for name in row if row is not None else ():
                 if name not in position:
                     raise InputError(
-                        f"row {index + 1}, column {column!r}: unknown label {name!r}; "
+                        f"row {first_row + index}, column {column!r}: unknown label {name!r}; "
                         f"the labels are {', '.join(self.names)}"
                     )
                 encoded[index, position[name]] = True

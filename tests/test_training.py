@@ -88,6 +88,7 @@ def config(tables, encoder, tmp_path):
         train_file=str(tables / "train.jsonl"),
         validation_file=str(tables / "val.jsonl"),
         output_dir=str(tmp_path / "model"),
+        cache_dir=str(tmp_path / "cache"),
         max_length=MAX_LENGTH,
         learning_rate=3e-3,
         num_train_epochs=3,
@@ -325,7 +326,7 @@ def test_a_tracker_gets_the_options_and_the_scores(config):
     pytest.importorskip("tensorboard", reason="pip install tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    train(replace(config, num_train_epochs=1, report_to="tensorboard"))
+    train(replace(config, num_train_epochs=1, report_to="tensorboard", logging_steps=1))
     logs = EventAccumulator(str(Path(config.output_dir) / "studytag")).Reload()
     assert len(logs.Scalars("train/loss")) == 30
     logged = logs.Scalars("validation/micro_f1/micro/f1")[0].value
@@ -389,7 +390,8 @@ def launch(*arguments, cwd, **environment):
 
 
 def flags(config):
-    names = ("model_name_or_path", "train_file", "validation_file", "output_dir", "max_length")
+    names = ("model_name_or_path", "train_file", "validation_file", "output_dir", "cache_dir")
+    names += ("max_length",)
     return [part for name in names for part in (f"--{name}", str(getattr(config, name)))]
 
 
@@ -435,6 +437,38 @@ def test_two_processes_score_exactly_the_validation_table(config, tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_train_as_one_that_accumulates(config, encoder, tmp_path):
+    """The same global batches give the same scores, and the same weights but for rounding."""
+    steady = tmp_path / "steady"
+    shutil.copytree(encoder, steady)
+    settings = json.loads((steady / "config.json").read_text())
+    off = {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0}
+    (steady / "config.json").write_text(json.dumps(settings | off))
+    config = replace(
+        config, model_name_or_path=str(steady), gradient_accumulation_steps=2, num_train_epochs=2
+    )
+    one = train(config)
+    together = replace(config, output_dir=str(tmp_path / "together"))
+    done = launch(
+        *("--num_processes", "2", "--cpu", "-m", "studytag.training"),
+        *flags(together),
+        *("--num_train_epochs", "2", "--learning_rate", "3e-3"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = (
+        load_file(one / "model.safetensors"),
+        load_file(Path(together.output_dir) / "best" / "model.safetensors"),
+    )
+    for name in first:
+        assert torch.allclose(first[name], second[name], atol=1e-4), name
+    for alone, shared in zip(history(config), history(together), strict=True):
+        assert alone["step"] == shared["step"] == 15 * alone["epoch"]
+        for score in ("validation/loss", "validation/micro_f1/micro/f1"):
+            assert alone[score] == pytest.approx(shared[score], abs=1e-3)
+
+
+@pytest.mark.slow
 def test_accelerate_launch_train_with_a_configuration_and_a_mistake(config, tmp_path):
     repository = Path(__file__).parents[1]
     recipe = tmp_path / "recipe.yaml"
@@ -442,7 +476,7 @@ def test_accelerate_launch_train_with_a_configuration_and_a_mistake(config, tmp_
     arguments = ["--num_processes", "1", "--cpu", str(repository / "train"), "--config"]
     done = launch(*arguments, str(recipe), *flags(config), "--num_train_epochs", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    resolved = json.loads((Path(config.output_dir) / "history.json").read_text())["config"]
+    resolved = json.loads((Path(config.output_dir) / "run.json").read_text())["config"]
     assert (resolved["learning_rate"], resolved["num_train_epochs"]) == (3e-3, 1)
 
     done = subprocess.run(
@@ -450,3 +484,70 @@ def test_accelerate_launch_train_with_a_configuration_and_a_mistake(config, tmp_
     )
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: data/processed/train.parquet: no such")
+
+
+def test_a_table_is_tokenised_once_and_again_when_damaged(config, caplog):
+    config = replace(config, num_train_epochs=1)
+    train(config)
+    cached = {path: path.stat().st_mtime_ns for path in Path(config.cache_dir).iterdir()}
+    assert len(cached) == 2
+    train(replace(config, overwrite_output_dir=True))
+    assert {path: path.stat().st_mtime_ns for path in Path(config.cache_dir).iterdir()} == cached
+    best = hash_files(Path(config.output_dir) / "best")["model.safetensors"]
+
+    for path in cached:
+        path.write_bytes(path.read_bytes()[:1000])
+    train(replace(config, overwrite_output_dir=True))
+    assert caplog.text.count("is damaged: tokenising again") == 2
+    assert hash_files(Path(config.output_dir) / "best")["model.safetensors"] == best
+    train(replace(config, overwrite_output_dir=True, max_length=MAX_LENGTH // 2))
+    assert len(list(Path(config.cache_dir).iterdir())) == 4
+
+
+def test_a_folder_of_shards_is_the_table_they_make(config, tables, tmp_path):
+    config = replace(config, num_train_epochs=1)
+    whole = train(config)
+    lines = (tables / "train.jsonl").read_text().splitlines(keepends=True)
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for number in range(3):
+        part = lines[number * 80 : (number + 1) * 80]
+        (shards / f"part-{number}.jsonl").write_text("".join(part))
+    (tmp_path / "manifest.json").write_text(json.dumps({"labels": LABELS}))
+    other = replace(config, train_file=str(shards), output_dir=str(tmp_path / "from-shards"))
+    assert same_weights(whole, train(other))
+
+
+def test_a_run_records_what_it_was_given_and_runs_compares(config, tmp_path, capsys):
+    from studytag.cli import main
+
+    train(replace(config, num_train_epochs=2))
+    slower = replace(
+        config, num_train_epochs=1, learning_rate=1e-9, output_dir=str(tmp_path / "slow")
+    )
+    train(slower)
+    record = json.loads((Path(config.output_dir) / "run.json").read_text())
+    assert record["config"]["learning_rate"] == 3e-3
+    assert record["tables"]["train"]["articles"] == 240
+    titles = [row["title"] for row in invented_articles(240, seed=2)]
+    reviews = sum("review" in title for title in titles)
+    assert record["tables"]["train"]["labels"]["SystematicReview"] == {
+        "positives": reviews,
+        "known": 240,
+    }
+    assert record["environment"]["torch"] == torch.__version__
+    assert record["environment"]["processes"] == 1
+
+    main(["runs", str(tmp_path)])
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].split()[0] == "run"
+    assert [line.split()[0] for line in shown[1:3]] == [config.output_dir, slower.output_dir]
+    assert f"{history(config)[-1]['validation/micro_f1/micro/f1']:.4f}" in shown[1]
+    assert "learning_rate: 0.003 | 1e-09" in shown
+    assert not any(line.startswith("output_dir") for line in shown)
+    main(["runs", "--json", str(tmp_path / "slow")])
+    (alone,) = json.loads(capsys.readouterr().out)
+    assert alone["best"]["epoch"] == 1
+    with pytest.raises(SystemExit):
+        main(["runs", config.cache_dir])
+    assert "no run.json in" in capsys.readouterr().err

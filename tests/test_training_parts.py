@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import pickle
+import shlex
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
-from conftest import LABELS, save_tiny_model
+import yaml
+from conftest import LABELS, invented_articles, save_tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from studytag.errors import InputError
+from studytag.evaluation import split
 from studytag.labels import LabelSet
+from studytag.records import TextRecipe
 from studytag.training import encoder as encoder_module
 from studytag.training.batching import Collator, LengthGroupedBatches
 from studytag.training.config import parse_config
 from studytag.training.encoder import load_encoder
 from studytag.training.loss import masked_bce
+from studytag.training.tokenization import tokenise
 
 
 @settings(max_examples=50)
@@ -85,12 +97,106 @@ def test_length_grouping_leaves_little_padding():
 
 def test_collator_pads_to_the_longest_and_masks():
     truth = np.array([[True, False], [False, True]])
-    batch = Collator([[5, 6, 7], [8]], truth, ~truth, padding_id=9)([1, 0])
+    ids = [np.array([5, 6, 7]), np.array([8])]
+    table = SimpleNamespace(
+        lengths=np.array([3, 1]), token_ids=ids.__getitem__, truth=truth, known=~truth
+    )
+    batch = Collator(table, padding_id=9)([1, 0])
     assert batch["input_ids"].tolist() == [[8, 9, 9], [5, 6, 7]]
     assert batch["attention_mask"].tolist() == [[1, 0, 0], [1, 1, 1]]
     assert batch["labels"].dtype == torch.float32
     assert batch["labels"].tolist() == [[0, 1], [1, 0]]
     assert batch["known"].tolist() == [[1, 0], [0, 1]]
+
+
+def test_what_a_step_sees_depends_on_the_global_batch_alone():
+    lengths = np.random.default_rng(0).integers(5, 500, 333)
+
+    def steps(processes, accumulation):
+        shares = [
+            list(LengthGroupedBatches(lengths, 8, 4096, rank, processes, accumulation, seed=5))
+            for rank in range(processes)
+        ]
+        return [
+            {
+                tuple(share[step * accumulation + turn])
+                for share in shares
+                for turn in range(accumulation)
+            }
+            for step in range(len(shares[0]) // accumulation)
+        ]
+
+    assert steps(1, 4) == steps(2, 2) == steps(4, 1)
+
+
+def test_tokens_come_back_as_they_were_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(split, "_CHUNK_ROWS", 7)
+    folder = save_tiny_model(tmp_path / "tiny", "distilbert")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    articles = invented_articles(40)
+    source = tmp_path / "table.jsonl"
+    lines = [json.dumps(a | {"labels": ["RCT"], "known": ["RCT", "Human"]}) for a in articles]
+    source.write_text("\n".join(lines))
+    labels, recipe = LabelSet(tuple(LABELS)), TextRecipe()
+    table = tokenise(source, labels, tokenizer, recipe, 20, tmp_path / "cache")
+    for again in (table, pickle.loads(pickle.dumps(table))):
+        assert len(again) == 40
+        for row, article in enumerate(articles):
+            text = recipe.compose_record(article)
+            expected = tokenizer(text, truncation=True, max_length=20)["input_ids"]
+            assert again.token_ids(row).tolist() == expected
+            assert again.lengths[row] == len(expected)
+        assert again.truth.tolist() == [[name == "RCT" for name in LABELS]] * 40
+        assert again.known.tolist() == [[name in ("RCT", "Human") for name in LABELS]] * 40
+
+
+TRAIN = Path(__file__).parents[1] / "train"
+
+
+@pytest.mark.parametrize(
+    "file", sorted((TRAIN / "accelerate").glob("*.yaml")), ids=lambda p: p.name
+)
+def test_accelerate_takes_the_configuration_by_the_command_it_names(file):
+    from accelerate.commands.config import load_config_from_file
+    from accelerate.commands.launch import launch_command_parser
+
+    comment = " ".join(
+        line.strip("# \\") for line in file.read_text().splitlines() if line.startswith("#")
+    )
+    words = comment[comment.index("accelerate launch") :].split()
+    command = words[2 : words.index("train") + 1]
+    options = launch_command_parser().parse_args(command)
+    assert options.training_script == "train"
+    assert (TRAIN.parent / options.config_file).samefile(file)
+    config = load_config_from_file(str(file))
+    assert config.num_processes % config.num_machines == 0
+
+
+def test_the_kubernetes_recipe_runs_training_with_known_options():
+    from torch.distributed.run import get_args_parser
+
+    _, job = yaml.safe_load_all((TRAIN / "clusters" / "kubernetes.yaml").read_text())
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["torchrun"]
+    options = get_args_parser().parse_args(container["args"])
+    assert options.module
+    assert options.training_script == "studytag.training"
+    config = parse_config(options.training_script_args)
+    assert config.resume_from_checkpoint == "auto"
+    assert int(options.nnodes) == job["spec"]["parallelism"] == job["spec"]["completions"]
+
+
+def test_the_slurm_recipe_is_sound():
+    from torch.distributed.run import get_args_parser
+
+    script = TRAIN / "clusters" / "slurm.sbatch"
+    subprocess.run(["bash", "-n", script], check=True)
+    text = script.read_text().replace("\\\n", " ")
+    (line,) = [line for line in text.splitlines() if line.startswith("srun torchrun")]
+    arguments = shlex.split(line.removesuffix('"$@" &'))[2:]
+    options = get_args_parser().parse_args(arguments)
+    assert options.training_script == "studytag.training"
+    assert parse_config(options.training_script_args).resume_from_checkpoint == "auto"
 
 
 def test_loss_is_bce_over_known_cells():

@@ -15,12 +15,11 @@ from studytag.data.card import Card
 from studytag.data.labelling import RuleSet
 from studytag.data.splitting import SPLITS, Splitter, choose, title_key
 from studytag.errors import InputError
-from studytag.files import atomic_folder, count_rows, open_writer, read_rows
+from studytag.files import atomic_folder, open_writer, read_rows, source_files
 from studytag.records import COLUMNS, LIST_COLUMNS, Row, clean
 
 logger = logging.getLogger(__name__)
 
-_READABLE = (".xml", ".nbib", ".medline", ".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".ris")
 _WRITTEN = {*(f"{name}.parquet" for name in SPLITS), "excluded.csv", "manifest.json", "README.md"}
 
 
@@ -52,7 +51,7 @@ def build(
             none has a label; `output` holds something else.
     """
     Splitter(split_by, train_until, val_until)  # refuses wrong options before anything is read
-    files = list(_expand(sources))
+    files = [file for source in sources for file in source_files(source)]
     _refuse_loss(output, files)
     card = Card(rules.name, list(rules.labels), [str(file) for file in files])
     with atomic_folder(output) as folder:
@@ -76,24 +75,6 @@ def build(
         text = json.dumps(manifest, indent=2, ensure_ascii=False)
         (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
     return card
-
-
-def _expand(sources: Iterable[Path]) -> Iterator[Path]:
-    """The files to read, each known to be there before the first one is read."""
-    for source in sources:
-        found = sorted(filter(_readable, source.iterdir())) if source.is_dir() else [source]
-        if not found:
-            raise InputError(
-                f"{source}: no file to read in this folder; known are {', '.join(_READABLE)}"
-            )
-        for file in found:
-            count_rows(file)
-            yield file
-
-
-def _readable(file: Path) -> bool:
-    name = file.name.lower()
-    return name.removesuffix(".gz").endswith(_READABLE) and not name.startswith(".")
 
 
 def _refuse_loss(output: Path, files: Iterable[Path]) -> None:

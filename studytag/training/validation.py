@@ -10,18 +10,16 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from studytag.evaluation.metrics import score
-from studytag.evaluation.split import Split
 from studytag.evaluation.thresholds import tune_thresholds
 from studytag.labels import LabelSet
-from studytag.records import TextRecipe
 from studytag.training.batching import Batch, Collator
 from studytag.training.config import TrainingConfig
 from studytag.training.loss import masked_bce
 from studytag.training.model_folder import Selection
-from studytag.training.tokenization import tokenize
+from studytag.training.tokenization import TokenisedTable
 
 
 def logits_of(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
@@ -38,13 +36,13 @@ class Validation:
     Attributes:
         loader: Batches, the longest articles first.
         order: Row number of each article in the loader's order.
-        split: The table.
+        table: The table.
         labels: Its label set.
     """
 
     loader: DataLoader[Batch]
     order: NDArray[np.int64]
-    split: Split
+    table: TokenisedTable
     labels: LabelSet
 
     @classmethod
@@ -52,21 +50,19 @@ class Validation:
         cls,
         config: TrainingConfig,
         accelerator: Accelerator,
-        split: Split,
-        tokenizer: PreTrainedTokenizerBase,
-        recipe: TextRecipe,
+        table: TokenisedTable,
         labels: LabelSet,
+        padding_id: int,
     ) -> Validation:
-        """Tokenise the table and share its batches out over the processes."""
-        token_ids = tokenize(split, tokenizer, recipe, config.max_length)
-        order = np.argsort([-len(ids) for ids in token_ids], kind="stable")
+        """Share the table's batches out over the processes."""
+        order = np.argsort(-table.lengths, kind="stable")
         loader = DataLoader(
             order.tolist(),
             batch_size=config.per_device_eval_batch_size,
             generator=torch.Generator(),  # see the training loader's
-            collate_fn=Collator(token_ids, split.truth, split.known, tokenizer.pad_token_id),
+            collate_fn=Collator(table, padding_id),
         )
-        return cls(accelerator.prepare_data_loader(loader), order, split, labels)
+        return cls(accelerator.prepare_data_loader(loader), order, table, labels)
 
     def run(self, accelerator: Accelerator, model: PreTrainedModel, epoch: int) -> Selection:
         """Loss, thresholds and scores; computed once, the same in every process."""
@@ -88,7 +84,7 @@ class Validation:
     def _select(self, sorted_logits: torch.Tensor, epoch: int) -> Selection:
         logits = torch.empty_like(sorted_logits)
         logits[torch.from_numpy(self.order)] = sorted_logits
-        truth, known = self.split.truth, self.split.known
+        truth, known = self.table.truth, self.table.known
         loss = masked_bce(logits, torch.from_numpy(truth).float(), torch.from_numpy(known).float())
         probabilities = torch.sigmoid(logits).numpy()
         thresholds = tune_thresholds(truth, known, probabilities)
