@@ -1,8 +1,8 @@
 """How fast training is, beside the reference recipe and transformers' example on the Trainer.
 
     python bench/training.py --table data/processed/train.parquet
-    python bench/training.py --table data/processed/train.parquet --steps 125 --epochs 3 \\
-        --validation data/processed/val.parquet --name training-quality
+    python bench/training.py --table data/processed/train.parquet --steps 125 --epochs 3
+      --validation data/processed/val.parquet --name training-quality
 
 The reference recipe pads every text to the greatest length; transformers' run_glue example pads
 each batch to its longest text. Both take AdamW, 8 articles a batch and the encoder's own dropout.
