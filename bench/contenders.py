@@ -23,6 +23,7 @@ from studytag.inference.runtime import FUSIONS_OFF, available_cores
 
 Contender = Callable[[list[dict]], object]
 Feed = dict[str, np.ndarray]
+INPUTS = ("input_ids", "attention_mask")
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,8 @@ def encoder_of_texts(setting: Setting) -> Callable[[dict], Feed]:
     return encode
 
 
-def one_on_all_cores(setting: Setting, variant: str) -> Contender:
-    """Studytag's own graph, one article after the other, each spread over all cores."""
+def own_graph(setting: Setting, variant: str, batch_size: int = 1) -> Contender:
+    """Studytag's graph as others would run it: all cores on one article, or on a batch of alike."""
     import onnxruntime
 
     file = {"fp32": "model.onnx", "quantized": "model_quantized.onnx"}[variant]
@@ -167,7 +168,20 @@ def one_on_all_cores(setting: Setting, variant: str) -> Contender:
         setting.bundle / "onnx" / file, options, disabled_optimizers=FUSIONS_OFF
     )
     encode = encoder_of_texts(setting)
-    return lambda articles: [session.run(None, encode(article)) for article in articles]
+
+    def run(articles: list[dict]) -> object:
+        ids = sorted((encode(article)["input_ids"][0] for article in articles), key=len)
+        results = []
+        for begin in range(0, len(ids), batch_size):
+            part = ids[begin : begin + batch_size]
+            feed = {name: np.zeros((len(part), len(part[-1])), np.int64) for name in INPUTS}
+            for place, each in enumerate(part):
+                feed["input_ids"][place, : len(each)] = each
+                feed["attention_mask"][place, : len(each)] = 1
+            results.append(session.run(None, feed)[0])
+        return results
+
+    return run
 
 
 def openvino_int8(setting: Setting) -> Path:
@@ -246,11 +260,13 @@ def all_contenders(setting: Setting, batch_sizes: list[int]) -> dict[str, Callab
         "studytag, int8": partial(studytag, setting, "quantized"),
         "studytag, fp32": partial(studytag, setting, "fp32"),
         "studytag's graph, each article on all cores, int8": partial(
-            one_on_all_cores, setting, "quantized"
+            own_graph, setting, "quantized"
         ),
-        "studytag's graph, each article on all cores, fp32": partial(
-            one_on_all_cores, setting, "fp32"
+        "studytag's graph, each article on all cores, fp32": partial(own_graph, setting, "fp32"),
+        "studytag's graph, batches of 8 by length, int8": partial(
+            own_graph, setting, "quantized", 8
         ),
+        "studytag's graph, batches of 8 by length, fp32": partial(own_graph, setting, "fp32", 8),
         "onnxruntime, padded to the greatest length": partial(fixed_padding, setting),
         "CTranslate2 int8, an article a core": partial(ctranslate2, setting),
     }

@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studytag.evaluation.metrics import bootstrap_intervals, score
+from studytag.evaluation.calibration import calibrate
+from studytag.evaluation.metrics import (
+    bootstrap_intervals,
+    expected_calibration_error,
+    score,
+)
 from studytag.evaluation.thresholds import tune_thresholds
 from studytag.labels import LabelSet
 
@@ -182,3 +187,40 @@ def test_bootstrap_interval_holds_the_score_and_narrows_with_more_articles():
             assert intervals[average][0] < scores[average]["f1"] < intervals[average][1]
         widths.append(intervals["micro"][1] - intervals["micro"][0])
     assert widths[1] < widths[0] / 2.5
+
+
+def test_calibration_finds_the_line_that_made_the_outcomes():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (20_000, 4))
+    real = 1 / (1 + np.exp(-(0.5 * logits + 1)))
+    truth = rng.random(logits.shape) < real
+    known = rng.random(logits.shape) < 0.9
+    truth[:, 1] = rng.random(len(truth)) < real[::-1, 1]  # has nothing to do with its logits
+    truth[:, 2] = ~truth[:, 2]  # an upside-down ranking stays as it is
+    truth[9:, 3] = False  # too few positives
+    found = calibrate(truth, known, logits)
+    assert found.slope[0] == pytest.approx(0.5, abs=0.03)
+    assert found.offset[0] == pytest.approx(1, abs=0.05)
+    assert (found.slope[2:], found.offset[2:]) == (pytest.approx(1), pytest.approx(0))
+
+    def error(shown):
+        mask = known[:, 0]
+        return expected_calibration_error(truth[mask, 0], 1 / (1 + np.exp(-shown[mask, 0])))
+
+    assert error(found(logits)) < 0.015 < 0.1 < error(logits)
+
+
+def test_separable_labels_keep_a_finite_line():
+    logits = np.linspace(-5, 5, 40)[:, None]
+    found = calibrate(logits > 0, np.ones((40, 1), bool), logits)
+    assert 0 < found.slope[0] < 10
+
+
+def test_calibration_error_by_hand():
+    truth = np.array([True, False, True, True])
+    probabilities = np.array([0.01, 0.02, 0.98, 1.0])
+    # The lowest bin: 0.015 stated, one half observed. The highest: 0.99 stated, all observed.
+    assert expected_calibration_error(truth, probabilities) == pytest.approx(
+        0.5 * 0.485 + 0.5 * 0.01
+    )
+    assert expected_calibration_error(truth[:0], probabilities[:0]) is None

@@ -64,8 +64,8 @@ def report(result: dict[str, Any]) -> str:
         f"{result['articles']} articles of {result['table']}, variant {result['variant']}, "
         f"operating point {result['operating_point']}",
         "",
-        "| Label | Support | Precision | Recall | F1 | 95 % interval | F1 at 0.5 | AP |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| Label | Support | Precision | Recall | F1 | 95 % interval | F1 at 0.5 | AP | ECE |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, entry in tuned["labels"].items():
         lines.append(
@@ -75,14 +75,10 @@ def report(result: dict[str, Any]) -> str:
                 entry,
                 intervals["labels"][name],
                 fixed["labels"][name]["f1"],
-                entry["average_precision"],
             )
         )
     for name in ("micro", "macro"):
-        ranking = tuned[name].get("average_precision")
-        lines.append(
-            _line(f"**{name}**", "", tuned[name], intervals[name], fixed[name]["f1"], ranking)
-        )
+        lines.append(_line(f"**{name}**", "", tuned[name], intervals[name], fixed[name]["f1"]))
     if result["years"]:
         lines += ["", "| Year | Articles | micro-F1 | macro-F1 |", "|---|---:|---:|---:|"]
         lines += [
@@ -95,12 +91,12 @@ def report(result: dict[str, Any]) -> str:
 def _line(
     name: str,
     support: object,
-    entry: dict[str, float],
+    entry: dict[str, float | None],
     interval: list[float],
     fixed: float,
-    ranking: float | None,
 ) -> str:
     cells = [f"{entry[key]:.3f}" for key in ("precision", "recall", "f1")]
     cells += [f"{interval[0]:.3f}–{interval[1]:.3f}", f"{fixed:.3f}"]
-    cells.append("" if ranking is None else f"{ranking:.3f}")
+    rest = (entry.get(key) for key in ("average_precision", "calibration_error"))
+    cells += ["" if value is None else f"{value:.3f}" for value in rest]
     return f"| {name} | {support} | {' | '.join(cells)} |"

@@ -42,10 +42,11 @@ def score(
         thresholds: One per label; yes is `probability >= threshold`.
 
     Returns:
-        `micro` and `macro` (precision, recall, f1; macro also average_precision) and `labels`, by
-        name: precision, recall, f1, average_precision, support (known positives), known (rows),
-        threshold. The macro average is over the labels with support; the ranking of a label
-        without both a positive and a negative is undefined: None.
+        `micro` and `macro` (precision, recall, f1; macro also average_precision and
+        calibration_error) and `labels`, by name: precision, recall, f1, average_precision,
+        calibration_error, support (known positives), known (rows), threshold. The macro average is
+        over the labels with support; the ranking of a label without both a positive and a negative
+        is undefined: None; so is the calibration of one without known rows.
     """
     decided = (probabilities >= np.asarray(thresholds)) & known
     positive = truth & known
@@ -55,19 +56,23 @@ def score(
         _average_precision(truth[mask, index], probabilities[mask, index])
         for index, mask in enumerate(known.T)
     ]
+    errors = [
+        expected_calibration_error(truth[mask, index], probabilities[mask, index])
+        for index, mask in enumerate(known.T)
+    ]
     supported = support > 0
     micro = precision_recall_f1(true.sum(), predicted.sum(), support.sum())
     macro = [float(values[supported].mean()) if supported.any() else 0.0 for values in per_label]
-    ranked = [value for value in ranking if value is not None]
     names = ("precision", "recall", "f1")
     return {
         "micro": {name: float(value) for name, value in zip(names, micro, strict=True)},
         "macro": dict(zip(names, macro, strict=True))
-        | {"average_precision": float(np.mean(ranked)) if ranked else None},
+        | {"average_precision": _mean(ranking), "calibration_error": _mean(errors)},
         "labels": {
             label: {name: float(values[i]) for name, values in zip(names, per_label, strict=True)}
             | {
                 "average_precision": ranking[i],
+                "calibration_error": errors[i],
                 "support": int(support[i]),
                 "known": int(known[:, i].sum()),
                 "threshold": float(thresholds[i]),
@@ -75,6 +80,11 @@ def score(
             for i, label in enumerate(labels)
         },
     }
+
+
+def _mean(values: list[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
 
 
 def _average_precision(truth: NDArray[np.bool_], scores: NDArray[np.floating]) -> float | None:
@@ -121,3 +131,21 @@ def bootstrap_intervals(
         "macro": interval(macro),
         "labels": {name: interval(per_label[:, i]) for i, name in enumerate(labels)},
     }
+
+
+def expected_calibration_error(
+    truth: NDArray[np.bool_], probabilities: NDArray[np.floating], bins: int = 15
+) -> float | None:
+    """Mean distance of a label's stated probability from its frequency, over bins of equal width.
+
+    Args:
+        truth: Shape (n,); for n = 0 the error is undefined, None.
+        probabilities: Shape (n,).
+        bins: Naeini et al. 2015 and most after them take 10 to 15.
+    """
+    if not len(truth):
+        return None
+    places = np.minimum((probabilities * bins).astype(int), bins - 1)
+    stated = np.bincount(places, probabilities, bins)
+    observed = np.bincount(places, truth, bins)
+    return float(np.abs(stated - observed).sum() / len(truth))

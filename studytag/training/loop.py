@@ -44,7 +44,7 @@ from studytag.training.checkpoint import (
 from studytag.training.config import TrainingConfig
 from studytag.training.encoder import load_encoder
 from studytag.training.loss import masked_bce
-from studytag.training.model_folder import ModelOrigin, Selection, save_model_folder
+from studytag.training.model_folder import ModelOrigin, Selection, output_layer, save_model_folder
 from studytag.training.run_record import RUN_RECORD, describe_run
 from studytag.training.tokenization import TokenisedTable, tokenise
 from studytag.training.validation import Validation, logits_of
@@ -74,7 +74,8 @@ def train(config: TrainingConfig) -> Path:
 
     padding_id = tokenizer.pad_token_id
     batches, loader = _train_loader(config, accelerator, learning, padding_id)
-    validation = Validation.of(config, accelerator, held_out, labels, padding_id)
+    calibrates = output_layer(model) is not None
+    validation = Validation.of(config, accelerator, held_out, labels, padding_id, calibrates)
     total = _optimizer_steps(config, batches)
     optimizer = _optimizer(config, model, accelerator.device)
     scheduler = get_scheduler(

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from studytag.bundle import DEFAULT_OPERATING_POINT
+from studytag.evaluation.calibration import Calibration
 from studytag.evaluation.metrics import Scores
 from studytag.evaluation.thresholds import Thresholds
 from studytag.files import atomic_folder, write_json_atomically, write_text_atomically
@@ -24,13 +25,15 @@ class Selection:
 
     Attributes:
         epoch: Counted from 1.
-        loss: Mean masked BCE.
-        thresholds: Of every operating point, tuned on these probabilities.
+        loss: Mean masked BCE, before calibration.
+        calibration: Of the logits.
+        thresholds: Of every operating point, tuned on the calibrated probabilities.
         scores: By operating point, as `studytag.evaluation.metrics.score` gives them.
     """
 
     epoch: int
     loss: float
+    calibration: Calibration
     thresholds: Thresholds
     scores: dict[str, Scores]
 
@@ -77,8 +80,10 @@ def save_model_folder(
     """Write the folder under a temporary name, then put it in the place of the one before.
 
     It holds what transformers needs (`config.json`, `model.safetensors`, the tokenizer), and
-    `thresholds.json`, `metrics.json`, `training.json` (how text is made) and a model card.
+    `thresholds.json`, `metrics.json`, `training.json` (how text is made) and a model card. The
+    weights are those of the calibrated model.
     """
+    weights = _calibrated(weights, output_layer(model), selection.calibration)
     tokenizer.model_max_length = origin.max_length
     with atomic_folder(folder) as temporary:
         model.save_pretrained(temporary, state_dict=weights)
@@ -93,8 +98,42 @@ def save_model_folder(
         )
         write_json_atomically(
             temporary / "metrics.json",
-            {"epoch": selection.epoch, "loss": selection.loss, "validation": selection.scores},
+            {
+                "epoch": selection.epoch,
+                "loss": selection.loss,
+                "calibration": {
+                    "slope": dict(zip(origin.labels, selection.calibration.slope, strict=True)),
+                    "offset": dict(zip(origin.labels, selection.calibration.offset, strict=True)),
+                },
+                "validation": selection.scores,
+            },
         )
         write_json_atomically(temporary / "training.json", origin.to_dict())
         card = model_card(selection.scores, origin.encoder)
         write_text_atomically(temporary / "README.md", card)
+
+
+def output_layer(model: PreTrainedModel) -> str | None:
+    """The name of the layer that puts out the logits, if it is linear and has a bias."""
+    found = None
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and module.out_features == model.config.num_labels:
+            found = name if module.bias is not None else None
+    return found
+
+
+def _calibrated(
+    weights: dict[str, torch.Tensor], layer: str | None, calibration: Calibration
+) -> dict[str, torch.Tensor]:
+    """The weights with the output layer's outputs calibrated; the model itself stays as it is."""
+    if layer is None:
+        return weights
+    weight, bias = weights[f"{layer}.weight"], weights[f"{layer}.bias"]
+    slope, offset = (
+        torch.from_numpy(values).to(weight.device)
+        for values in (calibration.slope, calibration.offset)
+    )
+    return weights | {
+        f"{layer}.weight": (weight * slope[:, None]).to(weight.dtype),
+        f"{layer}.bias": (bias * slope + offset).to(bias.dtype),
+    }

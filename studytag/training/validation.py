@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
+from studytag.evaluation.calibration import calibrate
 from studytag.evaluation.metrics import score
 from studytag.evaluation.thresholds import tune_thresholds
 from studytag.labels import LabelSet
@@ -38,12 +39,14 @@ class Validation:
         order: Row number of each article in the loader's order.
         table: The table.
         labels: Its label set.
+        calibrates: Whether the model's output layer can take a calibration in.
     """
 
     loader: DataLoader[Batch]
     order: NDArray[np.int64]
     table: TokenisedTable
     labels: LabelSet
+    calibrates: bool
 
     @classmethod
     def of(
@@ -53,6 +56,7 @@ class Validation:
         table: TokenisedTable,
         labels: LabelSet,
         padding_id: int,
+        calibrates: bool,
     ) -> Validation:
         """Share the table's batches out over the processes."""
         order = np.argsort(-table.lengths, kind="stable")
@@ -62,10 +66,10 @@ class Validation:
             generator=torch.Generator(),  # see the training loader's
             collate_fn=Collator(table, padding_id),
         )
-        return cls(accelerator.prepare_data_loader(loader), order, table, labels)
+        return cls(accelerator.prepare_data_loader(loader), order, table, labels, calibrates)
 
     def run(self, accelerator: Accelerator, model: PreTrainedModel, epoch: int) -> Selection:
-        """Loss, thresholds and scores; computed once, the same in every process."""
+        """Loss, calibration, thresholds and scores; computed once, the same in every process."""
         model.train(False)
         gathered = []
         with torch.inference_mode():
@@ -86,10 +90,12 @@ class Validation:
         logits[torch.from_numpy(self.order)] = sorted_logits
         truth, known = self.table.truth, self.table.known
         loss = masked_bce(logits, torch.from_numpy(truth).float(), torch.from_numpy(known).float())
-        probabilities = torch.sigmoid(logits).numpy()
+        calibration = calibrate(truth, known & self.calibrates, logits.numpy())
+        calibrated = torch.from_numpy(calibration(logits.numpy())).float()
+        probabilities = torch.sigmoid(calibrated).numpy()
         thresholds = tune_thresholds(truth, known, probabilities)
         scores = {
             point: score(self.labels, truth, known, probabilities, values)
             for point, values in thresholds.items()
         }
-        return Selection(epoch, loss.item(), thresholds, scores)
+        return Selection(epoch, loss.item(), calibration, thresholds, scores)
