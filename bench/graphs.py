@@ -21,6 +21,7 @@ from unittest.mock import patch
 
 import numpy as np
 import onnxruntime as ort
+import torch
 from machine import describe_machine
 
 from studytag.evaluation.split import load_split
@@ -37,7 +38,18 @@ NO_CLS = patch.object(
     layers._Layer, "__init__", lambda self, layer, first_only: _every_token(self, layer)
 )
 MASKED = patch.object(graph, "_unmask_where_nothing_is_padded", lambda model: None)
-UNSCALED = patch.object(quantisation, "_scale_rows", lambda model: None)
+UNSCALED = patch.object(quantisation, "_narrowing", lambda model: [])
+PROJECTED = patch.object(
+    layers,
+    "_seen_by_first",
+    lambda attention, tokens, mask: layers._Attention.apply(
+        attention.q_lin(tokens[:, :1]),
+        attention.k_lin(tokens),
+        attention.v_lin(tokens),
+        mask.to(torch.int32),
+        attention.n_heads,
+    ),
+)
 FUSED_NORMS = patch.object(runtime, "FUSIONS_OFF", [])
 
 VARIANTS = {
@@ -45,8 +57,9 @@ VARIANTS = {
     "+ skip-norm fusion off": (PLAIN, UNSCALED),
     "+ attention as one operator": (NO_CLS, MASKED, UNSCALED),
     "+ no mask where nothing is padded": (NO_CLS, UNSCALED),
-    "+ last layer for [CLS] only": (UNSCALED,),
-    "+ rows scaled before int8": (),
+    "+ last layer for [CLS] only": (PROJECTED, UNSCALED),
+    "+ no keys and values of the last layer": (UNSCALED,),
+    "+ int8 with a scale for each token": (),
 }
 """Name to what is taken away; the last is what studytag exports."""
 

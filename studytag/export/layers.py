@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def faster_layers(model: PreTrainedModel) -> Iterator[None]:
     """Trace DistilBERT with attention as one operator, and the last layer for [CLS] alone.
 
-    The head reads no other token; attention still looks at all of them. Other encoders are left as
-    they are.
+    The head reads no other token; attention still looks at all of them. The results are the same
+    but for rounding. Other encoders are left as they are.
     """
     if model.config.model_type != "distilbert":
         yield
@@ -44,16 +44,40 @@ class _Layer:
     def __call__(self, tokens: Tensor, mask: Tensor, *_: object) -> tuple[Tensor]:
         """Tokens (b, n, dim) and a mask (b, n), 0 for padding, to (b, n, dim) or (b, 1, dim)."""
         layer, attention = self._layer, self._layer.attention
-        queries = tokens[:, :1] if self._first_only else tokens
-        seen = _Attention.apply(  # type: ignore[no-untyped-call]
-            attention.q_lin(queries),
-            attention.k_lin(tokens),
-            attention.v_lin(tokens),
-            mask.to(torch.int32),
-            attention.n_heads,
-        )
+        if self._first_only:
+            queries, seen = tokens[:, :1], _seen_by_first(attention, tokens, mask)
+        else:
+            queries = tokens
+            seen = _Attention.apply(  # type: ignore[no-untyped-call]
+                attention.q_lin(tokens),
+                attention.k_lin(tokens),
+                attention.v_lin(tokens),
+                mask.to(torch.int32),
+                attention.n_heads,
+            )
         seen = layer.sa_layer_norm(attention.out_lin(seen) + queries)
         return (layer.output_layer_norm(layer.ffn(seen) + seen),)
+
+
+def _seen_by_first(attention: Any, tokens: Tensor, mask: Tensor) -> Tensor:
+    """What the first token's heads see, shape (b, 1, dim), with no token projected.
+
+    A head scores token x by q (K x + k) = (q K) x + q k, of which softmax ignores the second term,
+    the same for all tokens. With weights that sum to 1 it sees sum a (V x + v) = V (sum a x) + v.
+    So the two projections fall on one query and one mixture a head instead of on every token.
+    """
+    heads, dim = attention.n_heads, attention.dim
+    keys, values = (
+        projection.weight.reshape(heads, dim // heads, dim)
+        for projection in (attention.k_lin, attention.v_lin)
+    )
+    query = attention.q_lin(tokens[:, 0]).reshape(-1, heads, 1, dim // heads)
+    scores = (query @ keys).flatten(1, 2) @ tokens.transpose(1, 2) / math.sqrt(dim // heads)
+    scores = scores.masked_fill(mask[:, None] == 0, torch.finfo(scores.dtype).min)
+    mixtures = scores.softmax(dim=-1) @ tokens
+    seen: Tensor = (mixtures.unsqueeze(2) @ values.transpose(1, 2)).reshape(-1, 1, dim)
+    seen = seen + attention.v_lin.bias
+    return seen
 
 
 class _Attention(torch.autograd.Function):

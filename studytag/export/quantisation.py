@@ -7,16 +7,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from studytag.errors import missing_dependency
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import ModelProto, NodeProto
 
 HEAD_MODULES = frozenset({"classifier", "pre_classifier", "pooler", "score"})
 """What transformers calls the layers after the encoder. They stay in float32: they cost next to
 nothing, and their error would reach the logits directly."""
+
+WEIGHT_RANGE = 64
+"""Weights are rounded to -64 ... 64, 7 of their 8 bits; see `quantise`."""
+
+ZERO_POINT = 16
+"""What stands for 0 among the 256 levels of a token after GELU."""
+
+_PREFIX = "studytag_"
 
 
 def quantise(source: Path, target: Path) -> None:
@@ -42,64 +53,136 @@ def quantise(source: Path, target: Path) -> None:
         inferred = Path(folder, "inferred.onnx")
         quant_pre_process(source, inferred, skip_optimization=True, skip_symbolic_shape=True)
         model = onnx.load(inferred)
-        _scale_rows(model)
-        onnx.save(model, inferred)
-        head = [
+        flat = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) == 2}
+        head = [node.name for node in model.graph.node if _in_head(node.name)]
+        # Weights of one matrix a head are read by a single token (see layers.py).
+        small = [
             node.name
             for node in model.graph.node
-            if not HEAD_MODULES.isdisjoint(node.name.split("/"))
+            if node.op_type == "MatMul" and node.input[1] not in flat
         ]
+        own = [node.name for node in _narrowing(model)]
         quantize_dynamic(
             inferred,
-            target,
+            inferred,
             op_types_to_quantize=["MatMul", "Gather"],
             per_channel=True,
             reduce_range=True,
             weight_type=QuantType.QInt8,
             # onnxruntime first splits every Gemm into a MatMul of this name and an Add.
-            nodes_to_exclude=[*head, *(f"{name}_MatMul" for name in head)],
+            nodes_to_exclude=[*head, *(f"{name}_MatMul" for name in head), *small, *own],
             # The type of what attention puts out, which ONNX's inference does not know.
             extra_options={"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT},
         )
+        model = onnx.load(inferred)
+        _quantise_by_token(model)
+        onnx.save(model, target)
 
 
-def _scale_rows(model: ModelProto) -> None:
-    """Divide the tokens that enter a feed-forward layer's second product by their maxima.
+def _narrowing(model: ModelProto) -> list[NodeProto]:
+    """The second products of the feed-forward layers, told by their weights: these alone narrow."""
+    narrow = {
+        tensor.name
+        for tensor in model.graph.initializer
+        if len(tensor.dims) == 2 and tensor.dims[0] > tensor.dims[1]
+    }
+    return [
+        node
+        for node in model.graph.node
+        if node.op_type == "MatMul" and node.input[1] in narrow and not _in_head(node.name)
+    ]
 
-    All tokens of a document share one int8 scale, and after GELU a few of them hold values many
-    times larger than the rest, which lose their low bits. Divided by its maximum before the product
-    and multiplied by it afterwards, each token uses the whole range: a quarter less error on
-    average and 40 % less at most, for 1 to 5 % of the time (bench/graphs.py). The product is told
-    by its weight, the only one that narrows.
+
+def _quantise_by_token(model: ModelProto) -> None:
+    """Quantise what enters the feed-forward layers' second products with a scale for each token.
+
+    After GELU a few tokens hold values many times larger than the rest, which would lose their low
+    bits if all shared one scale. A token's scale is its maximum; since GELU never falls below
+    -0.17, the zero point can be the same for all and nothing need be searched for the minimum. That
+    is as exact as dividing each token by its maximum and quantising the whole, and faster (4.3
+    instead of 5.3 ms for a product of 280 tokens, 3072 x 768).
     """
-    from onnx import TensorProto, helper
+    from onnx import helper, numpy_helper
 
-    widths = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    floor, axes = "studytag_smallest_maximum", "studytag_last_axis"
-    model.graph.initializer.extend(
-        [
-            # Activations fall to -0.3 at most, so that nothing below the floor needs more range.
-            helper.make_tensor(floor, TensorProto.FLOAT, [], [0.3]),
-            helper.make_tensor(axes, TensorProto.INT64, [1], [-1]),
-        ]
-    )
-    nodes = []
+    # The zero point leaves room for -0.17 from this maximum on.
+    floor = 0.17 * (255 - ZERO_POINT) / ZERO_POINT
+    shared = {
+        "last_axis": np.array([-1]),
+        "floor": np.float32(floor),
+        "level": np.float32(1 / (255 - ZERO_POINT)),
+        "one": np.float32(1),
+        "zero_point": np.uint8(ZERO_POINT),
+    }
+    constants = [numpy_helper.from_array(np.asarray(v), _PREFIX + n) for n, v in shared.items()]
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    products = {node.name for node in _narrowing(model)}
+    nodes: list[NodeProto] = []
     for node in model.graph.node:
-        shape = widths.get(node.input[1], ()) if node.op_type == "MatMul" else ()
-        if len(shape) != 2 or shape[0] <= shape[1]:
+        if node.name in products:
+            weight = weights[node.input[1]]
+            model.graph.initializer.remove(weight)
+            added, values = _product_by_token(node, numpy_helper.to_array(weight))
+            constants += [numpy_helper.from_array(value, name) for name, value in values.items()]
+            nodes += added
+        else:
             nodes.append(node)
-            continue
-        (whole, weight), (product,), name = node.input, node.output, node.name
-        highest, scale, scaled, result = (f"{name}/{part}" for part in "mxsr")
-        nodes += [
-            helper.make_node("ReduceMax", [whole, axes], [highest], f"{name}/ReduceMax"),
-            helper.make_node("Max", [highest, floor], [scale], f"{name}/Max"),
-            helper.make_node("Div", [whole, scale], [scaled], f"{name}/Div"),
-            helper.make_node("MatMul", [scaled, weight], [result], name),
-            helper.make_node("Mul", [result, scale], [product], f"{name}/Mul"),
-        ]
+    model.graph.initializer.extend(constants)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+    if all(used.domain != "com.microsoft" for used in model.opset_import):
+        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+
+
+def _product_by_token(
+    node: NodeProto, matrix: NDArray[np.float32]
+) -> tuple[list[NodeProto], dict[str, NDArray[Any]]]:
+    """The nodes that take a MatMul's place, and the constants they read.
+
+    Args:
+        node: Multiplies tokens (b, n, inner) by the matrix.
+        matrix: Shape (inner, width).
+    """
+    from onnx import helper
+
+    (tokens, _), (product,), name = node.input, node.output, node.name
+    scale = np.maximum(np.abs(matrix).max(axis=0), np.finfo(np.float32).tiny) / WEIGHT_RANGE
+    constants = {
+        f"{name}/weight": np.rint(matrix / scale).astype(np.int8),
+        f"{name}/scale": scale.astype(np.float32),
+        f"{name}/offset": np.zeros(matrix.shape[1], np.int8),
+        f"{name}/inner": np.array([-1, matrix.shape[0]]),
+        f"{name}/width": np.array([matrix.shape[1]]),
+    }
+    nodes: list[NodeProto] = []
+
+    def add(kind: str, *inputs: str, to: str, **options: Any) -> str:
+        output = f"{name}/{to}"
+        nodes.append(helper.make_node(kind, inputs, [output], output, **options))
+        return output
+
+    rows = add("Reshape", tokens, f"{name}/inner", to="rows")  # (b n, inner)
+    highest = add("ReduceMax", rows, f"{_PREFIX}last_axis", to="highest")
+    highest = add("Max", highest, f"{_PREFIX}floor", to="range")
+    steps = add("Mul", highest, f"{_PREFIX}level", to="steps")  # (b n, 1)
+    step = add("Reshape", steps, f"{_PREFIX}last_axis", to="step")  # (b n,)
+    zeros = add("Expand", f"{_PREFIX}zero_point", add("Shape", step, to="count"), to="zeros")
+    quantised = add("QuantizeLinear", rows, step, zeros, to="quantised", axis=0)
+    factors = (f"{name}/weight", f"{_PREFIX}one", f"{name}/scale", f"{_PREFIX}zero_point")
+    result = add(
+        "MatMulIntegerToFloat",
+        *(quantised, *factors, f"{name}/offset"),
+        to="product",
+        domain="com.microsoft",
+    )
+    result = add("Mul", result, steps, to="scaled")
+    leading = add("Shape", tokens, to="leading", end=-1)
+    shape = add("Concat", leading, f"{name}/width", to="shape", axis=0)
+    nodes.append(helper.make_node("Reshape", [result, shape], [product], name))
+    return nodes, constants
+
+
+def _in_head(name: str) -> bool:
+    return not HEAD_MODULES.isdisjoint(name.split("/"))
 
 
 @contextmanager
