@@ -349,7 +349,12 @@ def test_unknown_cells_teach_nothing(config, tables, tmp_path):
     best = train(replace(config, weight_decay=0.0))
     before, _ = load_encoder(config.model_name_or_path, LabelSet(tuple(LABELS)))
     after = load_file(best / "model.safetensors")
-    changed = (after["classifier.weight"] != before.classifier.weight).any(dim=1).tolist()
+    # Calibration, fitted on the validation table, stretches a label's weights as a whole.
+    directions = [
+        torch.nn.functional.normalize(weight)
+        for weight in (after["classifier.weight"], before.classifier.weight.detach())
+    ]
+    changed = ((directions[0] - directions[1]).abs().amax(dim=1) > 1e-5).tolist()
     assert changed == [name != "Human" for name in LABELS]
 
 
@@ -460,8 +465,9 @@ def test_two_processes_train_as_one_that_accumulates(config, encoder, tmp_path):
         load_file(one / "model.safetensors"),
         load_file(Path(together.output_dir) / "best" / "model.safetensors"),
     )
-    for name in first:
-        assert torch.allclose(first[name], second[name], atol=1e-4), name
+    # A key's bias cannot change attention: its gradient is rounding, which Adam makes steps of.
+    for name in (name for name in first if not name.endswith("k_lin.bias")):
+        assert torch.allclose(first[name], second[name], rtol=1e-4, atol=1e-5), name
     for alone, shared in zip(history(config), history(together), strict=True):
         assert alone["step"] == shared["step"] == 15 * alone["epoch"]
         for score in ("validation/loss", "validation/micro_f1/micro/f1"):
@@ -484,6 +490,23 @@ def test_accelerate_launch_train_with_a_configuration_and_a_mistake(config, tmp_
     )
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: data/processed/train.parquet: no such")
+
+
+def test_the_saved_model_is_calibrated(config, tables):
+    """The saved logits are the trained ones, stretched and moved by the line that was fitted."""
+    best = train(replace(config, num_train_epochs=2))
+    checkpoint = checkpoints(Path(config.output_dir) / "checkpoints")[-1]
+    trained, saved = (load_file(path / "model.safetensors") for path in (checkpoint, best))
+    line = json.loads((best / "metrics.json").read_text())["calibration"]
+    slope, offset = (torch.tensor(list(line[name].values())) for name in ("slope", "offset"))
+    assert list(line["slope"]) == LABELS
+    assert not torch.allclose(slope, torch.ones_like(slope))
+    weight, bias = trained.pop("classifier.weight"), trained.pop("classifier.bias")
+    assert torch.allclose(saved.pop("classifier.weight"), weight * slope[:, None], atol=1e-6)
+    assert torch.allclose(saved.pop("classifier.bias"), bias * slope + offset, atol=1e-6)
+    assert all(torch.equal(saved[name], trained[name]) for name in trained)
+    errors = json.loads((best / "metrics.json").read_text())["validation"]["fixed"]
+    assert errors["macro"]["calibration_error"] < 0.2
 
 
 def test_a_table_is_tokenised_once_and_again_when_damaged(config, caplog):
