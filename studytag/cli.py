@@ -17,6 +17,7 @@ _COMMANDS = {
     "export": ("studytag.export.command", "export", "make a bundle of the best model"),
     "predict": ("studytag.inference.command", "files", "tag a file, or one article"),
     "runs": ("studytag.training.runs", "train", "list training runs and compare their scores"),
+    "report": ("studytag.report.command", "report", "make a page about a bundle's quality"),
     "evaluate": ("studytag.evaluation.command", "evaluate", "score a bundle on a labelled table"),
 }
 """Command to its module, the extra that it needs, and its help. Modules are imported only when

@@ -29,7 +29,7 @@ def _run(options: argparse.Namespace) -> None:
         threads=options.threads,
         operating_point=options.operating_point,
     ) as predictor:
-        result = evaluate(predictor, options.table)
+        result = evaluate(predictor, options.table).summary
     if options.output:
         write_json_atomically(options.output, result)
     sys.stdout.write(report(result))

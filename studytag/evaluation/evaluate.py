@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from studytag.errors import InputError
 from studytag.evaluation.metrics import bootstrap_intervals, score
 from studytag.evaluation.split import load_split
 from studytag.labels import LabelSet
+from studytag.records import Row
 
 if TYPE_CHECKING:
     from studytag.inference.predictor import Predictor
 
 
-def evaluate(predictor: Predictor, table: Path) -> dict[str, Any]:
-    """Score `predictor` on every article of `table` of which a label is known.
+@dataclass(frozen=True)
+class Evaluation:
+    """What a predictor says of a labelled table, and how right it is.
 
-    Returns:
-        `table`, `variant`, `operating_point`, `articles`; `tuned` and `fixed` (at 0.5), as
-        `score` gives them; `intervals` (95 %, bootstrap over articles) of the tuned F1; `years`,
-        year to micro-F1, macro-F1 and articles.
+    Attributes:
+        labels: The columns.
+        articles: Those of which a label is known, n of them.
+        truth: Shape (n, labels).
+        known: Shape (n, labels).
+        probabilities: Shape (n, labels).
+        thresholds: Those that decide, one per label.
+        summary: `table`, `variant`, `operating_point`, `articles`; `tuned` and `fixed` (at 0.5), as
+            `score` gives them; `intervals` (95 %, bootstrap over articles) of the tuned F1;
+            `years`, year to micro-F1, macro-F1 and articles.
+    """
+
+    labels: LabelSet
+    articles: list[Row]
+    truth: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+    probabilities: NDArray[np.float32]
+    thresholds: list[float]
+    summary: dict[str, Any]
+
+
+def evaluate(predictor: Predictor, table: Path) -> Evaluation:
+    """Score `predictor` on every article of `table` of which a label is known.
 
     Raises:
         InputError: the table cannot be read, is empty, unlabelled or has unknown labels.
@@ -45,7 +68,7 @@ def evaluate(predictor: Predictor, table: Path) -> dict[str, Any]:
             "micro_f1": scores["micro"]["f1"],
             "macro_f1": scores["macro"]["f1"],
         }
-    return {
+    summary = {
         "table": str(table),
         "variant": predictor.variant,
         "operating_point": predictor.operating_point,
@@ -55,6 +78,7 @@ def evaluate(predictor: Predictor, table: Path) -> dict[str, Any]:
         "intervals": bootstrap_intervals(labels, truth, known, probabilities, thresholds),
         "years": years,
     }
+    return Evaluation(labels, articles, truth, known, probabilities, thresholds, summary)
 
 
 def report(result: dict[str, Any]) -> str:

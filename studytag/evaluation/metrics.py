@@ -13,6 +13,9 @@ from studytag.labels import LabelSet
 
 Scores = dict[str, Any]
 
+BINS = 15
+"""Of the calibration error."""
+
 
 def precision_recall_f1(
     true: NDArray[Any], predicted: NDArray[Any], positives: NDArray[Any]
@@ -134,7 +137,7 @@ def bootstrap_intervals(
 
 
 def expected_calibration_error(
-    truth: NDArray[np.bool_], probabilities: NDArray[np.floating], bins: int = 15
+    truth: NDArray[np.bool_], probabilities: NDArray[np.floating], bins: int = BINS
 ) -> float | None:
     """Mean distance of a label's stated probability from its frequency, over bins of equal width.
 

@@ -1,0 +1,1 @@
+"""A page that shows how good a bundle is, and where it errs."""

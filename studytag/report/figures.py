@@ -1,0 +1,179 @@
+"""The pictures of a report, each a matplotlib figure. Colours can be told apart by everyone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.metrics import precision_recall_curve
+
+from studytag.evaluation.evaluate import Evaluation
+from studytag.evaluation.metrics import BINS
+
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
+"""Of the palette of Okabe and Ito (2008)."""
+
+_COLUMNS = 5
+
+
+def training_curves(epochs: list[dict[str, Any]]) -> Figure:
+    """Loss and F1 of every epoch; the one that was kept is marked."""
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    losses, scores = figure.subplots(1, 2)
+    numbers = [each["epoch"] for each in epochs]
+    micro = [each["validation/micro_f1/micro/f1"] for each in epochs]
+    lines = (
+        (losses, "train_loss", "training", BLUE, "o"),
+        (losses, "validation/loss", "validation", ORANGE, "s"),
+        (scores, "validation/micro_f1/micro/f1", "micro-F1", BLUE, "o"),
+        (scores, "validation/micro_f1/macro/f1", "macro-F1", ORANGE, "s"),
+    )
+    for axes, key, label, colour, marker in lines:
+        axes.plot(numbers, [each[key] for each in epochs], marker, ls="-", c=colour, label=label)
+    for axes, title in ((losses, "Loss"), (scores, "F1 on the validation table")):
+        kept = numbers[int(np.argmax(micro))]
+        axes.axvline(kept, color=GREY, ls=":", label=f"kept: epoch {kept}")
+        axes.set(title=title, xlabel="epoch", xticks=numbers)
+        axes.legend()
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def precision_recall(evaluation: Evaluation) -> Figure:
+    """Each label's curve, with the decisions by its threshold and by 0.5."""
+    figure = _grid(len(evaluation.labels), "recall", "precision")
+    for axes, index, name, truth, probabilities in _panels(figure, evaluation):
+        precision, recall, _ = precision_recall_curve(truth, probabilities)
+        axes.plot(recall, precision, c=BLUE, lw=1.5)
+        entry = {point: evaluation.summary[point]["labels"][name] for point in ("tuned", "fixed")}
+        for point, marker, colour in (("tuned", "o", ORANGE), ("fixed", "x", "black")):
+            axes.plot(
+                entry[point]["recall"], entry[point]["precision"], marker, c=colour, ls="", ms=7
+            )
+        axes.set(xlim=(-0.02, 1.03), ylim=(-0.02, 1.03))
+        axes.set_title(f"{name}, AP {entry['tuned']['average_precision']:.3f}", fontsize=10)
+        if index == 0:
+            axes.plot([], [], "o", c=ORANGE, label="tuned threshold")
+            axes.plot([], [], "x", c="black", label="0.5")
+            axes.legend(fontsize=8, loc="lower left")
+    return figure
+
+
+def reliability(evaluation: Evaluation) -> Figure:
+    """Each label's stated probability against its frequency; dots grow with the articles there."""
+    figure = _grid(len(evaluation.labels), "stated probability", "observed frequency")
+    for axes, _, name, truth, probabilities in _panels(figure, evaluation):
+        places = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+        count = np.bincount(places, minlength=BINS)
+        filled = count > 0
+        stated = np.bincount(places, probabilities, BINS)[filled] / count[filled]
+        observed = np.bincount(places, truth, BINS)[filled] / count[filled]
+        axes.plot([0, 1], [0, 1], c=GREY, ls="--", lw=1)
+        axes.plot(stated, observed, c=BLUE, lw=1)
+        axes.scatter(stated, observed, s=8 + 120 * count[filled] / count.max(), c=BLUE, alpha=0.7)
+        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+        error = evaluation.summary["tuned"]["labels"][name]["calibration_error"]
+        axes.set_title(f"{name}, ECE {error:.3f}", fontsize=10)
+    return figure
+
+
+def f1_by_threshold(evaluation: Evaluation) -> Figure:
+    """Each label's F1 at every threshold, and where its own lies."""
+    figure = _grid(len(evaluation.labels), "threshold", "F1")
+    for axes, index, name, truth, probabilities in _panels(figure, evaluation):
+        precision, recall, thresholds = precision_recall_curve(truth, probabilities)
+        both = np.maximum(precision + recall, 1e-9)
+        scores = (2 * precision * recall / both)[:-1]
+        axes.plot(thresholds, scores, c=BLUE, lw=1.5, drawstyle="steps-pre")
+        own = evaluation.thresholds[index]
+        axes.axvline(own, c=ORANGE, label="tuned threshold")
+        axes.axvline(0.5, c="black", ls=":", label="0.5")
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        axes.set_title(f"{name}, {own:.3f}", fontsize=10)
+        if index == 0:
+            axes.legend(fontsize=8, loc="lower left")
+    return figure
+
+
+def co_occurrence(evaluation: Evaluation) -> Figure:
+    """Of the articles with the row's label, how many have the column's: in truth and as tagged."""
+    tagged = evaluation.probabilities >= np.array(evaluation.thresholds)
+    figure = Figure(figsize=(12, 5.2), layout="constrained")
+    names = list(evaluation.labels)
+    for axes, title, cells in zip(
+        figure.subplots(1, 2), ("true labels", "tags"), (evaluation.truth, tagged), strict=True
+    ):
+        share = _shares(cells, evaluation.known)
+        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
+        axes.set_yticks(range(len(names)), names, fontsize=8)
+        axes.set_title(title)
+        for (row, column), value in np.ndenumerate(share):
+            if not np.isnan(value):
+                colour = "white" if value > 0.6 else "black"
+                axes.text(
+                    column, row, f"{value:.0%}", ha="center", va="center", fontsize=7, c=colour
+                )
+    return figure
+
+
+def years(evaluation: Evaluation) -> Figure:
+    """F1 of each year's articles, whose number stands below."""
+    found = evaluation.summary["years"]
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(found))
+    for key, label, colour, marker in (
+        ("micro_f1", "micro-F1", BLUE, "o"),
+        ("macro_f1", "macro-F1", ORANGE, "s"),
+    ):
+        values = [entry[key] for entry in found.values()]
+        axes.plot(places, values, marker, ls="-", c=colour, label=label)
+    axes.set_xticks(places, [f"{year}\n{entry['articles']}" for year, entry in found.items()])
+    axes.set(title="F1 by year (articles below)", ylim=(0, 1.02))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower left")
+    return figure
+
+
+def _grid(count: int, xlabel: str, ylabel: str) -> Figure:
+    rows = -(-count // _COLUMNS)
+    figure = Figure(figsize=(2.9 * _COLUMNS, 2.7 * rows + 0.3), layout="constrained")
+    figure.subplots(rows, _COLUMNS, squeeze=False)
+    for axes in figure.axes[count:]:
+        axes.set_visible(False)
+    for axes in figure.axes:
+        axes.grid(alpha=0.3)
+        axes.tick_params(labelsize=8)
+    figure.supxlabel(xlabel, fontsize=10)
+    figure.supylabel(ylabel, fontsize=10)
+    return figure
+
+
+def _panels(
+    figure: Figure, evaluation: Evaluation
+) -> Iterator[tuple[Axes, int, str, NDArray[np.bool_], NDArray[np.float32]]]:
+    """Each label's axes, number, name, and the truth and probabilities of its known articles.
+
+    Labels of which only one answer is known have nothing to draw; their panel says so.
+    """
+    for index, (axes, name) in enumerate(zip(figure.axes, evaluation.labels, strict=False)):
+        mask = evaluation.known[:, index]
+        truth = evaluation.truth[mask, index]
+        if truth.any() and not truth.all():
+            yield axes, index, name, truth, evaluation.probabilities[mask, index]
+        else:
+            axes.set_title(name, fontsize=10)
+            axes.text(0.5, 0.5, "all known articles\nare alike", ha="center", va="center")
+
+
+def _shares(cells: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Shape (labels, labels): over the articles of which both labels are known; NaN for none."""
+    present = (cells & known).astype(np.float64)
+    together = present.T @ present
+    base = present.T @ known.astype(np.float64)
+    return np.divide(together, base, out=np.full_like(base, np.nan), where=base > 0)
