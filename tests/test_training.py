@@ -307,6 +307,27 @@ def test_an_unfinished_checkpoint_is_never_chosen(config):
         train(replace(config, resume_from_checkpoint=str(broken)))
 
 
+def test_resuming_on_another_number_of_processes_is_refused(config):
+    config = replace(config, num_train_epochs=1)
+    train(config)
+    (newest,) = checkpoints(Path(config.output_dir) / "checkpoints")
+    record = json.loads((newest / "progress.json").read_text())
+    record["progress"]["processes"] = 2
+    (newest / "progress.json").write_text(json.dumps(record))
+    message = "saved by 2 process.*this run has 1; resume with --num_processes 2"
+    with pytest.raises(InputError, match=message):
+        train(replace(config, num_train_epochs=2, resume_from_checkpoint="auto"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_named(config):
+    folder = Path(config.output_dir)
+    folder.mkdir()
+    folder.chmod(0o500)
+    with pytest.raises(InputError, match=f"{folder}.*cannot be written"):
+        train(config)
+
+
 def test_an_earlier_run_is_not_overwritten_by_accident(config):
     config = replace(config, num_train_epochs=1)
     train(config)

@@ -112,8 +112,9 @@ def train(config: TrainingConfig) -> Path:
                 if accelerator.is_main_process:
                     save_model_folder(
                         output / "best",
-                        accelerator.unwrap_model(model),
-                        weights,
+                        accelerator.unwrap_model(model, keep_torch_compile=False),
+                        # What torch.compile puts before every name.
+                        {name.removeprefix("_orig_mod."): each for name, each in weights.items()},
                         tokenizer,
                         selection,
                         ModelOrigin(labels, recipe, config.max_length, config.model_name_or_path),
