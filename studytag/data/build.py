@@ -12,6 +12,7 @@ from pathlib import Path
 
 from studytag.bundle import sha256
 from studytag.data.card import Card
+from studytag.data.corrections import Corrections, read_corrections
 from studytag.data.labelling import RuleSet
 from studytag.data.splitting import SPLITS, Splitter, choose, title_key
 from studytag.errors import InputError
@@ -30,6 +31,7 @@ def build(
     split_by: str = "auto",
     train_until: int = 2021,
     val_until: int = 2023,
+    corrections: Path | None = None,
 ) -> Card:
     """Label, deduplicate and split the articles of `sources` into the folder `output`.
 
@@ -45,18 +47,20 @@ def build(
             table has something for).
         train_until: Last year of the training split.
         val_until: Last year of the validation split.
+        corrections: What a person said of labels, over the rules; see `read_corrections`.
 
     Raises:
-        InputError: a source is missing or unreadable; a row is wrong; no article is usable, or
-            none has a label; `output` holds something else.
+        InputError: a source or the corrections are missing or unreadable; a row is wrong; no
+            article is usable, or none has a label; `output` holds something else.
     """
     Splitter(split_by, train_until, val_until)  # refuses wrong options before anything is read
     files = [file for source in sources for file in source_files(source)]
     _refuse_loss(output, files)
+    corrected = read_corrections(corrections, rules.labels) if corrections else Corrections()
     card = Card(rules.name, list(rules.labels), [str(file) for file in files])
     with atomic_folder(output) as folder:
         articles = folder / "articles.parquet"
-        _collect(files, rules, articles, folder / "excluded.csv", card)
+        _collect(files, rules, corrected, articles, folder / "excluded.csv", card)
         if card.read == sum(card.excluded.values()):
             raise InputError(f"no usable article in {', '.join(card.sources)}: {card.reasons()}")
         splitter = Splitter(choose(split_by, card.any_split, card.any_year), train_until, val_until)
@@ -90,7 +94,12 @@ def _refuse_loss(output: Path, files: Iterable[Path]) -> None:
 
 
 def _collect(
-    files: Iterable[Path], rules: RuleSet, articles: Path, excluded: Path, card: Card
+    files: Iterable[Path],
+    rules: RuleSet,
+    corrections: Corrections,
+    articles: Path,
+    excluded: Path,
+    card: Card,
 ) -> None:
     """Write the articles to keep to one table and the others, with the reason, to a list."""
     with (
@@ -99,7 +108,7 @@ def _collect(
     ):
         listing = csv.writer(stream, lineterminator="\n")
         listing.writerow(["reason", "pmid", "year", "title"])
-        for row, reason in _articles(files, rules):
+        for row, reason in _articles(files, rules, corrections):
             card.read += 1
             if reason is None:
                 writer.write(row)
@@ -108,9 +117,16 @@ def _collect(
             else:
                 card.excluded[reason] += 1
                 listing.writerow([reason, row["pmid"], row["year"], row["title"]])
+    card.corrected = len(corrections.used)
+    if unused := corrections.unused():
+        logger.warning(
+            "corrections of %d pmids that no article has: %s ...", len(unused), unused[0]
+        )
 
 
-def _articles(files: Iterable[Path], rules: RuleSet) -> Iterator[tuple[Row, str | None]]:
+def _articles(
+    files: Iterable[Path], rules: RuleSet, corrections: Corrections
+) -> Iterator[tuple[Row, str | None]]:
     """Every article in the table's columns, labelled, and why it is left out, if it is."""
     seen: set[bytes] = set()
     for file in files:
@@ -120,7 +136,9 @@ def _articles(files: Iterable[Path], rules: RuleSet) -> Iterator[tuple[Row, str 
                 row = _to_table(raw)
                 reason = _duplicate(row, seen)
                 if reason is None:
-                    row["labels"], row["known"] = rules.apply(row)
+                    row["labels"], row["known"] = corrections.apply(
+                        row["pmid"], *rules.apply(row), rules.labels
+                    )
                     if not row["labels"] and not rules.keep_unlabelled:
                         reason = "none of the labels"
             except InputError as error:

@@ -20,6 +20,7 @@ class Card:
         sources: Files read.
         read: Articles read.
         excluded: Reason to number of articles.
+        corrected: Articles whose labels a person corrected.
         rows: Split to number of articles.
         positive: (split, label) to articles with the label.
         known: (split, label) to articles of which it is known.
@@ -34,6 +35,7 @@ class Card:
     sources: list[str]
     read: int = 0
     excluded: Counter[str] = field(default_factory=Counter)
+    corrected: int = 0
     rows: Counter[str] = field(default_factory=Counter)
     positive: Counter[tuple[str, str]] = field(default_factory=Counter)
     known: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -63,6 +65,7 @@ class Card:
             "sources": self.sources,
             "read": self.read,
             "excluded": dict(self.excluded),
+            "corrected": self.corrected,
             "rows": {split: self.rows[split] for split in SPLITS},
             "positive": self._by_split(self.positive),
             "known": self._by_split(self.known),
@@ -83,6 +86,7 @@ class Card:
             f"- Articles: {self.read} read, {sum(self.rows.values())} kept "
             f"({', '.join(f'{split} {self.rows[split]}' for split in SPLITS)})",
             f"- Excluded: {self.reasons()} (listed in `excluded.csv`)",
+            f"- Corrected by hand: {self.corrected}",
             "",
             "## Labels by split",
             "",

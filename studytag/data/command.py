@@ -1,4 +1,4 @@
-"""`studytag data build`, `studytag data fetch` and `studytag data demo`."""
+"""`studytag data build`, `fetch`, `audit` and `demo`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from studytag.help import HelpFormatter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The three subcommands and their arguments."""
+    """The subcommands and their arguments."""
     commands = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
     for name, text, fill in (
         ("build", "label, deduplicate and split raw files into tables", _build_arguments),
         ("fetch", "download articles from PubMed", _fetch_arguments),
+        ("audit", "list labels that may be wrong", _audit_arguments),
         ("demo", "write made-up articles to try studytag with", _demo_arguments),
     ):
         command = commands.add_parser(name, help=text, formatter_class=HelpFormatter)
@@ -38,6 +39,7 @@ def _build_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--val-until", type=int, default=Splitter.val_until, help="last year of validation"
     )
+    parser.add_argument("--corrections", type=Path, help="the audit's table, with decisions")
     parser.set_defaults(run=_build)
 
 
@@ -52,6 +54,7 @@ def _build(options: argparse.Namespace) -> None:
         options.split_by,
         options.train_until,
         options.val_until,
+        options.corrections,
     )
     sys.stdout.write(card.markdown())
     sys.stdout.write(f"Written to {options.output}\n")
@@ -81,6 +84,31 @@ def _fetch(options: argparse.Namespace) -> None:
     sys.stdout.write(
         f"{summary.records} records in {summary.pages} pages ({summary.skipped_pages} were there "
         f"already): {summary.folder}\nNext: studytag data build {summary.folder}\n"
+    )
+
+
+def _audit_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=Path("data/processed"), help="what build wrote"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("data/review.csv"), help="table to fill"
+    )
+    parser.add_argument("--rules", default="reference", help="rule set to compare the labels with")
+    parser.add_argument("--limit", type=int, default=200, help="most rows a reason and label")
+    parser.set_defaults(run=_audit)
+
+
+def _audit(options: argparse.Namespace) -> None:
+    from studytag.data.audit import audit
+    from studytag.data.labelling import load_rules
+
+    counts = audit(options.folder, options.output, load_rules(options.rules), options.limit)
+    found = ", ".join(f"{reason} {count}" for reason, count in counts.items())
+    sys.stdout.write(
+        f"Suspicious: {found}. Fill in the column decision (yes, no, unknown) of {options.output}, "
+        "then: studytag data build SOURCE ... --corrections "
+        f"{options.output}\n"
     )
 
 
