@@ -19,6 +19,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import binomtest
 from machine import describe_machine
 
 from studytag.bundle import DEFAULT_OPERATING_POINT
@@ -187,7 +188,7 @@ def scores(options: argparse.Namespace) -> dict:
         arguments = (labels, test.truth, test.known, on_test)
         systems[name] = {
             point: score(*arguments, points[point])
-            for point in (DEFAULT_OPERATING_POINT, "label_f1", "fixed")
+            for point in (DEFAULT_OPERATING_POINT, "label_f1", "sensitive", "fixed")
         } | {"intervals": bootstrap_intervals(*arguments, points[DEFAULT_OPERATING_POINT])}
     exact = computed["studytag, PyTorch fp32"][1]
     difference = {
@@ -214,8 +215,8 @@ def markdown(result: dict) -> str:
         f"{result['date']}. 95 % intervals by bootstrap over articles.",
         "",
         "| System | micro-F1 tuned | 95 % interval | at 0.5 | macro-F1 tuned | 95 % interval "
-        "| per-label tuned | at 0.5 |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| per-label tuned | at 0.5 | calibration error |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, entry in result["systems"].items():
         tuned, label, fixed = entry[DEFAULT_OPERATING_POINT], entry["label_f1"], entry["fixed"]
@@ -224,7 +225,7 @@ def markdown(result: dict) -> str:
             f"| {name} | {tuned['micro']['f1']:.3f} | {micro[0]:.3f}–{micro[1]:.3f} "
             f"| {fixed['micro']['f1']:.3f} | {tuned['macro']['f1']:.3f} "
             f"| {macro[0]:.3f}–{macro[1]:.3f} | {label['macro']['f1']:.3f} "
-            f"| {fixed['macro']['f1']:.3f} |"
+            f"| {fixed['macro']['f1']:.3f} | {fixed['macro']['calibration_error']:.3f} |"
         )
     differences = result["max_probability_difference"]
     lines += ["", "Largest |Δp| from PyTorch on the test split: "]
@@ -235,17 +236,26 @@ def markdown(result: dict) -> str:
         "",
         "studytag, ONNX int8, by label:",
         "",
-        "| Label | Support / known | Precision | Recall | F1 | 95 % interval | at 0.5 | AP |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| Label | Support / known | Precision | Recall | F1 | 95 % interval | at 0.5 | AP "
+        "| ECE | *sensitive*: recall | 95 % interval | precision |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, entry in tuned["labels"].items():
         low, high = best["intervals"]["labels"][name]
         lines.append(
             f"| {name} | {entry['support']} / {entry['known']} | {entry['precision']:.3f} "
             f"| {entry['recall']:.3f} | {entry['f1']:.3f} | {low:.3f}–{high:.3f} "
-            f"| {fixed['labels'][name]['f1']:.3f} | {entry['average_precision'] or 0:.3f} |"
+            f"| {fixed['labels'][name]['f1']:.3f} | {entry['average_precision'] or 0:.3f} "
+            f"| {entry['calibration_error']:.3f} | {_recall(best['sensitive']['labels'][name])} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _recall(entry: dict) -> str:
+    """Recall with Wilson's interval, and precision."""
+    reached = binomtest(round(entry["recall"] * entry["support"]), entry["support"])
+    low, high = reached.proportion_ci(method="wilson")
+    return f"{entry['recall']:.3f} | {low:.3f}–{high:.3f} | {entry['precision']:.3f}"
 
 
 def main() -> None:
