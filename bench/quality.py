@@ -19,8 +19,8 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import binomtest
 from machine import describe_machine
+from scipy.stats import binomtest
 
 from studytag.bundle import DEFAULT_OPERATING_POINT
 from studytag.evaluation.metrics import bootstrap_intervals, score
