@@ -21,6 +21,9 @@ HEAD_MODULES = frozenset({"classifier", "pre_classifier", "pooler", "score"})
 """What transformers calls the layers after the encoder. They stay in float32: they cost next to
 nothing, and their error would reach the logits directly."""
 
+ACTIVATION_MODULES = frozenset({"activation", "intermediate_act_fn"})
+"""What transformers calls GELU or ReLU between the two feed-forward products."""
+
 WEIGHT_RANGE = 64
 """Weights are rounded to -64 ... 64, 7 of their 8 bits; see `quantise`."""
 
@@ -80,16 +83,29 @@ def quantise(source: Path, target: Path) -> None:
 
 
 def _narrowing(model: ModelProto) -> list[NodeProto]:
-    """The second products of the feed-forward layers, told by their weights: these alone narrow."""
+    """The second products of the feed-forward layers: right after the activation, and they narrow.
+
+    Where something stands between the two, such as the gate of a gated layer, values may be as
+    negative as positive, and the product is left to onnxruntime.
+    """
     narrow = {
         tensor.name
         for tensor in model.graph.initializer
         if len(tensor.dims) == 2 and tensor.dims[0] > tensor.dims[1]
     }
+    activated = {
+        output
+        for node in model.graph.node
+        if not ACTIVATION_MODULES.isdisjoint(node.name.split("/"))
+        for output in node.output
+    }
     return [
         node
         for node in model.graph.node
-        if node.op_type == "MatMul" and node.input[1] in narrow and not _in_head(node.name)
+        if node.op_type == "MatMul"
+        and node.input[0] in activated
+        and node.input[1] in narrow
+        and not _in_head(node.name)
     ]
 
 
