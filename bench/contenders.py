@@ -207,9 +207,9 @@ def openvino(setting: Setting, kind: str, streams: int) -> Contender:
     options = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": str(streams)}
     model = ov.Core().compile_model(graph, "CPU", options)
     encode = encoder_of_texts(setting)
+    queue = ov.AsyncInferQueue(model, streams)
 
     def run(articles: list[dict]) -> object:
-        queue = ov.AsyncInferQueue(model, streams)
         results: dict[int, np.ndarray] = {}
         queue.set_callback(
             lambda request, place: results.update({place: request.get_output_tensor().data.copy()})

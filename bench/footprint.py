@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -77,26 +78,28 @@ def main() -> None:
     parser.add_argument("--distilbert", action="store_true", help="its shape, random weights")
     parser.add_argument("--articles", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="measure those whose names this finds")
     parser.add_argument("--name", default="footprint")
     options = parser.parse_args()
     rows = [
         {name: row[name] or "" for name in ("title", "abstract")}
         for row in read_rows(options.source)
     ]
-    measured: dict[str, list[dict]] = {name: [] for name in NAMES}
+    names = [name for name in NAMES if re.search(options.only, name)]
+    measured: dict[str, list[dict]] = {name: [] for name in names}
     rows = random.Random(0).sample(rows, options.articles + 100)
     with TemporaryDirectory() as folder:
         setting = prepare(options.model, options.distilbert, rows[-100:], Path(folder))
         encoder = json.loads((setting.model / "config.json").read_text())
         articles = Path(folder, "articles.json")
         articles.write_text(json.dumps(rows[:-100]))
-        for name in NAMES:
+        for name in names:
             all_contenders(setting, [8])[name]()  # what a contender converts once is on disk then
         paths = ("model", "bundle", "optimum", "samples")
         folders = {key: str(getattr(setting, key)) for key in paths}
         call = f"{folders}, {setting.max_length}, Path({str(articles)!r})"
         for _ in range(options.rounds):
-            for name in NAMES:
+            for name in names:
                 code = f"from footprint import *; measure_here({name!r}, {call})"
                 done = subprocess.run(
                     [sys.executable, "-c", code], cwd=FOLDER, capture_output=True, check=True
