@@ -50,9 +50,10 @@ def text(article: dict) -> str:
     return f"{article['title']} {article['abstract']}".strip()
 
 
-def studytag(setting: Setting, variant: str) -> Contender:
+def studytag(setting: Setting, variant: str, threads_per_record: int = 1) -> Contender:
     """The predictor, from records to decisions."""
-    return Predictor.from_pretrained(setting.bundle, variant=variant).predict
+    options = {"variant": variant, "threads_per_record": threads_per_record}
+    return Predictor.from_pretrained(setting.bundle, **options).predict
 
 
 @cache
@@ -156,8 +157,8 @@ def encoder_of_texts(setting: Setting) -> Callable[[dict], Feed]:
     return encode
 
 
-def own_graph(setting: Setting, variant: str, batch_size: int = 1) -> Contender:
-    """Studytag's graph as others would run it: all cores on one article, or on a batch of alike."""
+def own_graph(setting: Setting, variant: str, batch_size: int) -> Contender:
+    """Studytag's graph as others would run it: all cores on a batch of articles of like length."""
     import onnxruntime
 
     file = {"fp32": "model.onnx", "quantized": "model_quantized.onnx"}[variant]
@@ -259,10 +260,8 @@ def all_contenders(setting: Setting, batch_sizes: list[int]) -> dict[str, Callab
     found: dict[str, Callable[[], Contender]] = {
         "studytag, int8": partial(studytag, setting, "quantized"),
         "studytag, fp32": partial(studytag, setting, "fp32"),
-        "studytag's graph, each article on all cores, int8": partial(
-            own_graph, setting, "quantized"
-        ),
-        "studytag's graph, each article on all cores, fp32": partial(own_graph, setting, "fp32"),
+        "studytag, each article on all cores, int8": partial(studytag, setting, "quantized", cores),
+        "studytag, each article on all cores, fp32": partial(studytag, setting, "fp32", cores),
         "studytag's graph, batches of 8 by length, int8": partial(
             own_graph, setting, "quantized", 8
         ),

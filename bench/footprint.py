@@ -27,6 +27,8 @@ FOLDER = Path(__file__).parent
 NAMES = [
     "studytag, int8",
     "studytag, fp32",
+    "studytag, each article on all cores, int8",
+    "studytag, each article on all cores, fp32",
     "OpenVINO int8, each article on all cores",
     "CTranslate2 int8, an article a core",
     "optimum int8, batch 8",

@@ -64,12 +64,16 @@ def test_neither_neighbours_nor_order_nor_threads_matter(kind, variant, request)
         alone = np.concatenate([one.predict_proba([row]) for row in exported.articles])
     with Predictor.from_pretrained(exported.bundle, variant, threads=3) as three:
         shuffled = three.predict_proba([exported.articles[index] for index in order])
+    with Predictor.from_pretrained(exported.bundle, variant, threads_per_record=2) as shared:
+        by_two = shared.predict_proba(exported.articles)
     if variant == "quantized":
         assert np.array_equal(alone, together)
         assert np.array_equal(shuffled, together[order])
+        assert np.array_equal(by_two, together)
     else:
         assert np.abs(alone - together).max() < 1e-6
         assert np.abs(shuffled - together[order]).max() < 1e-6
+        assert np.abs(by_two - together).max() < 1e-6
 
 
 def test_prediction_holds_labels_in_order_and_every_probability(predictor, exported):
@@ -231,6 +235,8 @@ def test_unknown_choices_name_what_there_is(exported, predictor):
         Predictor.from_pretrained(exported.bundle, operating_point="bold")
     with pytest.raises(InputError, match="no operating point 'bold'"):
         predictor.predict_iter(["A trial"], operating_point="bold")  # before it is iterated
+    with pytest.raises(InputError, match="threads_per_record must be at least 1"):
+        Predictor.from_pretrained(exported.bundle, threads_per_record=0)
     with pytest.raises(InputError, match="threads must be at least 1"):
         Predictor.from_pretrained(exported.bundle, threads=0)
 

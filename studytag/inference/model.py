@@ -20,13 +20,13 @@ FILLS = {"attention_mask": 1, "token_type_ids": 0}
 class Model:
     """A variant's graph and its tokenizer. Threads may share it."""
 
-    def __init__(self, folder: Path, manifest: Manifest, variant: str) -> None:
-        """Open a variant of a bundle whose files have been verified.
+    def __init__(self, folder: Path, manifest: Manifest, variant: str, threads: int = 1) -> None:
+        """Open a variant of a bundle whose files have been verified; `threads` work on a document.
 
         Raises:
             BundleError: the graph wants other inputs, or does not fit the labels.
         """
-        self._session = open_session(folder / manifest.variants[variant].file)
+        self._session = open_session(folder / manifest.variants[variant].file, threads)
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._output = self._session.get_outputs()[0].name
         _check(self._session, manifest, variant)

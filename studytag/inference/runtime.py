@@ -81,18 +81,18 @@ def choose_variant(offered: Collection[str], fast_int8: bool) -> tuple[str, str]
     return "fp32", "the processor has no int8 instructions (VNNI or dotprod)"
 
 
-def open_session(graph: Path) -> ort.InferenceSession:
-    """Load a graph so that each run keeps to the one thread that calls it.
+def open_session(graph: Path, threads: int = 1) -> ort.InferenceSession:
+    """Load a graph so that each run keeps to `threads` threads, the calling one among them.
 
-    Documents are run side by side, each on its own core; splitting one over several cores wins
-    less. The arena is kept, because its blocks are used again whatever their shape. Memory
-    patterns are not: one would be stored for each length ever seen, up to `max_length` of them
-    (after 100 documents of 20 to 512 tokens the process held 170 MB with them, 135 MB without, at
-    equal speed).
+    Many documents are done soonest side by side, each on its own core (1.2 times as fast on two
+    cores, bench/inference.py); a single one is done sooner by several. The arena is kept, because
+    its blocks are used again whatever their shape. Memory patterns are not: one would be stored for
+    each length ever seen, up to `max_length` of them (after 100 documents of 20 to 512 tokens the
+    process held 170 MB with them, 135 MB without, at equal speed).
     """
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.enable_cpu_mem_arena = True
