@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import LABELS, invented_articles
 
-from studytag.cli import _parser, main
+from studytag.cli import _COMMANDS, _parser, main
 from studytag.evaluation.metrics import score
 from studytag.evaluation.split import load_split
 from studytag.labels import LabelSet
@@ -40,12 +40,22 @@ def test_every_command_of_the_readme_is_understood(words):
 
 
 def test_the_readme_shows_every_command():
-    assert {words[0] for words in readme_commands()} == {"data", "export", "predict", "evaluate"}
+    assert {words[0] for words in readme_commands()} == set(_COMMANDS)
 
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["data"], ["data", "build"], ["data", "fetch"], ["export"], ["predict"], ["evaluate"]],
+    [
+        [],
+        ["data"],
+        ["data", "build"],
+        ["data", "fetch"],
+        ["export"],
+        ["predict"],
+        ["evaluate"],
+        ["runs"],
+        ["report"],
+    ],
     ids=" ".join,
 )
 def test_help_is_there_at_every_level(words, capsys):
