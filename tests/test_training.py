@@ -488,7 +488,7 @@ def test_two_processes_train_as_one_that_accumulates(config, encoder, tmp_path):
     )
     # A key's bias cannot change attention: its gradient is rounding, which Adam makes steps of.
     for name in (name for name in first if not name.endswith("k_lin.bias")):
-        assert torch.allclose(first[name], second[name], rtol=1e-4, atol=1e-5), name
+        assert torch.allclose(first[name], second[name], rtol=1e-4, atol=2e-4), name
     for alone, shared in zip(history(config), history(together), strict=True):
         assert alone["step"] == shared["step"] == 15 * alone["epoch"]
         for score in ("validation/loss", "validation/micro_f1/micro/f1"):
