@@ -20,7 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from inference import prepare, random_distilbert
-from machine import describe_machine
+from machine import describe_machine, peak_memory
 
 from studytag import Predictor
 from studytag.files import open_writer, read_rows, write_text_atomically
@@ -49,7 +49,7 @@ def file_costs(rows: list[dict], folder: Path) -> dict[str, tuple[float, float]]
     return found
 
 
-def peak_memory(bundle: Path, count: int, folder: Path) -> float:
+def peak_of_tagging(bundle: Path, count: int, folder: Path) -> float:
     """Largest resident set, in MiB, of a process that tags a parquet file of `count` records."""
     source = folder / f"{count}.parquet"
     with open_writer(source) as writer:
@@ -66,8 +66,7 @@ def peak_memory(bundle: Path, count: int, folder: Path) -> float:
 def _tag(bundle: Path, source: Path, target: Path, results: multiprocessing.Queue) -> None:
     with Predictor.from_pretrained(bundle) as predictor:
         predict_file(predictor, source, target, progress=False)
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    results.put(int(status["VmHWM"].split()[0]) / 1024)
+    results.put(peak_memory())
 
 
 def main() -> None:
@@ -97,7 +96,7 @@ def main() -> None:
         (place / "tiny").mkdir()
         random_distilbert(options.model, place / "tiny" / "model", **TINY)
         tiny = prepare(place / "tiny" / "model", False, [], place / "tiny")
-        peaks = {count: peak_memory(tiny.bundle, count, place) for count in options.counts}
+        peaks = {count: peak_of_tagging(tiny.bundle, count, place) for count in options.counts}
     lines = [
         f"{len(rows)} real articles with all their columns; the {variant} model takes "
         f"{model / 1000:.1f} ms an article. {describe_machine()}, {date.today().isoformat()}.",

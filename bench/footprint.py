@@ -41,6 +41,7 @@ def measure_here(name: str, folders: dict[str, str], max_length: int, articles: 
     """In a fresh process: load one contender, answer, and write the figures as JSON."""
     started = time.perf_counter()
     from contenders import Setting, all_contenders
+    from machine import peak_memory
 
     paths = {key: Path(value) for key, value in folders.items()}
     tag = all_contenders(Setting(**paths, max_length=max_length), [8])[name]()
@@ -54,14 +55,11 @@ def measure_here(name: str, folders: dict[str, str], max_length: int, articles: 
         tag([row])
         latencies.append(1000 * (time.perf_counter() - started))
     latencies.sort()
-    # Not getrusage: its maximum is inherited from the process that started this one.
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    peak = int(status["VmHWM"].split()[0]) / 1024
     figures = {
         "cold_start_s": cold_start,
         "latency_p50_ms": latencies[len(latencies) // 2],
         "latency_p99_ms": latencies[int(0.99 * len(latencies))],
-        "peak_mib": peak,
+        "peak_mib": peak_memory(),
     }
     json.dump(figures, sys.stdout)
 

@@ -32,6 +32,15 @@ def describe_machine() -> str:
     return f"{lines.get('model name', platform.machine())} ({', '.join(known)})"
 
 
+def peak_memory() -> float:
+    """The largest resident set of this process so far, in MiB (Linux only).
+
+    Not getrusage: its maximum is inherited from the process that started this one.
+    """
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / 1024
+
+
 def gemm_peaks(rows: int = 512, inner: int = 3072, columns: int = 768) -> dict[str, float]:
     """Billions of operations a second of matrix products, one on each core at a time, by PyTorch.
 

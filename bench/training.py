@@ -38,13 +38,13 @@ NAMES = [
 def train_here(name: str, job: dict[str, Any]) -> None:
     """In a fresh process: train as one contender does, and write its figures as JSON."""
     import torch
+    from machine import peak_memory
 
     if name == "studytag":
         seconds, folder = _studytag(job)
     else:
         seconds, folder = _trainer(name, job)
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    figures = {"seconds": seconds, "peak_mib": int(status["VmHWM"].split()[0]) / 1024}
+    figures = {"seconds": seconds, "peak_mib": peak_memory()}
     if torch.cuda.is_available():
         figures["peak_gpu_mib"] = torch.cuda.max_memory_allocated() / 2**20
     if job["validation"]:

@@ -24,7 +24,7 @@ from studytag.data.corrections import DECISION
 from studytag.data.labelling import RuleSet
 from studytag.data.splitting import SPLITS
 from studytag.errors import missing_dependency
-from studytag.evaluation.split import Split, load_split, read_label_set
+from studytag.evaluation.split import Split, join, load_split, read_label_set
 from studytag.files import write_text_atomically
 from studytag.labels import LabelSet
 from studytag.records import TextRecipe, clean
@@ -61,7 +61,7 @@ def audit(folder: Path, output: Path, other_rules: RuleSet, limit: int = 200) ->
         InputError: a table is missing or unusable, or `output` cannot be written.
     """
     labels = read_label_set(folder / "train.parquet")
-    split = _whole(folder, labels)
+    split = join([load_split(folder / f"{name}.parquet", labels) for name in SPLITS])
     vectors = _vectors([TextRecipe().compose_record(row) for row in split.rows])
     counts: Counter[str] = Counter()
     rows = []
@@ -78,20 +78,6 @@ def audit(folder: Path, output: Path, other_rules: RuleSet, limit: int = 200) ->
                 rows.append({"reason": reason, DECISION: ""} | suspect)
     _write(output, split, rows)
     return counts
-
-
-def _whole(folder: Path, labels: LabelSet) -> Split:
-    """All splits as one; each row says which it is from."""
-    parts = [load_split(folder / f"{name}.parquet", labels) for name in SPLITS]
-    return Split(
-        [
-            row | {"split": name}
-            for name, part in zip(SPLITS, parts, strict=True)
-            for row in part.rows
-        ],
-        np.concatenate([part.truth for part in parts]),
-        np.concatenate([part.known for part in parts]),
-    )
 
 
 def _vectors(texts: list[str]) -> Any:
@@ -142,12 +128,10 @@ def _against_model(split: Split, labels: LabelSet, vectors: Any) -> list[dict[st
 
 def _against_rules(split: Split, labels: LabelSet, rules: RuleSet) -> list[dict[str, Any]]:
     """Cells known to both rule sets on which they disagree."""
-    shared = [name for name in labels if name in set(rules.labels)]
     found = []
     for place, row in enumerate(split.rows):
         present, certain = rules.apply(row)
-        for name in shared:
-            column = list(labels).index(name)
+        for column, name in enumerate(labels):
             given, suggested = bool(split.truth[place, column]), name in present
             if split.known[place, column] and name in certain and given != suggested:
                 found.append(
@@ -171,8 +155,7 @@ def _across_splits(split: Split, vectors: Any) -> list[dict[str, Any]]:
         for begin in range(0, len(after) if len(before) else 0, _CHUNK):
             part = after[begin : begin + _CHUNK]
             alike = (vectors[part] @ vectors[before].T).tocsr()
-            nearest = alike.argmax(axis=1)
-            nearest = np.asarray(nearest).ravel()
+            nearest = np.asarray(alike.argmax(axis=1)).ravel()
             score = np.asarray(alike[np.arange(len(part)), nearest]).ravel()
             found += [
                 {

@@ -148,7 +148,20 @@ def expected_calibration_error(
     """
     if not len(truth):
         return None
-    places = np.minimum((probabilities * bins).astype(int), bins - 1)
-    stated = np.bincount(places, probabilities, bins)
-    observed = np.bincount(places, truth, bins)
+    _, stated, observed = calibration_bins(truth, probabilities, bins)
     return float(np.abs(stated - observed).sum() / len(truth))
+
+
+def calibration_bins(
+    truth: NDArray[np.bool_], probabilities: NDArray[np.floating], bins: int = BINS
+) -> NDArray[np.float64]:
+    """Articles, sum of their probabilities, and positives among them, shape (3, bins).
+
+    Args:
+        truth: Shape (n,).
+        probabilities: Shape (n,).
+        bins: Of equal width.
+    """
+    places = np.minimum((probabilities * bins).astype(int), bins - 1)
+    weights = (np.ones(len(truth)), probabilities, truth)
+    return np.array([np.bincount(places, each, bins) for each in weights], dtype=np.float64)

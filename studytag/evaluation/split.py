@@ -55,11 +55,15 @@ def read_label_set(table: Path) -> LabelSet:
 
 def load_split(path: str | Path, labels: LabelSet) -> Split:
     """Read a labelled table whole; as `read_chunks`."""
-    chunks = list(read_chunks(path, labels))
+    return join(list(read_chunks(path, labels)))
+
+
+def join(parts: list[Split]) -> Split:
+    """Several tables of the same labels, at least one, as a single one."""
     return Split(
-        [row for chunk in chunks for row in chunk.rows],
-        np.concatenate([chunk.truth for chunk in chunks]),
-        np.concatenate([chunk.known for chunk in chunks]),
+        [row for part in parts for row in part.rows],
+        np.concatenate([part.truth for part in parts]),
+        np.concatenate([part.known for part in parts]),
     )
 
 

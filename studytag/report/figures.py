@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve
 
 from studytag.evaluation.evaluate import Evaluation
-from studytag.evaluation.metrics import BINS
+from studytag.evaluation.metrics import calibration_bins
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
 """Of the palette of Okabe and Ito (2008)."""
@@ -67,14 +67,12 @@ def reliability(evaluation: Evaluation) -> Figure:
     """Each label's stated probability against its frequency; dots grow with the articles there."""
     figure = _grid(len(evaluation.labels), "stated probability", "observed frequency")
     for axes, _, name, truth, probabilities in _panels(figure, evaluation):
-        places = np.minimum((probabilities * BINS).astype(int), BINS - 1)
-        count = np.bincount(places, minlength=BINS)
-        filled = count > 0
-        stated = np.bincount(places, probabilities, BINS)[filled] / count[filled]
-        observed = np.bincount(places, truth, BINS)[filled] / count[filled]
+        bins = calibration_bins(truth, probabilities)
+        count, stated, observed = bins[:, bins[0] > 0]
+        stated, observed = stated / count, observed / count
         axes.plot([0, 1], [0, 1], c=GREY, ls="--", lw=1)
         axes.plot(stated, observed, c=BLUE, lw=1)
-        axes.scatter(stated, observed, s=8 + 120 * count[filled] / count.max(), c=BLUE, alpha=0.7)
+        axes.scatter(stated, observed, s=8 + 120 * count / count.max(), c=BLUE, alpha=0.7)
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
         error = evaluation.summary["tuned"]["labels"][name]["calibration_error"]
         axes.set_title(f"{name}, ECE {error:.3f}", fontsize=10)
