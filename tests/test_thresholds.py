@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from studytag.evaluation.calibration import calibrate
 from studytag.evaluation.metrics import (
     bootstrap_intervals,
+    examined,
     expected_calibration_error,
     score,
 )
@@ -224,6 +225,38 @@ def test_calibration_error_by_hand():
         0.5 * 0.485 + 0.5 * 0.01
     )
     assert expected_calibration_error(truth[:0], probabilities[:0]) is None
+
+
+def calibrate_all(truth, logits):
+    return calibrate(truth, np.ones_like(truth), logits)(logits)
+
+
+def test_what_is_known_only_because_it_is_present_says_nothing_about_calibration():
+    """Half of the articles are unindexed: of them positives are known, and negatives never."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(-1, 2, (20_000, 3))
+    truth = rng.random(logits.shape) < 1 / (1 + np.exp(-logits))
+    truth[truth.all(axis=1)] = False  # who has every label might have been indexed
+    indexed = np.arange(len(truth)) % 2 == 0
+    known = truth | indexed[:, None]
+    assert (examined(truth, known) == indexed[:, None]).all()
+    found = calibrate(truth, known, logits)
+    assert found(logits[indexed]) == pytest.approx(calibrate_all(truth[indexed], logits[indexed]))
+    p = 1 / (1 + np.exp(-logits))
+    labels = LabelSet(("a", "b", "c"))
+    scores = score(labels, truth, known, p, [0.5] * 3)
+    alone = score(labels, truth[indexed], known[indexed], p[indexed], [0.5] * 3)
+    assert scores["macro"]["calibration_error"] == alone["macro"]["calibration_error"] < 0.05
+    assert expected_calibration_error(truth[known[:, 0], 0], p[known[:, 0], 0]) > 0.06
+    assert scores["labels"]["a"]["known"] == known[:, 0].sum()
+
+
+def test_an_article_of_which_all_labels_are_known_counts_whatever_they_are():
+    truth = np.array([[True], [False], [True]])
+    assert (examined(truth, truth | True) == 1).all()
+    truth = np.array([[True, True], [True, False], [True, False]])
+    known = np.array([[True, True], [True, False], [True, True]])
+    assert examined(truth, known).any(axis=1).tolist() == [True, False, True]
 
 
 def test_the_sensitive_threshold_keeps_its_promise_on_new_articles():

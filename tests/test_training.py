@@ -529,6 +529,10 @@ def test_the_saved_model_is_calibrated(config, tables):
     errors = json.loads((best / "metrics.json").read_text())["validation"]["fixed"]
     assert errors["macro"]["calibration_error"] < 0.2
 
+    best = train(replace(config, num_train_epochs=2, calibrate=False, overwrite_output_dir=True))
+    raw = load_file(best / "model.safetensors")
+    assert torch.equal(raw["classifier.weight"], weight)
+
 
 def test_a_table_is_tokenised_once_and_again_when_damaged(config, caplog):
     config = replace(config, num_train_epochs=1)

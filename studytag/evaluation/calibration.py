@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from studytag.errors import missing_dependency
+from studytag.evaluation.metrics import examined
 from studytag.evaluation.thresholds import MIN_POSITIVES
 
 
@@ -36,11 +37,11 @@ class Calibration:
 def calibrate(
     truth: NDArray[np.bool_], known: NDArray[np.bool_], logits: NDArray[np.floating]
 ) -> Calibration:
-    """Fit each label's line to its known validation rows by maximum likelihood.
+    """Fit each label's line to its `examined` validation rows by maximum likelihood.
 
     As in Platt's paper, the targets are not 0 and 1 but 1 / (N- + 2) and (N+ + 1) / (N+ + 2), which
     keeps the line finite where a threshold separates all positives. A label with fewer than ten
-    known positives or negatives, or whose line would turn the ranking round, stays as it is.
+    such positives or negatives, or whose line would turn the ranking round, stays as it is.
 
     Args:
         truth: Shape (n, labels).
@@ -48,7 +49,7 @@ def calibrate(
         logits: Shape (n, labels).
     """
     slope, offset = np.ones(truth.shape[1]), np.zeros(truth.shape[1])
-    for index, mask in enumerate(known.T):
+    for index, mask in enumerate(examined(truth, known).T):
         positive = truth[mask, index]
         if min(positive.sum(), (~positive).sum()) >= MIN_POSITIVES:
             line = _fit(positive, logits[mask, index].astype(np.float64))

@@ -49,7 +49,7 @@ def score(
         calibration_error) and `labels`, by name: precision, recall, f1, average_precision,
         calibration_error, support (known positives), known (rows), threshold. The macro average is
         over the labels with support; the ranking of a label without both a positive and a negative
-        is undefined: None; so is the calibration of one without known rows.
+        is undefined: None; so is the calibration of one without `examined` rows.
     """
     decided = (probabilities >= np.asarray(thresholds)) & known
     positive = truth & known
@@ -61,7 +61,7 @@ def score(
     ]
     errors = [
         expected_calibration_error(truth[mask, index], probabilities[mask, index])
-        for index, mask in enumerate(known.T)
+        for index, mask in enumerate(examined(truth, known).T)
     ]
     supported = support > 0
     micro = precision_recall_f1(true.sum(), predicted.sum(), support.sum())
@@ -134,6 +134,17 @@ def bootstrap_intervals(
         "macro": interval(macro),
         "labels": {name: interval(per_label[:, i]) for i, name in enumerate(labels)},
     }
+
+
+def examined(truth: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Known cells, shape (n, labels), of articles that were looked at for absence as for presence.
+
+    Left out are articles with unknown cells whose known ones are all positive, such as those that
+    PubMed has not indexed yet: whether their labels are known hangs on the answer. Counted among
+    the known, they would make labels look more frequent than any true probability says.
+    """
+    rows = known.all(axis=1) | (known & ~truth).any(axis=1)
+    return known & rows[:, None]
 
 
 def expected_calibration_error(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve
 
 from studytag.evaluation.evaluate import Evaluation
-from studytag.evaluation.metrics import calibration_bins
+from studytag.evaluation.metrics import calibration_bins, examined
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
 """Of the palette of Okabe and Ito (2008)."""
@@ -66,7 +66,8 @@ def precision_recall(evaluation: Evaluation) -> Figure:
 def reliability(evaluation: Evaluation) -> Figure:
     """Each label's stated probability against its frequency; dots grow with the articles there."""
     figure = _grid(len(evaluation.labels), "stated probability", "observed frequency")
-    for axes, _, name, truth, probabilities in _panels(figure, evaluation):
+    counted = examined(evaluation.truth, evaluation.known)
+    for axes, _, name, truth, probabilities in _panels(figure, evaluation, counted):
         bins = calibration_bins(truth, probabilities)
         count, stated, observed = bins[:, bins[0] > 0]
         stated, observed = stated / count, observed / count
@@ -153,14 +154,20 @@ def _grid(count: int, xlabel: str, ylabel: str) -> Figure:
 
 
 def _panels(
-    figure: Figure, evaluation: Evaluation
+    figure: Figure, evaluation: Evaluation, counted: NDArray[np.bool_] | None = None
 ) -> Iterator[tuple[Axes, int, str, NDArray[np.bool_], NDArray[np.float32]]]:
-    """Each label's axes, number, name, and the truth and probabilities of its known articles.
+    """Each label's axes, number, name, and the truth and probabilities of its counted articles.
 
     Labels of which only one answer is known have nothing to draw; their panel says so.
+
+    Args:
+        figure: With at least as many axes as there are labels.
+        evaluation: What is drawn.
+        counted: Shape (n, labels), the cells to draw; by default all that are known.
     """
+    counted = evaluation.known if counted is None else counted
     for index, (axes, name) in enumerate(zip(figure.axes, evaluation.labels, strict=False)):
-        mask = evaluation.known[:, index]
+        mask = counted[:, index]
         truth = evaluation.truth[mask, index]
         if truth.any() and not truth.all():
             yield axes, index, name, truth, evaluation.probabilities[mask, index]

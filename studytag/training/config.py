@@ -58,6 +58,7 @@ class TrainingConfig:
     lr_scheduler_type: str = _option("linear", "decay after the warm-up, as transformers names it")
     warmup_ratio: float = _option(0.1, "share of the optimizer steps that warm up")
     num_warmup_steps: int | None = _option(None, "optimizer steps that warm up; over warmup_ratio")
+    calibrate: bool = _option(True, "write a calibration into the best model's output layer")
     early_stopping_patience: int | None = _option(
         2, "epochs without a better micro-F1; None: never"
     )

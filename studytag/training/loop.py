@@ -74,7 +74,7 @@ def train(config: TrainingConfig) -> Path:
 
     padding_id = tokenizer.pad_token_id
     batches, loader = _train_loader(config, accelerator, learning, padding_id)
-    calibrates = output_layer(model) is not None
+    calibrates = config.calibrate and output_layer(model) is not None
     validation = Validation.of(config, accelerator, held_out, labels, padding_id, calibrates)
     total = _optimizer_steps(config, batches)
     optimizer = _optimizer(config, model, accelerator.device)
