@@ -1,257 +1,440 @@
-"""What would I get? Trains, exports and scores on real records, beside the simple baselines.
+"""What would I get? Trains, exports and scores on real records, beside simpler systems.
 
-    python bench/quality.py --source pubmed.parquet --config train/configs/minilm.yaml
+    python bench/quality.py --source pubmed.parquet
 
-Every stage writes into --work and is not repeated when its result is there. The tables go to
-bench/results/NAME.json and .md; the articles go nowhere else. Baselines: every article Human;
-keyword rules over the text; TF-IDF with one-vs-rest logistic regression. Thresholds are tuned on
-the validation split, of every system alike; the test split is scored once.
+Trains the runs of bench/quality.yaml, and scores them beside every article Human, keyword rules,
+TF-IDF with logistic regression, and frozen embeddings with logistic regression (systems.py). Every
+stage writes into --work and is not repeated when its result is there; an interrupted training goes
+on where it stopped. The tables go to bench/results/NAME.json and .md; the articles go nowhere else.
+Thresholds are tuned on the validation split, of every system alike; the test split is scored once.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
+import systems
+import yaml
 from machine import describe_machine
 from scipy.stats import binomtest
 
 from studytag.bundle import DEFAULT_OPERATING_POINT
-from studytag.evaluation.metrics import bootstrap_intervals, score
+from studytag.evaluation.metrics import (
+    bootstrap_intervals,
+    expected_calibration_error,
+    resampled_f1,
+    score,
+)
 from studytag.evaluation.split import Split, load_split, read_label_set
 from studytag.evaluation.thresholds import tune_thresholds
 from studytag.files import write_json_atomically, write_text_atomically
 from studytag.inference.predictor import Predictor
 from studytag.labels import LabelSet
-from studytag.records import TextRecipe
+from studytag.records import Row
+from studytag.training.config import parse_config
 
-KEYWORDS = {
-    "SystematicReview": r"systematic(ally)? review|scoping review|systematic literature",
-    "MetaAnalysis": r"meta-?analy",
-    "RCT": r"randomi[sz]ed (controlled|clinical)?|randomly (assigned|allocated)",
-    "ClinicalTrial": r"\btrial\b|phase (i|1|2|3)",
-    "Cohort": r"cohort|prospective|retrospective|longitudinal|follow-?up",
-    "CaseControl": r"case-? ?control",
-    "CaseReport": r"case report|we report (a|the) case|year-old",
-    "InVitro": r"in vitro|ex vivo|cell lines?|cell culture|cultured",
-    "Animal": r"\b(rats?|mice|mouse|dogs?|rabbits?|pigs?|murine|animals?|canine|bovine)\b",
-    "Human": r"patients?|participants?|volunteers?|wom[ae]n|m[ae]n\b|children|adults|subjects",
-}
+FOLDER = Path(__file__).parent
+SPLITS = ("train", "val", "test")
+POINTS = (DEFAULT_OPERATING_POINT, "label_f1", "sensitive", "fixed")
+EVERYTHING = "strict"
+"""The rule set that keeps every article; runs judge these, and other rule sets' are among them."""
 
+HEADLINE, REFERENCE = "studytag", "reference recipe"
+"""Runs: the one that is exported and shown label by label, and what it is compared with."""
 
-def run(*command: str) -> None:
-    """Run one of studytag's own commands; stop if it fails."""
-    subprocess.run(command, check=True)
+Systems = dict[str, list[list[systems.Probabilities]]]
+"""Name to seeds to probabilities on validation and test."""
 
 
-def prepare(options: argparse.Namespace) -> None:
-    """Build, train and export what is not there yet."""
-    work = options.work
-    if not (work / "processed").exists():
-        command = ["data", "build", str(options.source), "--rules", options.rules]
-        run("studytag", *command, "--output", str(work / "processed"))
-    if not (work / "model" / "finished").exists():
-        run(
+@dataclass(frozen=True)
+class Run:
+    """A training run; see quality.yaml."""
+
+    name: str
+    config: str
+    learns: str
+    scored_on: list[str]
+    decides: str = DEFAULT_OPERATING_POINT
+    seeds: list[int] = field(default_factory=lambda: [42])
+
+    def folder(self, work: Path, seed: int) -> Path:
+        """Holds model/, probabilities and perhaps a bundle."""
+        return work / "runs" / f"{slug(self.name)}-{seed}"
+
+
+def slug(name: str) -> str:
+    """`name` as a file's."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def call(*command: str, cores: set[int] | None = None) -> None:
+    """Run one of studytag's own commands, on some cores only; stop if it fails."""
+    bound = None if cores is None else lambda: os.sched_setaffinity(0, cores)
+    subprocess.run(command, check=True, preexec_fn=bound)
+
+
+def build_tables(options: argparse.Namespace, rules: str) -> Path:
+    """The tables that these rules make, built if they are not there yet."""
+    folder = options.work / "tables" / rules
+    if not folder.exists():
+        command = ("data", "build", str(options.source), "--rules", rules, "--output", str(folder))
+        call("studytag", *command)
+    return folder
+
+
+def train(options: argparse.Namespace, runs: list[Run]) -> None:
+    """Train what is not there yet, --jobs at once, each on cores of its own."""
+    cores = np.array_split(sorted(os.sched_getaffinity(0)), options.jobs)
+    free: SimpleQueue[set[int]] = SimpleQueue()
+    for part in cores:
+        free.put({int(core) for core in part})
+
+    def train_one(run: Run, seed: int) -> None:
+        folder = run.folder(options.work, seed)
+        if (folder / "finished").exists():
+            return
+        tables = build_tables(options, run.learns)
+        own = free.get()
+        call(
             *("accelerate", "launch", "--num_processes", "1", "--mixed_precision", "no", "train"),
-            *("--config", str(options.config), *options.train_flags.split()),
-            *("--train_file", str(work / "processed" / "train.parquet")),
-            *("--validation_file", str(work / "processed" / "val.parquet")),
-            *("--output_dir", str(work / "model"), "--resume_from_checkpoint", "auto"),
+            *("--config", run.config, "--seed", str(seed)),
+            *("--train_file", str(tables / "train.parquet")),
+            *("--validation_file", str(tables / "val.parquet")),
+            *("--cache_dir", str(options.work / "cache")),
+            *("--output_dir", str(folder / "model"), "--checkpointing_steps", "250"),
+            *("--resume_from_checkpoint", "auto"),
+            cores=own,
         )
-        (work / "model" / "finished").touch()
-    if not (work / "bundle").exists():
-        run(
-            *("studytag", "export", "--model", str(work / "model" / "best")),
-            *("--validation", str(work / "processed" / "val.parquet")),
-            *("--output", str(work / "bundle")),
+        free.put(own)
+        (folder / "finished").touch()
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        jobs = [pool.submit(train_one, run, seed) for run in runs for seed in run.seeds]
+        for job in jobs:
+            job.result()
+
+
+def cached(
+    path: Path, compute: Callable[[], list[systems.Probabilities]]
+) -> list[systems.Probabilities]:
+    """What `compute` gives for each split, kept in a file."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".partial.npz")
+        np.savez(temporary, *compute())
+        temporary.rename(path)
+    with np.load(path) as stored:
+        return list(stored.values())
+
+
+def export(run: Run, folder: Path, tables: Path) -> Path:
+    """The run's bundle."""
+    bundle = folder / "bundle"
+    if not bundle.exists():
+        call(
+            *("studytag", "export", "--model", str(folder / "model" / "best")),
+            *("--validation", str(tables / "val.parquet"), "--output", str(bundle)),
         )
+    return bundle
 
 
-def texts(split: Split) -> list[str]:
-    """The text of every article, as the tagger's, uncut."""
-    recipe = TextRecipe()
-    return [recipe.compose_record(row) for row in split.rows]
-
-
-def all_human(labels: LabelSet, *splits: Split) -> list[np.ndarray]:
-    """Human for every article, nothing else."""
-    row = np.array([float(label == "Human") for label in labels])
-    return [np.tile(row, (len(split.rows), 1)) for split in splits]
-
-
-def keyword_rules(labels: LabelSet, *splits: Split) -> list[np.ndarray]:
-    """Whether the text holds a label's usual words."""
-    rules = [re.compile(KEYWORDS[label], re.IGNORECASE) for label in labels]
-    return [
-        np.array([[float(bool(rule.search(text))) for rule in rules] for text in texts(split)])
-        for split in splits
-    ]
-
-
-def tfidf(labels: LabelSet, train: Split, *splits: Split) -> list[np.ndarray]:
-    """One logistic regression per label over words and word pairs, on the articles it is known of.
-
-    C is chosen per label by cross-validated average precision on the training split.
-    """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GridSearchCV
-
-    words = TfidfVectorizer(ngram_range=(1, 2), min_df=3, sublinear_tf=True, max_features=200_000)
-    learned = words.fit_transform(texts(train))
-    features = [words.transform(texts(split)) for split in splits]
-    results = [np.zeros((len(split.rows), len(labels))) for split in splits]
-    for index in range(len(labels)):
-        rows = np.flatnonzero(train.known[:, index])
-        model = GridSearchCV(
-            LogisticRegression(max_iter=1000, class_weight="balanced"),
-            {"C": [0.3, 1.0, 3.0, 10.0]},
-            scoring="average_precision",
-            cv=3,
-        ).fit(learned[rows], train.truth[rows, index])
-        for result, matrix in zip(results, features, strict=True):
-            result[:, index] = model.predict_proba(matrix)[:, 1]
-    return results
-
-
-def pytorch(folder: Path, *splits: Split) -> list[np.ndarray]:
-    """The best model as transformers loads it, one unpadded article at a time."""
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    origin = json.loads((folder / "training.json").read_text())
-    recipe = TextRecipe.from_dict(origin["text_recipe"])
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    results = []
-    for split in splits:
-        rows = []
-        for article in split.rows:
-            text = recipe.compose_record(article)
-            inputs = tokenizer(
-                text, truncation=True, max_length=origin["max_length"], return_tensors="pt"
+def judged_by(options: argparse.Namespace, run: Run, articles: list[list[Row]]) -> Systems:
+    """What a run's models say of the validation and test articles; of `studytag`, also as ONNX."""
+    found: Systems = {run.name: []}
+    for seed in run.seeds:
+        folder = run.folder(options.work, seed)
+        best = folder / "model" / "best"
+        found[run.name].append(
+            cached(
+                folder / "pytorch.npz",
+                lambda best=best: [systems.pytorch(best, rows) for rows in articles],
             )
-            with torch.inference_mode():
-                rows.append(torch.sigmoid(model(**inputs).logits[0]).numpy())
-        results.append(np.array(rows))
-    return results
+        )
+    if run.name == HEADLINE:
+        folder = run.folder(options.work, run.seeds[0])
+        bundle = export(run, folder, build_tables(options, run.learns))
+
+        def predict(variant: str) -> list[systems.Probabilities]:
+            with Predictor.from_pretrained(bundle, variant=variant) as predictor:
+                return [predictor.predict_proba(rows) for rows in articles]
+
+        for variant, title in (("fp32", "ONNX fp32"), ("quantized", "ONNX int8")):
+            found[f"{run.name}, {title}"] = [
+                cached(folder / f"{variant}.npz", lambda variant=variant: predict(variant))
+            ]
+    return found
 
 
-def probabilities(options: argparse.Namespace, labels: LabelSet) -> dict[str, list[np.ndarray]]:
-    """System to its probabilities on validation and test, kept in --work."""
-    work = options.work
-    train, val, test = (
-        load_split(work / "processed" / f"{name}.parquet", labels)
-        for name in ("train", "val", "test")
-    )
+def baselines(
+    folder: Path, labels: LabelSet, splits: dict[str, Split], vectors: list[np.ndarray]
+) -> Systems:
+    """The systems that need no training of an encoder, on one rule set's tables.
 
-    def bundle(variant: str) -> list[np.ndarray]:
-        with Predictor.from_pretrained(work / "bundle", variant=variant) as predictor:
-            return [predictor.predict_proba(split.rows) for split in (val, test)]
-
-    systems = {
-        "All Human": lambda: all_human(labels, val, test),
-        "Keyword rules": lambda: keyword_rules(labels, val, test),
-        "TF-IDF + logistic regression": lambda: tfidf(labels, train, val, test),
-        "studytag, PyTorch fp32": lambda: pytorch(work / "model" / "best", val, test),
-        "studytag, ONNX fp32": lambda: bundle("fp32"),
-        "studytag, ONNX int8": lambda: bundle("quantized"),
+    Args:
+        folder: Keeps what they gave.
+        labels: The columns.
+        splits: The rule set's tables, by name.
+        vectors: The frozen encoder's embeddings of each of them.
+    """
+    train, *judged = splits.values()
+    learned, *features = vectors
+    found = {
+        "All Human": lambda: systems.all_human(labels, judged),
+        "Keyword rules": lambda: systems.keyword_rules(labels, judged),
+        "TF-IDF + logistic regression": lambda: systems.tfidf(train, judged),
+        "Frozen embeddings + logistic regression": lambda: systems.one_vs_rest(
+            learned, train, features, (1.0, 10.0, 100.0, 1000.0)
+        ),
     }
-    results = {}
-    for name, compute in systems.items():
-        cache = work / "probabilities" / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.npz"
-        if not cache.exists():
-            cache.parent.mkdir(exist_ok=True)
-            computed = compute()
-            np.savez(cache, val=computed[0], test=computed[1])
-        with np.load(cache) as stored:
-            results[name] = [stored["val"], stored["test"]]
-    return results
+    return {
+        name: [cached(folder / f"{slug(name)}.npz", compute)] for name, compute in found.items()
+    }
 
 
-def scores(options: argparse.Namespace) -> dict:
-    """Everything that the table shows."""
-    work = options.work
-    labels = read_label_set(work / "processed" / "train.parquet")
-    val = load_split(work / "processed" / "val.parquet", labels)
-    test = load_split(work / "processed" / "test.parquet", labels)
-    computed = probabilities(options, labels)
-    systems = {}
-    for name, (on_val, on_test) in computed.items():
+def places(rows: list[Row], among: list[Row]) -> np.ndarray:
+    """Where each article stands in a longer list."""
+    order = {text: index for index, text in enumerate(systems.texts(among))}
+    return np.array([order[text] for text in systems.texts(rows)])
+
+
+def score_system(
+    labels: LabelSet, val: Split, test: Split, seeds: list[list[np.ndarray]], decides: str
+) -> dict[str, Any]:
+    """Scores on the test split by operating point, for each seed; of the first also intervals."""
+    scores = []
+    for on_val, on_test in seeds:
         points = tune_thresholds(val.truth, val.known, on_val)
-        arguments = (labels, test.truth, test.known, on_test)
-        systems[name] = {
-            point: score(*arguments, points[point])
-            for point in (DEFAULT_OPERATING_POINT, "label_f1", "sensitive", "fixed")
-        } | {"intervals": bootstrap_intervals(*arguments, points[DEFAULT_OPERATING_POINT])}
-    exact = computed["studytag, PyTorch fp32"][1]
-    difference = {
-        name: float(np.abs(on_test - exact).max())
-        for name, (_, on_test) in computed.items()
-        if "ONNX" in name
+        scores.append(
+            {
+                point: score(labels, test.truth, test.known, on_test, points[point])
+                for point in POINTS
+            }
+        )
+    on_val, on_test = seeds[0]
+    thresholds = tune_thresholds(val.truth, val.known, on_val)[decides]
+    years = {}
+    numbers = np.array([row.get("year") or 0 for row in test.rows])
+    for year in sorted(set(numbers)):
+        of_year = (numbers == year) & test.known.any(axis=1)
+        if of_year.any():
+            cells = test.truth[of_year], test.known[of_year], on_test[of_year]
+            found = score(labels, *cells, thresholds)
+            years[str(year)] = {
+                "articles": int(of_year.sum()),
+                "micro": found["micro"]["f1"],
+                "macro": found["macro"]["f1"],
+                "calibration_error": found["macro"]["calibration_error"],
+            }
+    all_known = [
+        expected_calibration_error(test.truth[mask, index], on_test[mask, index])
+        for index, mask in enumerate(test.known.T)
+    ]
+    micro, by_label = resampled_f1(test.truth, test.known, on_test, thresholds)
+    return {
+        "decides": decides,
+        "seeds": scores,
+        "intervals": bootstrap_intervals(labels, test.truth, test.known, on_test, thresholds),
+        "calibration_error_of_all_known": float(np.mean([e for e in all_known if e is not None])),
+        "years": years,
+        "draws": {
+            "micro": micro,
+            "macro": by_label[:, (test.truth & test.known).any(axis=0)].mean(axis=1),
+        },
     }
+
+
+def gain(better: dict[str, Any], worse: dict[str, Any]) -> dict[str, list[float]]:
+    """How much higher a system's F1 is, and the 95 % interval of that over articles."""
+    found = {}
+    for average in ("micro", "macro"):
+        own, other = (each["seeds"][0][each["decides"]][average]["f1"] for each in (better, worse))
+        difference = better["draws"][average] - worse["draws"][average]
+        found[average] = [own - other, *map(float, np.percentile(difference, [2.5, 97.5]))]
+    return found
+
+
+def measure(options: argparse.Namespace, runs: list[Run]) -> dict[str, Any]:
+    """Everything that the tables show, by rule set."""
+    folders = {name: build_tables(options, name) for run in runs for name in run.scored_on}
+    folders[EVERYTHING] = build_tables(options, EVERYTHING)
+    tables = {}
+    for name, folder in folders.items():
+        labels = read_label_set(folder / "train.parquet")
+        tables[name] = {each: load_split(folder / f"{each}.parquet", labels) for each in SPLITS}
+    everything = [tables[EVERYTHING][each].rows for each in SPLITS]
+    vectors = cached(
+        options.work / "embeddings.npz",
+        lambda: [systems.embeddings(rows) for rows in everything],
+    )
+    judged = {run.name: judged_by(options, run, everything[1:]) for run in runs}
+    result: dict[str, Any] = {}
+    for name, splits in tables.items():
+        rows = [places(splits[s].rows, all_) for s, all_ in zip(SPLITS, everything, strict=True)]
+        found = baselines(
+            options.work / "baselines" / name,
+            labels,
+            splits,
+            [each[index] for each, index in zip(vectors, rows, strict=True)],
+        )
+        decides = {}
+        for run in runs:
+            for system, seeds in judged[run.name].items() if name in run.scored_on else ():
+                decides[system] = run.decides
+                found[system] = [
+                    [each[index] for each, index in zip(seed, rows[1:], strict=True)]
+                    for seed in seeds
+                ]
+        scored = {
+            system: score_system(
+                labels,
+                splits["val"],
+                splits["test"],
+                seeds,
+                decides.get(system, DEFAULT_OPERATING_POINT),
+            )
+            for system, seeds in found.items()
+        }
+        result[name] = {
+            "articles": {each: len(split.rows) for each, split in splits.items()},
+            "gains": gains(scored),
+            "systems": {
+                system: {key: value for key, value in entry.items() if key != "draws"}
+                for system, entry in scored.items()
+            },
+        }
+    exact = judged[HEADLINE][HEADLINE][0][1]
     return {
         "date": date.today().isoformat(),
         "machine": describe_machine(),
-        "config": str(options.config),
-        "train_flags": options.train_flags,
-        "rules": options.rules,
-        "articles": len(test.rows),
-        "max_probability_difference": difference,
-        "systems": systems,
+        "configurations": {
+            run.name: asdict(parse_config(["--config", run.config])) for run in runs
+        },
+        "max_probability_difference": {
+            system: float(np.abs(seeds[0][1] - exact).max())
+            for system, seeds in judged[HEADLINE].items()
+            if system != HEADLINE
+        },
+        "rules": result,
     }
 
 
-def markdown(result: dict) -> str:
-    """The systems, then the tagger label by label."""
+def gains(scored: dict[str, dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    """What each of our models gains over the reference recipe, where both were scored."""
+    if REFERENCE not in scored:
+        return {}
+    return {
+        system: gain(entry, scored[REFERENCE])
+        for system, entry in scored.items()
+        if system.startswith(HEADLINE)
+    }
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """For each rule set the systems, the gains, the years; then the tagger label by label."""
     lines = [
-        f"Test split, `{result['rules']}` labels, {result['articles']} articles, "
-        f"{result['date']}. 95 % intervals by bootstrap over articles.",
-        "",
-        "| System | micro-F1 tuned | 95 % interval | at 0.5 | macro-F1 tuned | 95 % interval "
-        "| per-label tuned | at 0.5 | calibration error |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        f"Test articles, {result['date']}, {result['machine']}. 95 % intervals by bootstrap over "
+        "articles, of the first seed; ± is the standard deviation over seeds."
     ]
-    for name, entry in result["systems"].items():
-        tuned, label, fixed = entry[DEFAULT_OPERATING_POINT], entry["label_f1"], entry["fixed"]
-        micro, macro = (entry["intervals"][average] for average in ("micro", "macro"))
-        lines.append(
-            f"| {name} | {tuned['micro']['f1']:.3f} | {micro[0]:.3f}–{micro[1]:.3f} "
-            f"| {fixed['micro']['f1']:.3f} | {tuned['macro']['f1']:.3f} "
-            f"| {macro[0]:.3f}–{macro[1]:.3f} | {label['macro']['f1']:.3f} "
-            f"| {fixed['macro']['f1']:.3f} | {fixed['macro']['calibration_error']:.3f} |"
-        )
+    for rules, found in result["rules"].items():
+        counts = ", ".join(f"{count} {split}" for split, count in found["articles"].items())
+        lines += ["", f"## `{rules}` labels ({counts})", "", *_systems_table(found["systems"])]
+        for system, change in found["gains"].items():
+            parts = [
+                f"{average}-F1 {100 * value:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+                for average, (value, low, high) in change.items()
+            ]
+            lines += ["", f"{system} over the {REFERENCE}: {', '.join(parts)}."]
+        lines += ["", *_years_table(found["systems"])]
     differences = result["max_probability_difference"]
-    lines += ["", "Largest |Δp| from PyTorch on the test split: "]
-    lines[-1] += ", ".join(f"{name} {value:.1e}" for name, value in differences.items()) + "."
-    best = result["systems"]["studytag, ONNX int8"]
-    tuned, fixed = best[DEFAULT_OPERATING_POINT], best["fixed"]
-    lines += [
-        "",
-        "studytag, ONNX int8, by label:",
-        "",
-        "| Label | Support / known | Precision | Recall | F1 | 95 % interval | at 0.5 | AP "
-        "| ECE | *sensitive*: recall | 95 % interval | precision |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    texts = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
+    lines += ["", f"Largest |Δp| from PyTorch on the test split: {texts}."]
+    scored = result["rules"][EVERYTHING]["systems"]
+    tagger = scored.get(f"{HEADLINE}, ONNX int8", scored[HEADLINE])
+    lines += ["", f"## {HEADLINE}, ONNX int8, label by label, `{EVERYTHING}` labels", ""]
+    return "\n".join(lines + _labels_table(tagger, scored.get(REFERENCE))) + "\n"
+
+
+def _systems_table(scored: dict[str, Any]) -> list[str]:
+    lines = [
+        "| System | decides by | micro-F1 | 95 % interval | macro-F1 | 95 % interval "
+        "| at 0.5: micro | macro | macro AP | calibration error | of all known |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for name, entry in tuned["labels"].items():
-        low, high = best["intervals"]["labels"][name]
+    for name, entry in scored.items():
+        own, fixed = ([seed[p] for seed in entry["seeds"]] for p in (entry["decides"], "fixed"))
+        cells = [
+            _mean([seed["micro"]["f1"] for seed in own]),
+            "–".join(f"{bound:.3f}" for bound in entry["intervals"]["micro"]),
+            _mean([seed["macro"]["f1"] for seed in own]),
+            "–".join(f"{bound:.3f}" for bound in entry["intervals"]["macro"]),
+            *(_mean([seed[average]["f1"] for seed in fixed]) for average in ("micro", "macro")),
+            _mean([seed["macro"]["average_precision"] for seed in own]),
+            _mean([seed["macro"]["calibration_error"] for seed in own]),
+            f"{entry['calibration_error_of_all_known']:.3f}",
+        ]
+        decides = "0.5" if entry["decides"] == "fixed" else "tuned"
+        lines.append(f"| {name} | {decides} | {' | '.join(cells)} |")
+    return lines
+
+
+def _mean(values: list[float]) -> str:
+    mean = f"{np.mean(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.3f}"
+
+
+def _years_table(scored: dict[str, Any]) -> list[str]:
+    """Micro- and macro-F1 of every system in every year."""
+    years = sorted({year for entry in scored.values() for year in entry["years"]})
+    first = next(iter(scored.values()))["years"]
+    heads = [f"{year} ({first[year]['articles']})" for year in years]
+    lines = [
+        f"| micro-F1 / macro-F1 | {' | '.join(heads)} |",
+        f"|---|{'---:|' * len(years)}",
+    ]
+    for name, entry in scored.items():
+        cells = [
+            f"{entry['years'][y]['micro']:.3f} / {entry['years'][y]['macro']:.3f}" for y in years
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def _labels_table(tagger: dict[str, Any], reference: dict[str, Any] | None) -> list[str]:
+    (first, *_), intervals = tagger["seeds"], tagger["intervals"]["labels"]
+    tuned, fixed, sensitive = (
+        first[p]["labels"] for p in (tagger["decides"], "fixed", "sensitive")
+    )
+    other = reference["seeds"][0][reference["decides"]]["labels"] if reference else {}
+    lines = [
+        "| Label | Support / known | Precision | Recall | F1 | 95 % interval | at 0.5 "
+        f"| {REFERENCE} | AP | ECE | *sensitive*: recall | 95 % interval | precision |",
+        f"|---|{'---:|' * 12}",
+    ]
+    for name, entry in tuned.items():
+        low, high = intervals[name]
         lines.append(
             f"| {name} | {entry['support']} / {entry['known']} | {entry['precision']:.3f} "
             f"| {entry['recall']:.3f} | {entry['f1']:.3f} | {low:.3f}–{high:.3f} "
-            f"| {fixed['labels'][name]['f1']:.3f} | {entry['average_precision'] or 0:.3f} "
-            f"| {entry['calibration_error']:.3f} | {_recall(best['sensitive']['labels'][name])} |"
+            f"| {fixed[name]['f1']:.3f} | {other[name]['f1'] if other else float('nan'):.3f} "
+            f"| {entry['average_precision'] or 0:.3f} | {entry['calibration_error']:.3f} "
+            f"| {_recall(sensitive[name])} |"
         )
-    return "\n".join(lines) + "\n"
+    return lines
 
 
-def _recall(entry: dict) -> str:
+def _recall(entry: dict[str, Any]) -> str:
     """Recall with Wilson's interval, and precision."""
     reached = binomtest(round(entry["recall"] * entry["support"]), entry["support"])
     low, high = reached.proportion_ci(method="wilson")
@@ -262,17 +445,17 @@ def main() -> None:
     """Run what is missing and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", type=Path, required=True, help="table of PubMed records")
-    parser.add_argument("--config", type=Path, default=Path("train/configs/minilm.yaml"))
-    parser.add_argument("--train-flags", default="", help="more flags of accelerate launch train")
-    parser.add_argument("--rules", default="strict")
+    parser.add_argument("--runs", type=Path, default=FOLDER / "quality.yaml")
     parser.add_argument("--work", type=Path, default=Path("artifacts/bench/quality"))
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at once, each on own cores")
     parser.add_argument("--name", default="quality")
     options = parser.parse_args()
-    prepare(options)
-    result = scores(options)
-    results = Path(__file__).parent / "results"
-    write_json_atomically(results / f"{options.name}.json", result)
-    write_text_atomically(results / f"{options.name}.md", markdown(result))
+    stored = yaml.safe_load(options.runs.read_text(encoding="utf-8"))
+    runs = [Run(name, **entry) for name, entry in stored.items()]
+    train(options, runs)
+    result = measure(options, runs)
+    write_json_atomically(FOLDER / "results" / f"{options.name}.json", result)
+    write_text_atomically(FOLDER / "results" / f"{options.name}.md", markdown(result))
     sys.stdout.write(markdown(result))
 
 

@@ -29,6 +29,7 @@ from studytag.inference.runtime import available_cores
 from studytag.labels import LabelSet
 from studytag.training import loop
 from studytag.training.checkpoint import checkpoints
+from studytag.training.command import main
 from studytag.training.config import TrainingConfig
 from studytag.training.encoder import load_encoder
 from studytag.training.loop import train
@@ -511,6 +512,18 @@ def test_accelerate_launch_train_with_a_configuration_and_a_mistake(config, tmp_
     )
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: data/processed/train.parquet: no such")
+
+
+def test_a_finished_run_reports_on_itself(config):
+    main([*flags(config), "--learning_rate", "3e-3", "--num_train_epochs", "1"])
+    output = Path(config.output_dir)
+    assert (output / "report" / "training.png").is_file()
+    page = (output / "report" / "report.html").read_text(encoding="utf-8")
+    assert "fitted, on this very table" in page
+    reported = json.loads((output / "report" / "metrics.json").read_text())
+    stored = json.loads((output / "best" / "metrics.json").read_text())["validation"]
+    assert reported["tuned"] == stored["micro_f1"]
+    assert reported["fixed"] == stored["fixed"]
 
 
 def test_the_saved_model_is_calibrated(config, tables):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from studytag.errors import InputError
 from studytag.evaluation.metrics import bootstrap_intervals, score
-from studytag.evaluation.split import load_split
+from studytag.evaluation.split import Split, load_split
 from studytag.labels import LabelSet
 from studytag.records import Row
 
@@ -52,33 +52,52 @@ def evaluate(predictor: Predictor, table: Path) -> Evaluation:
     """
     labels = LabelSet(tuple(predictor.labels))
     split = load_split(table, labels)
-    rows = np.flatnonzero(split.known.any(axis=1))
-    if len(rows) == 0:
+    split = split.only(np.flatnonzero(split.known.any(axis=1)))
+    if not split.rows:
         raise InputError(f"{table}: no article has a known label; there is nothing to score")
-    truth, known = split.truth[rows], split.known[rows]
-    articles = [split.rows[row] for row in rows]
-    probabilities = predictor.predict_proba(articles)
     thresholds = [float(value) for value in predictor.thresholds]
+    origin = {
+        "table": str(table),
+        "variant": predictor.variant,
+        "operating_point": predictor.operating_point,
+    }
+    return assess(labels, split, predictor.predict_proba(split.rows), thresholds, origin)
+
+
+def assess(
+    labels: LabelSet,
+    split: Split,
+    probabilities: NDArray[np.float32],
+    thresholds: list[float],
+    origin: dict[str, str],
+) -> Evaluation:
+    """Score probabilities that are there already.
+
+    Args:
+        labels: The columns.
+        split: n articles, each with a known label.
+        probabilities: Shape (n, labels).
+        thresholds: One per label.
+        origin: `table`, `variant` and `operating_point`, for the summary.
+    """
+    truth, known = split.truth, split.known
     years: dict[str, dict[str, Any]] = {}
-    for year in sorted({int(article["year"]) for article in articles if article.get("year")}):
-        of_year = np.array([article.get("year") == year for article in articles])
+    for year in sorted({int(article["year"]) for article in split.rows if article.get("year")}):
+        of_year = np.array([article.get("year") == year for article in split.rows])
         scores = score(labels, truth[of_year], known[of_year], probabilities[of_year], thresholds)
         years[str(year)] = {
             "articles": int(of_year.sum()),
             "micro_f1": scores["micro"]["f1"],
             "macro_f1": scores["macro"]["f1"],
         }
-    summary = {
-        "table": str(table),
-        "variant": predictor.variant,
-        "operating_point": predictor.operating_point,
-        "articles": len(rows),
+    summary = origin | {
+        "articles": len(split.rows),
         "tuned": score(labels, truth, known, probabilities, thresholds),
         "fixed": score(labels, truth, known, probabilities, [0.5] * len(labels)),
         "intervals": bootstrap_intervals(labels, truth, known, probabilities, thresholds),
         "years": years,
     }
-    return Evaluation(labels, articles, truth, known, probabilities, thresholds, summary)
+    return Evaluation(labels, split.rows, truth, known, probabilities, thresholds, summary)
 
 
 def report(result: dict[str, Any]) -> str:

@@ -114,16 +114,8 @@ def bootstrap_intervals(
     Returns:
         `micro`, `macro`: [low, high]; `labels`: name to [low, high].
     """
-    decided = (probabilities >= np.asarray(thresholds)) & known
-    positive = truth & known
-    cells = np.hstack([decided & positive, decided, positive]).astype(np.float64)
-    rng = np.random.default_rng(seed)
-    uniform = np.full(len(cells), 1 / len(cells))
-    draws = rng.multinomial(len(cells), uniform, size=resamples).astype(np.float64)
-    true, predicted, support = np.split(draws @ cells, 3, axis=1)
-    per_label = precision_recall_f1(true, predicted, support)[2]
-    supported = positive.any(axis=0)
-    micro = precision_recall_f1(true.sum(1), predicted.sum(1), support.sum(1))[2]
+    supported = (truth & known).any(axis=0)
+    micro, per_label = resampled_f1(truth, known, probabilities, thresholds, resamples, seed)
     macro = per_label[:, supported].mean(axis=1) if supported.any() else np.zeros(resamples)
 
     def interval(values: NDArray[np.float64]) -> list[float]:
@@ -136,6 +128,29 @@ def bootstrap_intervals(
     }
 
 
+def resampled_f1(
+    truth: NDArray[np.bool_],
+    known: NDArray[np.bool_],
+    probabilities: NDArray[np.floating],
+    thresholds: Sequence[float],
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Micro-F1, shape (resamples,), and each label's F1, (resamples, labels), articles resampled.
+
+    The same seed draws the same articles, so two systems can be compared draw by draw.
+    """
+    decided = (probabilities >= np.asarray(thresholds)) & known
+    positive = truth & known
+    cells = np.hstack([decided & positive, decided, positive]).astype(np.float64)
+    rng = np.random.default_rng(seed)
+    uniform = np.full(len(cells), 1 / len(cells))
+    draws = rng.multinomial(len(cells), uniform, size=resamples).astype(np.float64)
+    true, predicted, support = np.split(draws @ cells, 3, axis=1)
+    micro = precision_recall_f1(true.sum(1), predicted.sum(1), support.sum(1))[2]
+    return micro, precision_recall_f1(true, predicted, support)[2]
+
+
 def examined(truth: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Known cells, shape (n, labels), of articles that were looked at for absence as for presence.
 
@@ -143,8 +158,8 @@ def examined(truth: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.b
     PubMed has not indexed yet: whether their labels are known hangs on the answer. Counted among
     the known, they would make labels look more frequent than any true probability says.
     """
-    rows = known.all(axis=1) | (known & ~truth).any(axis=1)
-    return known & rows[:, None]
+    rows = known.all(axis=1, keepdims=True) | (known & ~truth).any(axis=1, keepdims=True)
+    return known & rows
 
 
 def expected_calibration_error(

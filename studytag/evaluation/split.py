@@ -37,6 +37,10 @@ class Split:
     truth: NDArray[np.bool_]
     known: NDArray[np.bool_]
 
+    def only(self, kept: NDArray[np.intp]) -> Split:
+        """The rows of these numbers."""
+        return Split([self.rows[row] for row in kept], self.truth[kept], self.known[kept])
+
 
 def read_label_set(table: Path) -> LabelSet:
     """The label set of a table: of the manifest beside or in it, else of the strict rules.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from pathlib import Path
+
+from studytag.bundle import TOKENIZER
 
 logger = logging.getLogger(__name__)
 
@@ -41,13 +42,16 @@ def run(options: argparse.Namespace) -> None:
     """
     from studytag.evaluation.evaluate import evaluate
     from studytag.inference.predictor import Predictor
-    from studytag.report.page import write_report
+    from studytag.report.page import Reader, write_report
+    from studytag.report.run import read_history
 
-    history = options.training / "history.json"
-    epochs = json.loads(history.read_text("utf-8"))["epochs"] if history.is_file() else []
     with Predictor.from_pretrained(
         options.bundle, options.variant, options.threads, options.operating_point
     ) as predictor:
         evaluation = evaluate(predictor, options.table)
-        page = write_report(evaluation, options.bundle, predictor.manifest, epochs, options.output)
+        manifest = predictor.manifest
+    reader = Reader(
+        manifest.encoder, manifest.max_length, manifest.text_recipe, options.bundle / TOKENIZER
+    )
+    page = write_report(evaluation, reader, read_history(options.training), options.output)
     logger.info("wrote %s", page)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from tokenizers import Tokenizer
 
-from studytag.bundle import TOKENIZER, Manifest
 from studytag.evaluation.evaluate import Evaluation
 from studytag.files import atomic_folder, write_json_atomically
-from studytag.records import clean
+from studytag.records import TextRecipe, clean
 from studytag.report import figures
 
 PAGE = "report.html"
@@ -23,21 +23,38 @@ _ERRORS = 30
 _SNIPPET = 200
 
 
+@dataclass(frozen=True)
+class Reader:
+    """How the model reads articles.
+
+    Attributes:
+        encoder: What was fine-tuned.
+        max_length: Texts are cut to this many tokens.
+        text_recipe: How title and abstract become text.
+        tokenizer: The tokenizer's file.
+    """
+
+    encoder: str
+    max_length: int
+    text_recipe: TextRecipe
+    tokenizer: Path
+
+
 def write_report(
     evaluation: Evaluation,
-    bundle: Path,
-    manifest: Manifest,
+    reader: Reader,
     epochs: list[dict[str, Any]],
     output: Path,
+    fitted_here: bool = False,
 ) -> Path:
     """Write `report.html`, its PNG files and `metrics.json` into a folder, replacing it whole.
 
     Args:
-        evaluation: Of the bundle on a labelled table.
-        bundle: The folder of the bundle.
-        manifest: The bundle's.
+        evaluation: Of the model on a labelled table.
+        reader: How the model reads.
         epochs: The training's `history.json`; may be empty.
         output: The folder.
+        fitted_here: Whether calibration and thresholds were fitted to this very table.
 
     Returns:
         The page's path.
@@ -45,7 +62,7 @@ def write_report(
     Raises:
         InputError: the folder cannot be written.
     """
-    drawn = _draw(evaluation, epochs)
+    drawn = _draw(evaluation, epochs, fitted_here)
     environment = Environment(
         loader=PackageLoader("studytag.report", ""), autoescape=True, undefined=StrictUndefined
     )
@@ -60,9 +77,9 @@ def write_report(
             pictures.append({"title": title, "text": text, "data": data})
         page = environment.get_template("page.html.j2").render(
             summary=evaluation.summary,
-            encoder=manifest.encoder,
-            max_length=manifest.max_length,
-            truncated=_truncated(evaluation, bundle, manifest),
+            reader=reader,
+            truncated=_truncated(evaluation, reader),
+            fitted_here=fitted_here,
             pictures=pictures,
             errors=confident_errors(evaluation),
         )
@@ -97,7 +114,7 @@ def confident_errors(evaluation: Evaluation, count: int = _ERRORS) -> list[dict[
 
 
 def _draw(
-    evaluation: Evaluation, epochs: list[dict[str, Any]]
+    evaluation: Evaluation, epochs: list[dict[str, Any]], fitted_here: bool
 ) -> dict[str, tuple[str, str, Figure]]:
     """File name to title, explanation and figure."""
     found = {}
@@ -121,7 +138,9 @@ def _draw(
         ),
         "thresholds": (
             "F1 by threshold",
-            "The thresholds were tuned on the validation table, not on this one.",
+            "The thresholds were tuned on this very table: expect a little less on new articles."
+            if fitted_here
+            else "The thresholds were tuned on the validation table, not on this one.",
             figures.f1_by_threshold(evaluation),
         ),
         "co-occurrence": (
@@ -136,13 +155,13 @@ def _draw(
     return found
 
 
-def _truncated(evaluation: Evaluation, bundle: Path, manifest: Manifest) -> float:
+def _truncated(evaluation: Evaluation, reader: Reader) -> float:
     """Share of the articles with more tokens than the model reads."""
-    tokenizer = Tokenizer.from_file(str(bundle / TOKENIZER))
+    tokenizer = Tokenizer.from_file(str(reader.tokenizer))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    texts = [manifest.text_recipe.compose_record(article) for article in evaluation.articles]
-    longer = [len(each) > manifest.max_length for each in tokenizer.encode_batch_fast(texts)]
+    texts = [reader.text_recipe.compose_record(article) for article in evaluation.articles]
+    longer = [len(each) > reader.max_length for each in tokenizer.encode_batch_fast(texts)]
     return sum(longer) / len(longer)
 
 

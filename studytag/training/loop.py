@@ -52,10 +52,10 @@ from studytag.training.validation import Validation, logits_of
 logger = get_logger(__name__)
 
 
-def train(config: TrainingConfig) -> Path:
+def train(config: TrainingConfig) -> Path | None:
     """Fine-tune, select, tune; returns the best model's folder.
 
-    After SIGTERM it saves a checkpoint and returns; there may be no best model yet.
+    After SIGTERM it saves a checkpoint and returns None; there may be no best model yet.
 
     Raises:
         InputError: data, encoder, checkpoint, disk or an option is unusable.
@@ -130,7 +130,7 @@ def train(config: TrainingConfig) -> Path:
     if progress.best_epoch:
         best = (progress.best_epoch, progress.best_micro_f1, output / "best")
         logger.info("best epoch %d, validation micro-F1 %.4f: %s", *best)
-    return output / "best"
+    return None if run.stopped else output / "best"
 
 
 @dataclass

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from studytag.bundle import DEFAULT_OPERATING_POINT
@@ -29,6 +33,7 @@ class Selection:
         calibration: Of the logits.
         thresholds: Of every operating point, tuned on the calibrated probabilities.
         scores: By operating point, as `studytag.evaluation.metrics.score` gives them.
+        probabilities: Calibrated, shape (n, labels), in the order of the table.
     """
 
     epoch: int
@@ -36,6 +41,7 @@ class Selection:
     calibration: Calibration
     thresholds: Thresholds
     scores: dict[str, Scores]
+    probabilities: NDArray[np.float32]
 
     @property
     def micro_f1(self) -> float:
@@ -80,8 +86,9 @@ def save_model_folder(
     """Write the folder under a temporary name, then put it in the place of the one before.
 
     It holds what transformers needs (`config.json`, `model.safetensors`, the tokenizer), and
-    `thresholds.json`, `metrics.json`, `training.json` (how text is made) and a model card. The
-    weights are those of the calibrated model.
+    `thresholds.json`, `metrics.json`, `validation.parquet` (the probabilities that both were
+    computed from), `training.json` (how text is made) and a model card. The weights are those of
+    the calibrated model.
     """
     weights = _calibrated(weights, output_layer(model), selection.calibration)
     tokenizer.model_max_length = origin.max_length
@@ -108,6 +115,11 @@ def save_model_folder(
                 "validation": selection.scores,
             },
         )
+        columns = {
+            f"p_{label}": each
+            for label, each in zip(origin.labels, selection.probabilities.T, strict=True)
+        }
+        pq.write_table(pa.table(columns), temporary / "validation.parquet")
         write_json_atomically(temporary / "training.json", origin.to_dict())
         card = model_card(selection.scores, origin.encoder)
         write_text_atomically(temporary / "README.md", card)

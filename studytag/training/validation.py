@@ -98,4 +98,4 @@ class Validation:
             point: score(self.labels, truth, known, probabilities, values)
             for point, values in thresholds.items()
         }
-        return Selection(epoch, loss.item(), calibration, thresholds, scores)
+        return Selection(epoch, loss.item(), calibration, thresholds, scores, probabilities)
