@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import subprocess
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
+
+import numpy as np
 
 from studytag.inference.runtime import available_cores
 
@@ -30,6 +36,32 @@ def describe_machine() -> str:
     flags = processor_flags()
     known = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "amx_int8") if flag in flags]
     return f"{lines.get('model name', platform.machine())} ({', '.join(known)})"
+
+
+def run_command(*command: str, cores: set[int] | None = None) -> None:
+    """Run a command, on these cores only; CalledProcessError if it fails."""
+    bound = None if cores is None else lambda: os.sched_setaffinity(0, cores)
+    subprocess.run(command, check=True, preexec_fn=bound)
+
+
+def on_own_cores(tasks: Sequence[Callable[[set[int]], None]], at_once: int) -> None:
+    """Do the tasks, so many at once, each given a share of the cores that no other has meanwhile.
+
+    Two trainings on a core each get more done than one after the other on both: nobody waits.
+    """
+    free: SimpleQueue[set[int]] = SimpleQueue()
+    for share in np.array_split(sorted(os.sched_getaffinity(0)), at_once):
+        free.put({int(core) for core in share})
+
+    def do(task: Callable[[set[int]], None]) -> None:
+        cores = free.get()
+        try:
+            task(cores)
+        finally:
+            free.put(cores)
+
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(do, tasks))
 
 
 def peak_memory() -> float:

@@ -12,22 +12,18 @@ Thresholds are tuned on the validation split, of every system alike; the test sp
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 import systems
 import yaml
-from machine import describe_machine
+from machine import describe_machine, on_own_cores, run_command
 from scipy.stats import binomtest
 
 from studytag.bundle import DEFAULT_OPERATING_POINT
@@ -79,35 +75,21 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def call(*command: str, cores: set[int] | None = None) -> None:
-    """Run one of studytag's own commands, on some cores only; stop if it fails."""
-    bound = None if cores is None else lambda: os.sched_setaffinity(0, cores)
-    subprocess.run(command, check=True, preexec_fn=bound)
-
-
 def build_tables(options: argparse.Namespace, rules: str) -> Path:
     """The tables that these rules make, built if they are not there yet."""
     folder = options.work / "tables" / rules
     if not folder.exists():
         command = ("data", "build", str(options.source), "--rules", rules, "--output", str(folder))
-        call("studytag", *command)
+        run_command("studytag", *command)
     return folder
 
 
 def train(options: argparse.Namespace, runs: list[Run]) -> None:
-    """Train what is not there yet, --jobs at once, each on cores of its own."""
-    cores = np.array_split(sorted(os.sched_getaffinity(0)), options.jobs)
-    free: SimpleQueue[set[int]] = SimpleQueue()
-    for part in cores:
-        free.put({int(core) for core in part})
+    """Train what is not there yet, --jobs at once."""
 
-    def train_one(run: Run, seed: int) -> None:
-        folder = run.folder(options.work, seed)
-        if (folder / "finished").exists():
-            return
-        tables = build_tables(options, run.learns)
-        own = free.get()
-        call(
+    def task(run: Run, seed: int) -> Callable[[set[int]], None]:
+        folder, tables = run.folder(options.work, seed), build_tables(options, run.learns)
+        command = (
             *("accelerate", "launch", "--num_processes", "1", "--mixed_precision", "no", "train"),
             *("--config", run.config, "--seed", str(seed)),
             *("--train_file", str(tables / "train.parquet")),
@@ -115,15 +97,21 @@ def train(options: argparse.Namespace, runs: list[Run]) -> None:
             *("--cache_dir", str(options.work / "cache")),
             *("--output_dir", str(folder / "model"), "--checkpointing_steps", "250"),
             *("--resume_from_checkpoint", "auto"),
-            cores=own,
         )
-        free.put(own)
-        (folder / "finished").touch()
 
-    with ThreadPoolExecutor(options.jobs) as pool:
-        jobs = [pool.submit(train_one, run, seed) for run in runs for seed in run.seeds]
-        for job in jobs:
-            job.result()
+        def do(cores: set[int]) -> None:
+            run_command(*command, cores=cores)
+            (folder / "finished").touch()
+
+        return do
+
+    each = [(run, seed) for run in runs for seed in run.seeds]
+    missing = [
+        task(*one)
+        for one in each
+        if not (one[0].folder(options.work, one[1]) / "finished").exists()
+    ]
+    on_own_cores(missing, options.jobs)
 
 
 def cached(
@@ -143,7 +131,7 @@ def export(run: Run, folder: Path, tables: Path) -> Path:
     """The run's bundle."""
     bundle = folder / "bundle"
     if not bundle.exists():
-        call(
+        run_command(
             *("studytag", "export", "--model", str(folder / "model" / "best")),
             *("--validation", str(tables / "val.parquet"), "--output", str(bundle)),
         )
