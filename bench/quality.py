@@ -267,31 +267,21 @@ def measure(options: argparse.Namespace, runs: list[Run]) -> dict[str, Any]:
         lambda: [systems.embeddings(rows) for rows in everything],
     )
     judged = {run.name: judged_by(options, run, everything[1:]) for run in runs}
-    result: dict[str, Any] = {}
+    result = {}
     for name, splits in tables.items():
         rows = [places(splits[s].rows, all_) for s, all_ in zip(SPLITS, everything, strict=True)]
-        found = baselines(
-            options.work / "baselines" / name,
-            labels,
-            splits,
-            [each[index] for each, index in zip(vectors, rows, strict=True)],
-        )
-        decides = {}
-        for run in runs:
-            for system, seeds in judged[run.name].items() if name in run.scored_on else ():
+        own_vectors = [each[index] for each, index in zip(vectors, rows, strict=True)]
+        found = baselines(options.work / "baselines" / name, labels, splits, own_vectors)
+        decides = dict.fromkeys(found, DEFAULT_OPERATING_POINT)
+        for run in (run for run in runs if name in run.scored_on):
+            for system, seeds in judged[run.name].items():
                 decides[system] = run.decides
                 found[system] = [
                     [each[index] for each, index in zip(seed, rows[1:], strict=True)]
                     for seed in seeds
                 ]
         scored = {
-            system: score_system(
-                labels,
-                splits["val"],
-                splits["test"],
-                seeds,
-                decides.get(system, DEFAULT_OPERATING_POINT),
-            )
+            system: score_system(labels, splits["val"], splits["test"], seeds, decides[system])
             for system, seeds in found.items()
         }
         result[name] = {
@@ -424,6 +414,8 @@ def _labels_table(tagger: dict[str, Any], reference: dict[str, Any] | None) -> l
 
 def _recall(entry: dict[str, Any]) -> str:
     """Recall with Wilson's interval, and precision."""
+    if not entry["support"]:
+        return "– | – | –"
     reached = binomtest(round(entry["recall"] * entry["support"]), entry["support"])
     low, high = reached.proportion_ci(method="wilson")
     return f"{entry['recall']:.3f} | {low:.3f}–{high:.3f} | {entry['precision']:.3f}"
