@@ -32,7 +32,7 @@ from torch.nn import functional
 from studytag.evaluation.metrics import score
 from studytag.evaluation.split import Split, load_split, read_label_set
 from studytag.evaluation.thresholds import tune_thresholds
-from studytag.files import write_json_atomically, write_text_atomically
+from studytag.files import atomic_folder, write_json_atomically, write_text_atomically
 from studytag.training import loop, validation
 from studytag.training.config import parse_config
 
@@ -345,13 +345,11 @@ def build_tables(options: argparse.Namespace) -> None:
         [tables["base"], extra.take(kept)], promote_options="permissive"
     )
     tables["val"] = pq.read_table(built / "all" / "val.parquet")
-    temporary = folder.with_name("tables.partial")
-    temporary.mkdir(parents=True, exist_ok=True)
-    for name, table in tables.items():
-        pq.write_table(table, temporary / f"{name}.parquet")
     manifest = (built / "all" / "manifest.json").read_text(encoding="utf-8")
-    (temporary / "manifest.json").write_text(manifest, encoding="utf-8")
-    temporary.rename(folder)
+    with atomic_folder(folder) as temporary:
+        for name, table in tables.items():
+            pq.write_table(table, temporary / f"{name}.parquet")
+        (temporary / "manifest.json").write_text(manifest, encoding="utf-8")
 
 
 def train_one(options: argparse.Namespace, name: str, seed: int, folder: Path) -> None:

@@ -35,7 +35,7 @@ from studytag.evaluation.metrics import (
 )
 from studytag.evaluation.split import Split, load_split, read_label_set
 from studytag.evaluation.thresholds import tune_thresholds
-from studytag.files import write_json_atomically, write_text_atomically
+from studytag.files import atomic_path, write_json_atomically, write_text_atomically
 from studytag.inference.predictor import Predictor
 from studytag.labels import LabelSet
 from studytag.records import Row
@@ -119,10 +119,8 @@ def cached(
 ) -> list[systems.Probabilities]:
     """What `compute` gives for each split, kept in a file."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".partial.npz")
-        np.savez(temporary, *compute())
-        temporary.rename(path)
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, *compute())
     with np.load(path) as stored:
         return list(stored.values())
 
@@ -201,17 +199,12 @@ def score_system(
     labels: LabelSet, val: Split, test: Split, seeds: list[list[np.ndarray]], decides: str
 ) -> dict[str, Any]:
     """Scores on the test split by operating point, for each seed; of the first also intervals."""
-    scores = []
-    for on_val, on_test in seeds:
-        points = tune_thresholds(val.truth, val.known, on_val)
-        scores.append(
-            {
-                point: score(labels, test.truth, test.known, on_test, points[point])
-                for point in POINTS
-            }
-        )
-    on_val, on_test = seeds[0]
-    thresholds = tune_thresholds(val.truth, val.known, on_val)[decides]
+    tuned = [tune_thresholds(val.truth, val.known, on_val) for on_val, _ in seeds]
+    scores = [
+        {point: score(labels, test.truth, test.known, on_test, points[point]) for point in POINTS}
+        for points, (_, on_test) in zip(tuned, seeds, strict=True)
+    ]
+    on_test, thresholds = seeds[0][1], tuned[0][decides]
     years = {}
     numbers = np.array([row.get("year") or 0 for row in test.rows])
     for year in sorted(set(numbers)):
@@ -229,17 +222,14 @@ def score_system(
         expected_calibration_error(test.truth[mask, index], on_test[mask, index])
         for index, mask in enumerate(test.known.T)
     ]
-    micro, by_label = resampled_f1(test.truth, test.known, on_test, thresholds)
+    micro, macro, _ = resampled_f1(test.truth, test.known, on_test, thresholds)
     return {
         "decides": decides,
         "seeds": scores,
         "intervals": bootstrap_intervals(labels, test.truth, test.known, on_test, thresholds),
         "calibration_error_of_all_known": float(np.mean([e for e in all_known if e is not None])),
         "years": years,
-        "draws": {
-            "micro": micro,
-            "macro": by_label[:, (test.truth & test.known).any(axis=0)].mean(axis=1),
-        },
+        "draws": {"micro": micro, "macro": macro},
     }
 
 

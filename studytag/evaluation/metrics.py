@@ -114,9 +114,7 @@ def bootstrap_intervals(
     Returns:
         `micro`, `macro`: [low, high]; `labels`: name to [low, high].
     """
-    supported = (truth & known).any(axis=0)
-    micro, per_label = resampled_f1(truth, known, probabilities, thresholds, resamples, seed)
-    macro = per_label[:, supported].mean(axis=1) if supported.any() else np.zeros(resamples)
+    micro, macro, per_label = resampled_f1(truth, known, probabilities, thresholds, resamples, seed)
 
     def interval(values: NDArray[np.float64]) -> list[float]:
         return [float(bound) for bound in np.percentile(values, [2.5, 97.5])]
@@ -135,8 +133,8 @@ def resampled_f1(
     thresholds: Sequence[float],
     resamples: int = 1000,
     seed: int = 0,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Micro-F1, shape (resamples,), and each label's F1, (resamples, labels), articles resampled.
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Micro- and macro-F1, shape (resamples,), each label's, (resamples, labels), on resamples.
 
     The same seed draws the same articles, so two systems can be compared draw by draw.
     """
@@ -148,7 +146,10 @@ def resampled_f1(
     draws = rng.multinomial(len(cells), uniform, size=resamples).astype(np.float64)
     true, predicted, support = np.split(draws @ cells, 3, axis=1)
     micro = precision_recall_f1(true.sum(1), predicted.sum(1), support.sum(1))[2]
-    return micro, precision_recall_f1(true, predicted, support)[2]
+    per_label = precision_recall_f1(true, predicted, support)[2]
+    supported = positive.any(axis=0)
+    macro = per_label[:, supported].mean(axis=1) if supported.any() else np.zeros(resamples)
+    return micro, macro, per_label
 
 
 def examined(truth: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.bool_]:
