@@ -12,6 +12,7 @@ Thresholds are tuned on the validation split, of every system alike; the test sp
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ import numpy as np
 import systems
 import yaml
 from machine import describe_machine, on_own_cores, run_command
+from scipy.special import expit, logit
 from scipy.stats import binomtest
 
 from studytag.bundle import DEFAULT_OPERATING_POINT
@@ -137,7 +139,7 @@ def export(run: Run, folder: Path, tables: Path) -> Path:
 
 
 def judged_by(options: argparse.Namespace, run: Run, articles: list[list[Row]]) -> Systems:
-    """What a run's models say of the validation and test articles; of `studytag`, also as ONNX."""
+    """What a run's models say of the validation and test articles; `studytag` also in variants."""
     found: Systems = {run.name: []}
     for seed in run.seeds:
         folder = run.folder(options.work, seed)
@@ -150,6 +152,9 @@ def judged_by(options: argparse.Namespace, run: Run, articles: list[list[Row]]) 
         )
     if run.name == HEADLINE:
         folder = run.folder(options.work, run.seeds[0])
+        found[f"{run.name}, uncalibrated"] = [
+            [uncalibrated(each, folder / "model" / "best") for each in found[run.name][0]]
+        ]
         bundle = export(run, folder, build_tables(options, run.learns))
 
         def predict(variant: str) -> list[systems.Probabilities]:
@@ -161,6 +166,13 @@ def judged_by(options: argparse.Namespace, run: Run, articles: list[list[Row]]) 
                 cached(folder / f"{variant}.npz", lambda variant=variant: predict(variant))
             ]
     return found
+
+
+def uncalibrated(probabilities: systems.Probabilities, best: Path) -> systems.Probabilities:
+    """What a run's model would say without the calibration in its output layer."""
+    lines = json.loads((best / "metrics.json").read_text(encoding="utf-8"))["calibration"]
+    slope, offset = (np.array(list(lines[part].values())) for part in ("slope", "offset"))
+    return expit((logit(probabilities.astype(np.float64)) - offset) / slope)
 
 
 def baselines(
@@ -292,7 +304,7 @@ def measure(options: argparse.Namespace, runs: list[Run]) -> dict[str, Any]:
         "max_probability_difference": {
             system: float(np.abs(seeds[0][1] - exact).max())
             for system, seeds in judged[HEADLINE].items()
-            if system != HEADLINE
+            if "ONNX" in system
         },
         "rules": result,
     }
@@ -357,24 +369,27 @@ def _systems_table(scored: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
 def _mean(values: list[float]) -> str:
     mean = f"{np.mean(values):.3f}"
     return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.3f}"
 
 
 def _years_table(scored: dict[str, Any]) -> list[str]:
-    """Micro- and macro-F1 of every system in every year."""
+    """Micro-F1, macro-F1 and calibration error of every system in every year."""
     years = sorted({year for entry in scored.values() for year in entry["years"]})
     first = next(iter(scored.values()))["years"]
     heads = [f"{year} ({first[year]['articles']})" for year in years]
     lines = [
-        f"| micro-F1 / macro-F1 | {' | '.join(heads)} |",
+        f"| micro-F1 / macro-F1 / calibration error | {' | '.join(heads)} |",
         f"|---|{'---:|' * len(years)}",
     ]
     for name, entry in scored.items():
-        cells = [
-            f"{entry['years'][y]['micro']:.3f} / {entry['years'][y]['macro']:.3f}" for y in years
-        ]
+        parts = ("micro", "macro", "calibration_error")
+        cells = [" / ".join(_figure(entry["years"][y][part]) for part in parts) for y in years]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
