@@ -282,6 +282,9 @@ def measure(options: argparse.Namespace, runs: list[Run]) -> dict[str, Any]:
                     [each[index] for each, index in zip(seed, rows[1:], strict=True)]
                     for seed in seeds
                 ]
+            if run.decides == "fixed":
+                decides[f"{run.name}, tuned"] = DEFAULT_OPERATING_POINT
+                found[f"{run.name}, tuned"] = found[run.name]
         scored = {
             system: score_system(labels, splits["val"], splits["test"], seeds, decides[system])
             for system, seeds in found.items()
