@@ -50,6 +50,7 @@ class TrainingConfig:
         None, "dropout of attention weights; None: the encoder's own; 0 trains fast on CPUs"
     )
     gradient_accumulation_steps: int = _option(1, "batches in an optimizer step")
+    loss: str = _option("bce", "bce, or asymmetric: negatives that are easy cost nothing")
     learning_rate: float = _option(2e-5, "peak learning rate of AdamW")
     weight_decay: float = _option(0.01, "of all weights but biases and LayerNorms")
     max_grad_norm: float = _option(1.0, "gradients are clipped to this norm")
@@ -72,6 +73,9 @@ class TrainingConfig:
     dataloader_num_workers: int = _option(0, "processes that pad batches")
 
     def __post_init__(self) -> None:
+        from studytag.training.loss import LOSSES
+
+        self._require("loss", self.loss in LOSSES, " or ".join(LOSSES))
         for name in ("learning_rate", "max_grad_norm"):
             self._require(name, getattr(self, name) > 0, "above 0")
         for name in _AT_LEAST_ONE:

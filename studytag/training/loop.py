@@ -43,7 +43,7 @@ from studytag.training.checkpoint import (
 )
 from studytag.training.config import TrainingConfig
 from studytag.training.encoder import load_encoder
-from studytag.training.loss import masked_bce
+from studytag.training.loss import LOSSES
 from studytag.training.model_folder import ModelOrigin, Selection, output_layer, save_model_folder
 from studytag.training.run_record import RUN_RECORD, describe_run
 from studytag.training.tokenization import TokenisedTable, tokenise
@@ -212,7 +212,8 @@ class _Run:
             name: each.to(accelerator.device, non_blocking=True) for name, each in batch.items()
         }
         with accelerator.accumulate(self.model):
-            loss = masked_bce(logits_of(self.model, batch), batch["labels"], batch["known"])
+            logits = logits_of(self.model, batch)
+            loss = LOSSES[self.config.loss](logits, batch["labels"], batch["known"])
             accelerator.backward(loss)
             if accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)

@@ -29,7 +29,7 @@ class Selection:
 
     Attributes:
         epoch: Counted from 1.
-        loss: Mean masked BCE, before calibration.
+        loss: What training minimises, before calibration.
         calibration: Of the logits.
         thresholds: Of every operating point, tuned on the calibrated probabilities.
         scores: By operating point, as `studytag.evaluation.metrics.score` gives them.

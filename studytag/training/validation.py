@@ -18,7 +18,7 @@ from studytag.evaluation.thresholds import tune_thresholds
 from studytag.labels import LabelSet
 from studytag.training.batching import Batch, Collator
 from studytag.training.config import TrainingConfig
-from studytag.training.loss import masked_bce
+from studytag.training.loss import LOSSES, Loss
 from studytag.training.model_folder import Selection
 from studytag.training.tokenization import TokenisedTable
 
@@ -39,6 +39,7 @@ class Validation:
         order: Row number of each article in the loader's order.
         table: The table.
         labels: Its label set.
+        loss: What training minimises.
         calibrates: Whether the model's output layer can take a calibration in.
     """
 
@@ -46,6 +47,7 @@ class Validation:
     order: NDArray[np.int64]
     table: TokenisedTable
     labels: LabelSet
+    loss: Loss
     calibrates: bool
 
     @classmethod
@@ -66,7 +68,8 @@ class Validation:
             generator=torch.Generator(),  # see the training loader's
             collate_fn=Collator(table, padding_id),
         )
-        return cls(accelerator.prepare_data_loader(loader), order, table, labels, calibrates)
+        loader, loss = accelerator.prepare_data_loader(loader), LOSSES[config.loss]
+        return cls(loader, order, table, labels, loss, calibrates)
 
     def run(self, accelerator: Accelerator, model: PreTrainedModel, epoch: int) -> Selection:
         """Loss, calibration, thresholds and scores; computed once, the same in every process."""
@@ -89,7 +92,8 @@ class Validation:
         logits = torch.empty_like(sorted_logits)
         logits[torch.from_numpy(self.order)] = sorted_logits
         truth, known = self.table.truth, self.table.known
-        loss = masked_bce(logits, torch.from_numpy(truth).float(), torch.from_numpy(known).float())
+        cells = (torch.from_numpy(matrix).float() for matrix in (truth, known))
+        loss = self.loss(logits, *cells)
         calibration = calibrate(truth, known & self.calibrates, logits.numpy())
         calibrated = torch.from_numpy(calibration(logits.numpy())).float()
         probabilities = torch.sigmoid(calibrated).numpy()
