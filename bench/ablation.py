@@ -35,11 +35,10 @@ from studytag.evaluation.thresholds import tune_thresholds
 from studytag.files import atomic_folder, write_json_atomically, write_text_atomically
 from studytag.training import loop, validation
 from studytag.training.config import parse_config
+from studytag.training.loss import Loss
 
 HALVINGS = 10
 BASELINE = "the recipe as it is"
-
-Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,11 @@ def cells_loss(cell: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Lo
     return loss
 
 
+def learn_by(loss: Loss) -> None:
+    """Have training minimise another loss."""
+    loop.LOSSES = {"bce": loss}
+
+
 def bce(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """Binary cross-entropy of each cell."""
     return functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
@@ -79,7 +83,7 @@ def pos_weight(train: Split) -> None:
     weight = torch.tensor(
         np.clip((train.known.sum(0) - positive) / np.maximum(positive, 1), 1, 10)
     ).float()
-    loop.masked_bce = cells_loss(lambda z, y: bce(z, y) * (1 + (weight - 1) * y))
+    learn_by(cells_loss(lambda z, y: bce(z, y) * (1 + (weight - 1) * y)))
 
 
 def focal(_: Split) -> None:
@@ -89,29 +93,17 @@ def focal(_: Split) -> None:
         wrong = torch.sigmoid(z) * (1 - y) + torch.sigmoid(-z) * y
         return bce(z, y) * wrong**2
 
-    loop.masked_bce = cells_loss(cell)
-
-
-def asymmetric(_: Split) -> None:
-    """Easy negatives weigh much less (Ridnik et al. 2021): gamma+ 0, gamma- 4, clip 0.05."""
-
-    def cell(z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        p = torch.sigmoid(z)
-        shifted = (p - 0.05).clamp(min=0)
-        negative = shifted**4 * torch.log((1 - shifted).clamp(min=1e-8))
-        return -(y * functional.logsigmoid(z) + (1 - y) * negative)
-
-    loop.masked_bce = cells_loss(cell)
+    learn_by(cells_loss(cell))
 
 
 def smoothing(_: Split) -> None:
     """Truth is 0.95 or 0.05."""
-    loop.masked_bce = cells_loss(lambda z, y: bce(z, y * 0.9 + 0.05))
+    learn_by(cells_loss(lambda z, y: bce(z, y * 0.9 + 0.05)))
 
 
 def unmasked(_: Split) -> None:
     """Unknown counts as absent."""
-    loop.masked_bce = lambda z, y, known: bce(z.float(), y).mean()
+    learn_by(lambda z, y, known: bce(z.float(), y).mean())
 
 
 def r_drop(_: Split) -> None:
@@ -127,7 +119,8 @@ def r_drop(_: Split) -> None:
         cells = (bce(one, truth) + bce(other, truth)) / 2 + apart / 4
         return (cells * known).sum() / known.sum().clamp(min=1)
 
-    loop.logits_of, loop.masked_bce = twice, loss
+    loop.logits_of = twice
+    learn_by(loss)
 
 
 def averaged_weights(_: Split) -> None:
@@ -300,7 +293,7 @@ def variants(epochs: int, max_length: int) -> dict[str, Variant]:
         "rate 2e-4": Variant({"learning_rate": "2e-4"}),
         "positives weigh more, at most 10 times": Variant(patch=pos_weight),
         "focal loss": Variant(patch=focal),
-        "asymmetric loss": Variant(patch=asymmetric),
+        "asymmetric loss": Variant({"loss": "asymmetric"}),
         "label smoothing 0.05": Variant(patch=smoothing),
         "unknown counts as absent": Variant(patch=unmasked),
         "without articles that have no label": Variant(table="labelled"),
@@ -381,15 +374,12 @@ def train_one(options: argparse.Namespace, name: str, seed: int, folder: Path) -
     stored = pq.read_table(best / "validation.parquet")
     probabilities = np.column_stack([column.to_numpy() for column in stored.columns])
     figures = cross_fitted(load_split(tables / "val.parquet", labels), labels, probabilities)
-    figures |= {
-        "loss": min(epoch["validation/loss"] for epoch in epochs),
-        "seconds": sum(epoch["seconds"] for epoch in epochs),
-    }
+    figures["seconds"] = sum(epoch["seconds"] for epoch in epochs)
     write_json_atomically(folder / "figures.json", figures)
 
 
 def cross_fitted(split: Split, labels: Any, probabilities: np.ndarray) -> dict[str, float]:
-    """Average precision, and F1 by thresholds that were tuned on other articles."""
+    """Average precision, calibration error, and F1 by thresholds tuned on other articles."""
     random = np.random.default_rng(0)
     found = []
     for _ in range(HALVINGS):
@@ -404,6 +394,7 @@ def cross_fitted(split: Split, labels: Any, probabilities: np.ndarray) -> dict[s
         "micro_f1": float(micro),
         "macro_f1": float(macro),
         "average_precision": whole["macro"]["average_precision"],
+        "calibration_error": whole["macro"]["calibration_error"],
     }
 
 
@@ -424,7 +415,7 @@ def markdown(options: argparse.Namespace, found: dict[str, list[dict[str, float]
         f"{len(found[BASELINE])} seeds the recipe's own deviation is {deviation}; the others ran "
         "with one seed.",
         "",
-        "| Change | macro AP | micro-F1 | macro-F1 | validation loss | time |",
+        "| Change | macro AP | micro-F1 | macro-F1 | calibration error | time |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for name, runs in found.items():
@@ -433,7 +424,7 @@ def markdown(options: argparse.Namespace, found: dict[str, list[dict[str, float]
             value = np.mean([run[key] for run in runs])
             gain = "" if name == BASELINE else f" ({100 * (value - base[key].mean()):+.1f})"
             cells.append(f"{100 * value:.1f}{gain}")
-        cells.append(f"{np.mean([run['loss'] for run in runs]):.4f}")
+        cells.append(f"{np.mean([run['calibration_error'] for run in runs]):.3f}")
         cells.append(f"×{np.mean([run['seconds'] for run in runs]) / seconds:.2f}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
