@@ -447,7 +447,7 @@ def main() -> None:
     parser.add_argument("--source", type=Path, help="table of PubMed records")
     parser.add_argument("--extra", type=Path, help="table of records of which MeSH alone is known")
     parser.add_argument("--config", default="train/configs/minilm.yaml")
-    parser.add_argument("--articles", type=int, default=4000)
+    parser.add_argument("--articles", type=int, default=3000)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--work", type=Path, default=Path("artifacts/bench/ablation"))
