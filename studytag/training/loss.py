@@ -26,7 +26,7 @@ def asymmetric(logits: torch.Tensor, truth: torch.Tensor, known: torch.Tensor) -
 
     A positive costs what it costs in BCE. A negative costs as if its probability p were lower by
     MARGIN, and that times p to the power of FOCUS: the many easy negatives cost nothing. What comes
-    out overstates probabilities, which calibration sets right.
+    out overstates probabilities, and not along a line of logits: calibration mends it in part.
     """
     logits = logits.float()
     shifted = (torch.sigmoid(logits) - MARGIN).clamp(min=0)
