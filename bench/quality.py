@@ -234,14 +234,14 @@ def score_system(
         expected_calibration_error(test.truth[mask, index], on_test[mask, index])
         for index, mask in enumerate(test.known.T)
     ]
-    micro, macro, _ = resampled_f1(test.truth, test.known, on_test, thresholds)
+    draws = resampled_f1(test.truth, test.known, on_test, thresholds)
     return {
         "decides": decides,
         "seeds": scores,
-        "intervals": bootstrap_intervals(labels, test.truth, test.known, on_test, thresholds),
+        "intervals": bootstrap_intervals(labels, draws),
         "calibration_error_of_all_known": float(np.mean([e for e in all_known if e is not None])),
         "years": years,
-        "draws": {"micro": micro, "macro": macro},
+        "draws": draws._asdict(),
     }
 
 

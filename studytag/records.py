@@ -29,6 +29,11 @@ COLUMNS = (
 )
 
 
+def probability_column(label: str) -> str:
+    """Where a tagged file holds a label's probability."""
+    return f"p_{label}"
+
+
 def table_schema() -> pa.Schema:
     """The arrow schema of a table of articles (what `studytag data build` writes)."""
     import pyarrow as pa

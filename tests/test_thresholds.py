@@ -14,6 +14,7 @@ from studytag.evaluation.metrics import (
     bootstrap_intervals,
     examined,
     expected_calibration_error,
+    resampled_f1,
     score,
 )
 from studytag.evaluation.thresholds import tune_thresholds
@@ -182,7 +183,8 @@ def test_bootstrap_interval_holds_the_score_and_narrows_with_more_articles():
     widths = []
     for n in (200, 3200):
         truth, known, p = problem(11, n=n)
-        intervals = bootstrap_intervals(labels, truth, known, p, [0.5] * 3, resamples=300)
+        draws = resampled_f1(truth, known, p, [0.5] * 3, resamples=300)
+        intervals = bootstrap_intervals(labels, draws)
         scores = score(labels, truth, known, p, [0.5] * 3)
         for average in ("micro", "macro"):
             assert intervals[average][0] < scores[average]["f1"] < intervals[average][1]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from studytag.errors import InputError
-from studytag.evaluation.metrics import bootstrap_intervals, score
+from studytag.evaluation.metrics import bootstrap_intervals, resampled_f1, score
 from studytag.evaluation.split import Split, load_split
 from studytag.labels import LabelSet
 from studytag.records import Row
@@ -90,11 +90,12 @@ def assess(
             "micro_f1": scores["micro"]["f1"],
             "macro_f1": scores["macro"]["f1"],
         }
+    resamples = resampled_f1(truth, known, probabilities, thresholds)
     summary = origin | {
         "articles": len(split.rows),
         "tuned": score(labels, truth, known, probabilities, thresholds),
         "fixed": score(labels, truth, known, probabilities, [0.5] * len(labels)),
-        "intervals": bootstrap_intervals(labels, truth, known, probabilities, thresholds),
+        "intervals": bootstrap_intervals(labels, resamples),
         "years": years,
     }
     return Evaluation(labels, split.rows, truth, known, probabilities, thresholds, summary)

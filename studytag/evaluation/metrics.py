@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,30 +100,17 @@ def _average_precision(truth: NDArray[np.bool_], scores: NDArray[np.floating]) -
     return float(average_precision_score(truth, scores))
 
 
-def bootstrap_intervals(
-    labels: LabelSet,
-    truth: NDArray[np.bool_],
-    known: NDArray[np.bool_],
-    probabilities: NDArray[np.floating],
-    thresholds: Sequence[float],
-    resamples: int = 1000,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """95 % percentile intervals of F1 (micro, macro, per label), articles resampled.
+class Resamples(NamedTuple):
+    """F1 on resamples of the articles."""
 
-    Returns:
-        `micro`, `macro`: [low, high]; `labels`: name to [low, high].
-    """
-    micro, macro, per_label = resampled_f1(truth, known, probabilities, thresholds, resamples, seed)
+    micro: NDArray[np.float64]
+    """Shape (resamples,)."""
 
-    def interval(values: NDArray[np.float64]) -> list[float]:
-        return [float(bound) for bound in np.percentile(values, [2.5, 97.5])]
+    macro: NDArray[np.float64]
+    """Shape (resamples,)."""
 
-    return {
-        "micro": interval(micro),
-        "macro": interval(macro),
-        "labels": {name: interval(per_label[:, i]) for i, name in enumerate(labels)},
-    }
+    labels: NDArray[np.float64]
+    """Shape (resamples, labels)."""
 
 
 def resampled_f1(
@@ -133,8 +120,8 @@ def resampled_f1(
     thresholds: Sequence[float],
     resamples: int = 1000,
     seed: int = 0,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Micro- and macro-F1, shape (resamples,), each label's, (resamples, labels), on resamples.
+) -> Resamples:
+    """F1 on bootstrap resamples of the articles.
 
     The same seed draws the same articles, so two systems can be compared draw by draw.
     """
@@ -149,7 +136,24 @@ def resampled_f1(
     per_label = precision_recall_f1(true, predicted, support)[2]
     supported = positive.any(axis=0)
     macro = per_label[:, supported].mean(axis=1) if supported.any() else np.zeros(resamples)
-    return micro, macro, per_label
+    return Resamples(micro, macro, per_label)
+
+
+def bootstrap_intervals(labels: LabelSet, resamples: Resamples) -> dict[str, Any]:
+    """95 % percentile intervals of F1.
+
+    Returns:
+        `micro`, `macro`: [low, high]; `labels`: name to [low, high].
+    """
+
+    def interval(values: NDArray[np.float64]) -> list[float]:
+        return [float(bound) for bound in np.percentile(values, [2.5, 97.5])]
+
+    return {
+        "micro": interval(resamples.micro),
+        "macro": interval(resamples.macro),
+        "labels": {name: interval(resamples.labels[:, i]) for i, name in enumerate(labels)},
+    }
 
 
 def examined(truth: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -15,7 +15,7 @@ from typing import Any
 from studytag.errors import InputError
 from studytag.files import count_rows, open_writer, read_rows
 from studytag.inference.predictor import Prediction, Predictor
-from studytag.records import PREDICTED_COLUMN, Row
+from studytag.records import PREDICTED_COLUMN, Row, probability_column
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def _columns(labels: list[str], outcome: Prediction | InputError, error: str | N
     tagged = None if isinstance(outcome, InputError) else outcome
     return {
         PREDICTED_COLUMN: tagged and tagged.labels,
-        **{f"p_{label}": tagged and tagged.probabilities[label] for label in labels},
+        **{probability_column(label): tagged and tagged.probabilities[label] for label in labels},
         ERROR_COLUMN: error,
     }
 

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
     from studytag.evaluation.evaluate import evaluate
     from studytag.inference.predictor import Predictor
     from studytag.report.page import Reader, write_report
-    from studytag.report.run import read_history
+    from studytag.training.runs import read_history
 
     with Predictor.from_pretrained(
         options.bundle, options.variant, options.threads, options.operating_point

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,8 +12,9 @@ from studytag.bundle import DEFAULT_OPERATING_POINT, TOKENIZER
 from studytag.evaluation.evaluate import assess
 from studytag.evaluation.split import load_split
 from studytag.labels import LabelSet
-from studytag.records import TextRecipe
+from studytag.records import TextRecipe, probability_column
 from studytag.report.page import Reader, write_report
+from studytag.training.runs import read_history
 
 
 def report_on_run(run: Path, validation: Path) -> Path:
@@ -35,7 +35,9 @@ def report_on_run(run: Path, validation: Path) -> Path:
     points = json.loads((best / "thresholds.json").read_text("utf-8"))["operating_points"]
     labels = LabelSet(tuple(origin["labels"]))
     stored = pq.read_table(best / "validation.parquet")
-    probabilities = np.column_stack([stored[f"p_{label}"].to_numpy() for label in labels])
+    probabilities = np.column_stack(
+        [stored[probability_column(label)].to_numpy() for label in labels]
+    )
     split = load_split(validation, labels)
     judged = np.flatnonzero(split.known.any(axis=1))
     evaluation = assess(
@@ -56,12 +58,3 @@ def report_on_run(run: Path, validation: Path) -> Path:
         best / TOKENIZER,
     )
     return write_report(evaluation, reader, read_history(run), run / "report", fitted_here=True)
-
-
-def read_history(run: Path) -> list[dict[str, Any]]:
-    """The scores of a run's epochs; none where it left no `history.json`."""
-    history = run / "history.json"
-    if not history.is_file():
-        return []
-    epochs: list[dict[str, Any]] = json.loads(history.read_text("utf-8"))["epochs"]
-    return epochs

@@ -45,7 +45,8 @@ from studytag.training.config import TrainingConfig
 from studytag.training.encoder import load_encoder
 from studytag.training.loss import LOSSES
 from studytag.training.model_folder import ModelOrigin, Selection, output_layer, save_model_folder
-from studytag.training.run_record import RUN_RECORD, describe_run
+from studytag.training.run_record import describe_run
+from studytag.training.runs import HISTORY, RUN_RECORD
 from studytag.training.tokenization import TokenisedTable, tokenise
 from studytag.training.validation import Validation, logits_of
 
@@ -121,7 +122,7 @@ def train(config: TrainingConfig) -> Path | None:
                     )
             _close_epoch(accelerator, progress, selection, seconds)
             if accelerator.is_main_process:
-                write_json_atomically(output / "history.json", {"epochs": progress.history})
+                write_json_atomically(output / HISTORY, {"epochs": progress.history})
             run.save()
             if _out_of_patience(config, progress):
                 logger.info("no better micro-F1 for %s epochs", config.early_stopping_patience)

@@ -19,7 +19,7 @@ from studytag.evaluation.metrics import Scores
 from studytag.evaluation.thresholds import Thresholds
 from studytag.files import atomic_folder, write_json_atomically, write_text_atomically
 from studytag.labels import LabelSet
-from studytag.records import TextRecipe
+from studytag.records import TextRecipe, probability_column
 from studytag.training.model_card import model_card
 
 
@@ -116,7 +116,7 @@ def save_model_folder(
             },
         )
         columns = {
-            f"p_{label}": each
+            probability_column(label): each
             for label, each in zip(origin.labels, selection.probabilities.T, strict=True)
         }
         pq.write_table(pa.table(columns), temporary / "validation.parquet")

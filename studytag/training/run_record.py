@@ -19,7 +19,6 @@ from studytag.labels import LabelSet
 from studytag.training.config import TrainingConfig
 from studytag.training.tokenization import TokenisedTable
 
-RUN_RECORD = "run.json"
 _PACKAGES = ("studytag", "torch", "transformers", "accelerate", "tokenizers", "numpy")
 
 

@@ -10,6 +10,12 @@ from typing import Any
 
 from studytag.errors import InputError
 
+RUN_RECORD = "run.json"
+"""In a run's folder: what it was given (run_record.py)."""
+
+HISTORY = "history.json"
+"""Beside it: the scores of the epochs so far."""
+
 _SCORES = {
     "micro-F1": "validation/micro_f1/micro/f1",
     "macro-F1": "validation/micro_f1/macro/f1",
@@ -59,14 +65,24 @@ def find_runs(folders: list[Path]) -> list[dict[str, Any]]:
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; name one that holds runs")
-        for record in sorted(folder.rglob("run.json")):
-            history = record.with_name("history.json")
-            epochs = _read(history)["epochs"] if history.is_file() else []
+        for record in sorted(folder.rglob(RUN_RECORD)):
+            epochs = read_history(record.parent)
             best = max(epochs, key=lambda epoch: epoch[_SCORES["micro-F1"]], default=None)
             runs.append(
                 {"folder": str(record.parent), **_read(record), "epochs": epochs, "best": best}
             )
     return sorted(runs, key=lambda each: -(each["best"] or {}).get(_SCORES["micro-F1"], -1))
+
+
+def read_history(run: Path) -> list[dict[str, Any]]:
+    """The scores of a run's epochs; none where it left no `history.json`.
+
+    Raises:
+        InputError: the file is not JSON.
+    """
+    history = run / HISTORY
+    epochs: list[dict[str, Any]] = _read(history)["epochs"] if history.is_file() else []
+    return epochs
 
 
 def _read(path: Path) -> dict[str, Any]:
