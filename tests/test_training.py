@@ -27,6 +27,7 @@ from studytag.errors import InputError
 from studytag.evaluation.split import load_split
 from studytag.inference.runtime import available_cores
 from studytag.labels import LabelSet
+from studytag.report.run import report_on_run
 from studytag.training import loop
 from studytag.training.checkpoint import checkpoints
 from studytag.training.command import main
@@ -156,7 +157,12 @@ def test_an_interrupted_run_resumes_to_the_very_same_weights(
     config, tmp_path, monkeypatch, accumulation
 ):
     config = replace(
-        config, num_train_epochs=2, checkpointing_steps=4, gradient_accumulation_steps=accumulation
+        config,
+        num_train_epochs=2,
+        short_epochs=1,
+        short_length=8,
+        checkpointing_steps=4,
+        gradient_accumulation_steps=accumulation,
     )
     whole = train(config)
     expected = scores_only(config)
@@ -378,6 +384,24 @@ def test_unknown_cells_teach_nothing(config, tables, tmp_path):
     ]
     changed = ((directions[0] - directions[1]).abs().amax(dim=1) > 1e-5).tolist()
     assert changed == [name != "Human" for name in LABELS]
+
+
+def test_articles_without_a_known_label_judge_nothing(config, tables, tmp_path):
+    train(replace(config, num_train_epochs=1))
+    (tmp_path / "manifest.json").write_text(json.dumps({"labels": LABELS}))
+    known = Path(config.validation_file).read_text().splitlines(keepends=True)
+    unknown = [json.dumps({"title": "T", "labels": [], "known": []}) + "\n"] * 9
+    more = tmp_path / "more.jsonl"
+    more.write_text("".join([*unknown[:4], *known, *unknown[4:]]))
+    other = replace(
+        config, num_train_epochs=1, validation_file=str(more), output_dir=str(tmp_path / "other")
+    )
+    train(other)
+    assert scores_only(other) == scores_only(config)
+    assert report_on_run(tmp_path / "other", more).is_file()
+    more.write_text("".join(unknown))
+    with pytest.raises(InputError, match=r"more.jsonl: no article has a known label"):
+        train(replace(other, overwrite_output_dir=True))
 
 
 @pytest.mark.parametrize(

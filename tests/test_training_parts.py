@@ -26,6 +26,7 @@ from studytag.training import encoder as encoder_module
 from studytag.training.batching import Collator, LengthGroupedBatches
 from studytag.training.config import parse_config
 from studytag.training.encoder import load_encoder
+from studytag.training.head import parameter_groups, start_at_frequencies
 from studytag.training.loss import LOSSES, masked_bce
 from studytag.training.tokenization import tokenise
 
@@ -107,6 +108,22 @@ def test_collator_pads_to_the_longest_and_masks():
     assert batch["labels"].dtype == torch.float32
     assert batch["labels"].tolist() == [[0, 1], [1, 0]]
     assert batch["known"].tolist() == [[1, 0], [0, 1]]
+
+
+def test_a_short_epoch_reads_how_texts_begin_and_their_closing_token():
+    lengths = np.array([4, 200, 100, 9])
+    sampler = LengthGroupedBatches(lengths, 4, 512, short_epochs=1, short_length=100)
+    assert [sampler.limit(epoch) for epoch in (0, 1)] == [100, None]
+    # Four texts of 100 tokens fit the budget, of 200 tokens only two.
+    assert [max(map(len, sampler.batches(epoch))) for epoch in (0, 1)] == [4, 2]
+
+    ids = np.array([101, 7, 8, 9, 102])
+    truth = np.ones((1, 2), dtype=bool)
+    table = SimpleNamespace(token_ids=lambda _: ids, truth=truth, known=truth)
+    collate = Collator(table, padding_id=0, limit=4)
+    assert collate([0])["input_ids"].tolist() == [[101, 7, 8, 102]]
+    collate.limit = None
+    assert collate([0])["input_ids"].tolist() == [ids.tolist()]
 
 
 def test_what_a_step_sees_depends_on_the_global_batch_alone():
@@ -248,6 +265,8 @@ def test_flags_override_the_file_and_numbers_are_numbers(tmp_path):
         ("learning_rate: fast", "'learning_rate': 'fast' is not of type float"),
         ("learning_rate: 0", "option learning_rate must be above 0"),
         ("warmup_ratio: 1.5", "option warmup_ratio must be between 0 and 1"),
+        ("short_length: 7", "option short_length must be at least 8"),
+        ("head_lr_factor: 0", "option head_lr_factor must be above 0"),
         ("tokens_per_batch: 100", "option tokens_per_batch must be max_length or more"),
         ("- 1", "expected a mapping"),
         ("a: [", "not valid YAML"),
@@ -301,3 +320,30 @@ def test_a_head_of_another_label_set_is_made_anew(tmp_path):
     model, _ = load_encoder(str(folder), LabelSet(("A", "B")))
     assert model.classifier.weight.shape[0] == 2
     assert model.config.label2id == {"A": 0, "B": 1}
+
+
+def test_a_fresh_head_starts_at_the_labels_frequencies(tmp_path):
+    folder = save_tiny_model(tmp_path / "tiny", "distilbert")
+    model, _ = load_encoder(str(folder), LabelSet(("A", "B", "C")))
+    truth = np.zeros((98, 3), dtype=bool)
+    truth[:9, 0] = truth[50:, 1] = True
+    known = np.ones_like(truth)
+    known[:50, 1] = known[:, 2] = False
+    start_at_frequencies(model, truth, known)
+    # With one positive and one negative more than there are: 10 of 100, 49 of 50, 1 of 2.
+    said = torch.sigmoid(model.classifier.bias).tolist()
+    assert said == pytest.approx([0.1, 0.98, 0.5], abs=1e-6)
+    start_at_frequencies(model, ~truth, known)
+    assert torch.sigmoid(model.classifier.bias).tolist() == said, "it has been trained before"
+
+
+def test_the_head_learns_faster_and_only_matrices_decay(tmp_path):
+    folder = save_tiny_model(tmp_path / "tiny", "distilbert")
+    model, _ = load_encoder(str(folder), LabelSet(("A", "B")))
+    groups = parameter_groups(model, 0.1, 10, 0.01)
+    given = {id(p): group for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    for name, parameter in model.named_parameters():
+        group = given[id(parameter)]
+        assert group["lr"] == pytest.approx(1.0 if "classifier" in name else 0.1), name
+        assert group["weight_decay"] == (0.01 if parameter.ndim > 1 else 0), name

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from studytag.errors import InputError
 from studytag.evaluation.metrics import bootstrap_intervals, resampled_f1, score
-from studytag.evaluation.split import Split, load_split
+from studytag.evaluation.split import Split, load_judged
 from studytag.labels import LabelSet
 from studytag.records import Row
 
@@ -51,10 +50,7 @@ def evaluate(predictor: Predictor, table: Path) -> Evaluation:
         InputError: the table cannot be read, is empty, unlabelled or has unknown labels.
     """
     labels = LabelSet(tuple(predictor.labels))
-    split = load_split(table, labels)
-    split = split.only(np.flatnonzero(split.known.any(axis=1)))
-    if not split.rows:
-        raise InputError(f"{table}: no article has a known label; there is nothing to score")
+    split = load_judged(table, labels)
     thresholds = [float(value) for value in predictor.thresholds]
     origin = {
         "table": str(table),

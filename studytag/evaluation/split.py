@@ -62,6 +62,19 @@ def load_split(path: str | Path, labels: LabelSet) -> Split:
     return join(list(read_chunks(path, labels)))
 
 
+def load_judged(path: str | Path, labels: LabelSet) -> Split:
+    """The articles of a labelled table of which a label is known; the others judge no model.
+
+    Raises:
+        InputError: as `read_chunks`; or there is no such article.
+    """
+    split = load_split(path, labels)
+    judged = np.flatnonzero(split.known.any(axis=1))
+    if not len(judged):
+        raise InputError(f"{path}: no article has a known label; there is nothing to score")
+    return split.only(judged)
+
+
 def join(parts: list[Split]) -> Split:
     """Several tables of the same labels, at least one, as a single one."""
     return Split(

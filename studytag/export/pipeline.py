@@ -26,7 +26,7 @@ from studytag.bundle import (
 )
 from studytag.errors import InputError, StudytagError
 from studytag.evaluation.metrics import score
-from studytag.evaluation.split import Split, load_split
+from studytag.evaluation.split import Split, load_judged
 from studytag.evaluation.thresholds import tune_thresholds
 from studytag.export.graph import export_graph
 from studytag.export.parity import shape_difference, torch_probabilities
@@ -74,7 +74,7 @@ def export_bundle(
     if output.is_dir() and any(output.iterdir()) and not (output / MANIFEST).is_file():
         raise InputError(f"{output}: holds something other than a bundle; name another folder")
     trained = load_trained(Path(model_dir))
-    split = load_split(Path(validation), trained.labels)
+    split = load_judged(validation, trained.labels)
     with atomic_folder(output) as folder:
         _write_files(trained, folder)
         _check_shapes(trained, folder / GRAPHS["fp32"], tolerance)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from studytag.bundle import DEFAULT_OPERATING_POINT, TOKENIZER
 from studytag.evaluation.evaluate import assess
-from studytag.evaluation.split import load_split
+from studytag.evaluation.split import load_judged
 from studytag.labels import LabelSet
 from studytag.records import TextRecipe, probability_column
 from studytag.report.page import Reader, write_report
@@ -38,12 +38,10 @@ def report_on_run(run: Path, validation: Path) -> Path:
     probabilities = np.column_stack(
         [stored[probability_column(label)].to_numpy() for label in labels]
     )
-    split = load_split(validation, labels)
-    judged = np.flatnonzero(split.known.any(axis=1))
     evaluation = assess(
         labels,
-        split.only(judged),
-        probabilities[judged],
+        load_judged(validation, labels),
+        probabilities,
         points[DEFAULT_OPERATING_POINT],
         {
             "table": str(validation),

@@ -36,6 +36,8 @@ class LengthGroupedBatches(Sampler[list[int]]):
         processes: How many processes share the work.
         accumulation: Batches that a process takes for one optimizer step.
         seed: Of the shuffling.
+        short_epochs: How many epochs, the first ones, take rows for no longer than `short_length`.
+        short_length: Tokens.
     """
 
     def __init__(
@@ -47,6 +49,8 @@ class LengthGroupedBatches(Sampler[list[int]]):
         processes: int = 1,
         accumulation: int = 1,
         seed: int = 0,
+        short_epochs: int = 0,
+        short_length: int = 128,
     ) -> None:
         self._lengths = np.asarray(lengths)
         self._batch_size = batch_size
@@ -55,6 +59,8 @@ class LengthGroupedBatches(Sampler[list[int]]):
         self._processes = processes
         self._accumulation = accumulation
         self._seed = seed
+        self._short_epochs = short_epochs
+        self._short_length = short_length
         self.epoch = 0
         self.start = 0
         """Batches of this process to leave out at the front, because they were trained before."""
@@ -72,29 +78,33 @@ class LengthGroupedBatches(Sampler[list[int]]):
         multiple = self._processes * self._accumulation
         if len(self._lengths) < multiple:
             raise ValueError("fewer rows than processes x gradient_accumulation_steps")
+        limit = self.limit(epoch)
+        lengths = self._lengths if limit is None else np.minimum(self._lengths, limit)
         rng = np.random.default_rng((self._seed, epoch))
         order = rng.permutation(len(self._lengths))
         window = self._batch_size * _WINDOW
         found: list[NDArray[np.int64]] = []
         for begin in range(0, len(order), window):
             part = order[begin : begin + window]
-            part = part[np.argsort(-self._lengths[part], kind="stable")]
+            part = part[np.argsort(-lengths[part], kind="stable")]
             while len(part):
-                size = min(
-                    self._batch_size, max(self._tokens_per_batch // self._lengths[part[0]], 1)
-                )
+                size = min(self._batch_size, max(self._tokens_per_batch // lengths[part[0]], 1))
                 found.append(part[:size])
                 part = part[size:]
         while len(found) % multiple and max(map(len, found)) > 1:
             largest = found.pop(max(range(len(found)), key=lambda index: len(found[index])))
             found += [largest[::2], largest[1::2]]
         # Batches of the same step are of like length, so no process waits long.
-        found.sort(key=lambda batch: int(self._lengths[batch[0]]))
+        found.sort(key=lambda batch: int(lengths[batch[0]]))
         spare = len(found) % multiple
         pairs = zip(found[1 : 2 * spare : 2], found[: 2 * spare : 2], strict=True)
         found[: 2 * spare] = [np.concatenate(pair) for pair in pairs]
         groups = np.arange(len(found)).reshape(-1, multiple)
         return [found[index] for index in rng.permutation(groups).ravel()]
+
+    def limit(self, epoch: int) -> int | None:
+        """Tokens that an epoch reads of a text; None: all there are."""
+        return self._short_length if epoch < self._short_epochs else None
 
     def __iter__(self) -> Iterator[list[int]]:
         own = self.batches(self.epoch)[self._rank :: self._processes]
@@ -106,25 +116,27 @@ class LengthGroupedBatches(Sampler[list[int]]):
         return len(self.batches(epoch)) // self._processes
 
 
-@dataclass(frozen=True)
+@dataclass
 class Collator:
     """Pads token ids to the longest of the batch and stacks truth and mask as float32.
 
     Attributes:
         table: Holds the rows.
         padding_id: Fills up shorter rows; they are masked out of attention.
+        limit: Tokens that are read of a row; None: all of them.
     """
 
     table: TokenisedTable
     padding_id: int
+    limit: int | None = None
 
     def __call__(self, rows: list[int]) -> Batch:
         """One batch: input_ids, attention_mask (b, longest), labels, known (b, labels)."""
-        longest = int(self.table.lengths[rows].max())
+        token_ids = [self._cut(self.table.token_ids(row)) for row in rows]
+        longest = max(map(len, token_ids))
         input_ids = np.full((len(rows), longest), self.padding_id, dtype=np.int64)
         attention_mask = np.zeros_like(input_ids)
-        for place, row in enumerate(rows):
-            ids = self.table.token_ids(row)
+        for place, ids in enumerate(token_ids):
             input_ids[place, : len(ids)] = ids
             attention_mask[place, : len(ids)] = 1
         return {
@@ -133,3 +145,9 @@ class Collator:
             "labels": torch.from_numpy(self.table.truth[rows].astype(np.float32)),
             "known": torch.from_numpy(self.table.known[rows].astype(np.float32)),
         }
+
+    def _cut(self, ids: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+        """The beginning of a text, and the special token that closes every text."""
+        if self.limit is None or len(ids) <= self.limit:
+            return ids
+        return np.append(ids[: self.limit - 1], ids[-1])

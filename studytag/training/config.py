@@ -49,12 +49,19 @@ class TrainingConfig:
     attention_dropout: float | None = _option(
         None, "dropout of attention weights; None: the encoder's own; 0 trains fast on CPUs"
     )
+    attn_implementation: str | None = _option(
+        None, "transformers' attention code; None: its choice; eager is fastest in bf16 on CPUs"
+    )
     gradient_accumulation_steps: int = _option(1, "batches in an optimizer step")
     loss: str = _option("bce", "bce, or asymmetric: negatives that are easy cost nothing")
     learning_rate: float = _option(2e-5, "peak learning rate of AdamW")
+    head_lr_factor: float = _option(10.0, "the fresh head learns this many times as fast")
+    prior_bias: bool = _option(True, "the output layer starts at the labels' frequencies")
     weight_decay: float = _option(0.01, "of all weights but biases and LayerNorms")
     max_grad_norm: float = _option(1.0, "gradients are clipped to this norm")
     num_train_epochs: int = _option(3, "passes over the training table")
+    short_epochs: int = _option(0, "the first so many epochs read only how each text begins")
+    short_length: int = _option(128, "tokens of it that they read")
     max_train_steps: int | None = _option(None, "stop after this many optimizer steps")
     lr_scheduler_type: str = _option("linear", "decay after the warm-up, as transformers names it")
     warmup_ratio: float = _option(0.1, "share of the optimizer steps that warm up")
@@ -76,17 +83,18 @@ class TrainingConfig:
         from studytag.training.loss import LOSSES
 
         self._require("loss", self.loss in LOSSES, " or ".join(LOSSES))
-        for name in ("learning_rate", "max_grad_norm"):
+        for name in ("learning_rate", "head_lr_factor", "max_grad_norm"):
             self._require(name, getattr(self, name) > 0, "above 0")
         for name in _AT_LEAST_ONE:
             value = getattr(self, name)
             self._require(name, value is None or value >= 1, "at least 1")
-        for name in ("weight_decay", "dataloader_num_workers"):
+        for name in ("weight_decay", "dataloader_num_workers", "short_epochs"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
         dropout = self.attention_dropout
         self._require("attention_dropout", dropout is None or 0 <= dropout < 1, "0 to below 1")
         self._require("warmup_ratio", 0 <= self.warmup_ratio <= 1, "between 0 and 1")
-        self._require("max_length", self.max_length >= 8, "at least 8")
+        for name in ("max_length", "short_length"):
+            self._require(name, getattr(self, name) >= 8, "at least 8")
         self._require(
             "tokens_per_batch", self.tokens_per_batch >= self.max_length, "max_length or more"
         )

@@ -43,8 +43,9 @@ from studytag.training.checkpoint import (
 )
 from studytag.training.config import TrainingConfig
 from studytag.training.encoder import load_encoder
+from studytag.training.head import output_layer, parameter_groups, start_at_frequencies
 from studytag.training.loss import LOSSES
-from studytag.training.model_folder import ModelOrigin, Selection, output_layer, save_model_folder
+from studytag.training.model_folder import ModelOrigin, Selection, save_model_folder
 from studytag.training.run_record import describe_run
 from studytag.training.runs import HISTORY, RUN_RECORD
 from studytag.training.tokenization import TokenisedTable, tokenise
@@ -68,9 +69,13 @@ def train(config: TrainingConfig) -> Path | None:
 
     labels = _label_set(config)
     recipe = TextRecipe(max_chars=config.max_chars)
-    model, tokenizer = load_encoder(config.model_name_or_path, labels, config.attention_dropout)
+    model, tokenizer = load_encoder(
+        config.model_name_or_path, labels, config.attention_dropout, config.attn_implementation
+    )
     _check_length(config.max_length, model)
     learning, held_out = _tables(config, accelerator, labels, tokenizer, recipe)
+    if config.prior_bias:
+        start_at_frequencies(model, learning.truth, learning.known)
     set_seed(config.seed, device_specific=True)  # from here on dropout differs by process
 
     padding_id = tokenizer.pad_token_id
@@ -90,13 +95,10 @@ def train(config: TrainingConfig) -> Path | None:
     if resume is not None:
         progress = load_checkpoint(accelerator, resume)
         logger.info("resuming from %s: step %d of %d", resume, progress.step, total)
-    elif accelerator.is_main_process:
+    else:
         tables = {"train": learning, "validation": held_out}
-        record = describe_run(config, accelerator, labels, tables)
-        write_json_atomically(output / RUN_RECORD, record)
-    # tensorboard takes no None.
-    options = {name: "none" if value is None else value for name, value in asdict(config).items()}
-    accelerator.init_trackers("studytag", options)
+        _record(config, accelerator, labels, tables)
+    _init_trackers(accelerator, config)
     run = _Run(config, accelerator, model, optimizer, scheduler, batches, loader, progress, total)
 
     with _sigterm_triggers(accelerator):
@@ -162,6 +164,9 @@ class _Run:
         started, articles = time.perf_counter(), 0
         accelerator, progress = self.accelerator, self.progress
         self.batches.epoch, self.batches.start = progress.epoch, progress.batch
+        collate = self.loader.collate_fn
+        assert isinstance(collate, Collator)
+        collate.limit = self.batches.limit(progress.epoch)
         self.model.train()
         # On the device, where adding to it makes nobody wait. MPS has no double precision.
         precision = torch.float32 if accelerator.device.type == "mps" else torch.float64
@@ -275,6 +280,23 @@ def _accelerator(config: TrainingConfig) -> Accelerator:
     )
 
 
+def _record(
+    config: TrainingConfig,
+    accelerator: Accelerator,
+    labels: LabelSet,
+    tables: dict[str, TokenisedTable],
+) -> None:
+    if accelerator.is_main_process:
+        record = describe_run(config, accelerator, labels, tables)
+        write_json_atomically(Path(config.output_dir) / RUN_RECORD, record)
+
+
+def _init_trackers(accelerator: Accelerator, config: TrainingConfig) -> None:
+    # tensorboard takes no None.
+    options = {name: "none" if value is None else value for name, value in asdict(config).items()}
+    accelerator.init_trackers("studytag", options)
+
+
 def _label_set(config: TrainingConfig) -> LabelSet:
     """The tables' label set; a mistake in their first rows is told before anything is loaded."""
     labels = read_label_set(Path(config.train_file))
@@ -328,6 +350,8 @@ def _train_loader(
         processes=accelerator.num_processes,
         accumulation=config.gradient_accumulation_steps,
         seed=config.seed,
+        short_epochs=config.short_epochs,
+        short_length=config.short_length,
     )
     loader: DataLoader[Batch] = DataLoader(
         taught,  # type: ignore[arg-type]
@@ -353,12 +377,9 @@ def _optimizer_steps(config: TrainingConfig, batches: LengthGroupedBatches) -> i
 def _optimizer(
     config: TrainingConfig, model: PreTrainedModel, device: torch.device
 ) -> torch.optim.Optimizer:
-    """AdamW; biases and LayerNorms (all that is one-dimensional) do not decay."""
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = parameter_groups(
+        model, config.learning_rate, config.head_lr_factor, config.weight_decay
+    )
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=device.type in ("cpu", "cuda"))
 
 

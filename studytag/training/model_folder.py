@@ -20,6 +20,7 @@ from studytag.evaluation.thresholds import Thresholds
 from studytag.files import atomic_folder, write_json_atomically, write_text_atomically
 from studytag.labels import LabelSet
 from studytag.records import TextRecipe, probability_column
+from studytag.training.head import output_layer
 from studytag.training.model_card import model_card
 
 
@@ -33,7 +34,8 @@ class Selection:
         calibration: Of the logits.
         thresholds: Of every operating point, tuned on the calibrated probabilities.
         scores: By operating point, as `studytag.evaluation.metrics.score` gives them.
-        probabilities: Calibrated, shape (n, labels), in the order of the table.
+        probabilities: Calibrated, shape (n, labels), of the validation articles of which a label is
+            known, in the order of the table.
     """
 
     epoch: int
@@ -123,15 +125,6 @@ def save_model_folder(
         write_json_atomically(temporary / "training.json", origin.to_dict())
         card = model_card(selection.scores, origin.encoder)
         write_text_atomically(temporary / "README.md", card)
-
-
-def output_layer(model: PreTrainedModel) -> str | None:
-    """The name of the layer that puts out the logits, if it is linear and has a bias."""
-    found = None
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear) and module.out_features == model.config.num_labels:
-            found = name if module.bias is not None else None
-    return found
 
 
 def _calibrated(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
+from studytag.errors import InputError
 from studytag.evaluation.calibration import calibrate
 from studytag.evaluation.metrics import score
 from studytag.evaluation.thresholds import tune_thresholds
@@ -36,7 +37,8 @@ class Validation:
 
     Attributes:
         loader: Batches, the longest articles first.
-        order: Row number of each article in the loader's order.
+        judged: Row numbers of the articles of which a label is known, ascending; no others are run.
+        order: Place in `judged` of each article in the loader's order.
         table: The table.
         labels: Its label set.
         loss: What training minimises.
@@ -44,6 +46,7 @@ class Validation:
     """
 
     loader: DataLoader[Batch]
+    judged: NDArray[np.int64]
     order: NDArray[np.int64]
     table: TokenisedTable
     labels: LabelSet
@@ -60,16 +63,23 @@ class Validation:
         padding_id: int,
         calibrates: bool,
     ) -> Validation:
-        """Share the table's batches out over the processes."""
-        order = np.argsort(-table.lengths, kind="stable")
+        """Share the table's batches out over the processes.
+
+        Raises:
+            InputError: no article of the table has a known label.
+        """
+        judged = np.flatnonzero(table.known.any(axis=1))
+        if not len(judged):
+            raise InputError(f"{config.validation_file}: no article has a known label")
+        order = np.argsort(-table.lengths[judged], kind="stable")
         loader = DataLoader(
-            order.tolist(),
+            judged[order].tolist(),
             batch_size=config.per_device_eval_batch_size,
             generator=torch.Generator(),  # see the training loader's
             collate_fn=Collator(table, padding_id),
         )
         loader, loss = accelerator.prepare_data_loader(loader), LOSSES[config.loss]
-        return cls(loader, order, table, labels, loss, calibrates)
+        return cls(loader, judged, order, table, labels, loss, calibrates)
 
     def run(self, accelerator: Accelerator, model: PreTrainedModel, epoch: int) -> Selection:
         """Loss, calibration, thresholds and scores; computed once, the same in every process."""
@@ -91,7 +101,7 @@ class Validation:
     def _select(self, sorted_logits: torch.Tensor, epoch: int) -> Selection:
         logits = torch.empty_like(sorted_logits)
         logits[torch.from_numpy(self.order)] = sorted_logits
-        truth, known = self.table.truth, self.table.known
+        truth, known = self.table.truth[self.judged], self.table.known[self.judged]
         cells = (torch.from_numpy(matrix).float() for matrix in (truth, known))
         loss = self.loss(logits, *cells)
         calibration = calibrate(truth, known & self.calibrates, logits.numpy())
