@@ -1,23 +1,27 @@
 """What would I get? Trains, exports and scores on real records, beside simpler systems.
 
-    python bench/quality.py --source pubmed.parquet
+    python bench/quality.py --source pubmed.parquet --jobs 2
 
 Trains the runs of bench/quality.yaml, and scores them beside every article Human, keyword rules,
-TF-IDF with logistic regression, and frozen embeddings with logistic regression (systems.py). Every
-stage writes into --work and is not repeated when its result is there; an interrupted training goes
-on where it stopped. The tables go to bench/results/NAME.json and .md; the articles go nowhere else.
+TF-IDF with logistic regression, and frozen embeddings with logistic regression (systems.py). What
+each system says of the judged validation and test articles is kept in results/probabilities/, so
+that the same command makes the tables again, results/NAME.json and .md, without training anything;
+no text goes there. Trainings lie in --work; an interrupted one goes on where it stopped. `--only`
+measures some of the systems and takes the others' figures from the table that is there.
 Thresholds are tuned on the validation split, of every system alike; the test split is scored once.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,35 +30,29 @@ import systems
 import yaml
 from machine import describe_machine, on_own_cores, run_command
 from scipy.special import expit, logit
-from scipy.stats import binomtest
+from scoring import EVERYTHING, HEADLINE, gains, score_system
+from tables import markdown
 
 from studytag.bundle import DEFAULT_OPERATING_POINT
-from studytag.evaluation.metrics import (
-    Resamples,
-    bootstrap_intervals,
-    expected_calibration_error,
-    resampled_f1,
-    score,
-)
-from studytag.evaluation.split import Split, load_split, read_label_set
-from studytag.evaluation.thresholds import tune_thresholds
+from studytag.evaluation.split import Split, load_judged, load_split, read_label_set
 from studytag.files import atomic_path, write_json_atomically, write_text_atomically
 from studytag.inference.predictor import Predictor
-from studytag.labels import LabelSet
 from studytag.records import Row
 from studytag.training.config import parse_config
 
 FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "results"
 SPLITS = ("train", "val", "test")
-POINTS = (DEFAULT_OPERATING_POINT, "label_f1", "sensitive", "fixed")
-EVERYTHING = "strict"
-"""The rule set that keeps every article; runs judge these, and other rule sets' are among them."""
+BASELINES = (
+    "All Human",
+    "Keyword rules",
+    "TF-IDF + logistic regression",
+    "Frozen embeddings + logistic regression",
+)
+VARIANTS = {"fp32": "ONNX fp32", "quantized": "ONNX int8"}
 
-HEADLINE, REFERENCE = "studytag", "reference recipe"
-"""Runs: the one that is exported and shown label by label, and what it is compared with."""
-
-Systems = dict[str, list[list[systems.Probabilities]]]
-"""Name to seeds to probabilities on validation and test."""
+Judgements = dict[str, list[list[systems.Probabilities]]]
+"""System to seeds to probabilities of the judged validation and test articles."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Run:
     seeds: list[int] = field(default_factory=lambda: [42])
 
     def folder(self, work: Path, seed: int) -> Path:
-        """Holds model/, probabilities and perhaps a bundle."""
+        """Holds model/ and perhaps a bundle."""
         return work / "runs" / f"{slug(self.name)}-{seed}"
 
 
@@ -78,26 +76,80 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def build_tables(options: argparse.Namespace, rules: str) -> Path:
-    """The tables that these rules make, built if they are not there yet."""
-    folder = options.work / "tables" / rules
-    if not folder.exists():
-        command = ("data", "build", str(options.source), "--rules", rules, "--output", str(folder))
-        run_command("studytag", *command)
-    return folder
+@dataclass(frozen=True)
+class RuleSet:
+    """The tables that one rule set makes of the records, and what systems said of them.
+
+    Attributes:
+        name: Of the rule set.
+        tables: The folder of its tables.
+    """
+
+    name: str
+    tables: Path
+
+    @classmethod
+    def build(cls, options: argparse.Namespace, name: str) -> RuleSet:
+        """Build the tables if they are not there yet."""
+        folder = options.work / "tables" / name
+        if not folder.exists():
+            source = ("data", "build", str(options.source))
+            run_command("studytag", *source, "--rules", name, "--output", str(folder))
+        return cls(name, folder)
+
+    @cached_property
+    def labels(self) -> Any:
+        """The columns."""
+        return read_label_set(self.tables / "train.parquet")
+
+    @cached_property
+    def train(self) -> Split:
+        """What systems learn."""
+        return load_split(self.tables / "train.parquet", self.labels)
+
+    @cached_property
+    def judged(self) -> list[Split]:
+        """The validation and the test articles of which a label is known."""
+        return [load_judged(self.tables / f"{each}.parquet", self.labels) for each in SPLITS[1:]]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the judged articles' texts."""
+        content = json.dumps([systems.texts(split.rows) for split in self.judged])
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def stored(self, system: str, seed: int) -> Path:
+        """Where a system's probabilities are kept."""
+        return RESULTS / "probabilities" / self.name / f"{slug(system)}-{seed}.npz"
+
+    def probabilities(
+        self, system: str, seed: int, compute: Callable[[], list[systems.Probabilities]]
+    ) -> list[systems.Probabilities]:
+        """What `compute` gives for the judged splits, kept in a file."""
+        path = self.stored(system, seed)
+        if not path.exists():
+            with atomic_path(path) as temporary, temporary.open("wb") as stream:
+                val, test = (each.astype(np.float32) for each in compute())
+                np.savez_compressed(stream, articles=self.fingerprint, val=val, test=test)
+        with np.load(path) as stored:
+            if stored["articles"] != self.fingerprint:
+                raise SystemExit(f"{path}: of other articles; move it away to measure anew")
+            return [stored["val"], stored["test"]]
 
 
-def train(options: argparse.Namespace, runs: list[Run]) -> None:
-    """Train what is not there yet, --jobs at once."""
+def train(options: argparse.Namespace, runs: list[Run], rule_sets: dict[str, RuleSet]) -> None:
+    """Train what is neither trained nor judged yet, --jobs at once."""
 
     def task(run: Run, seed: int) -> Callable[[set[int]], None]:
-        folder, tables = run.folder(options.work, seed), build_tables(options, run.learns)
+        folder, tables = run.folder(options.work, seed), rule_sets[run.learns].tables
         command = (
-            *("accelerate", "launch", "--num_processes", "1", "--mixed_precision", "no", "train"),
+            *("accelerate", "launch", "--num_processes", "1"),
+            *("--mixed_precision", options.mixed_precision, "train"),
             *("--config", run.config, "--seed", str(seed)),
             *("--train_file", str(tables / "train.parquet")),
             *("--validation_file", str(tables / "val.parquet")),
             *("--cache_dir", str(options.work / "cache")),
+            *("--attn_implementation", "eager" if options.mixed_precision == "bf16" else "sdpa"),
             *("--output_dir", str(folder / "model"), "--checkpointing_steps", "250"),
             *("--resume_from_checkpoint", "auto"),
         )
@@ -108,28 +160,19 @@ def train(options: argparse.Namespace, runs: list[Run]) -> None:
 
         return do
 
-    each = [(run, seed) for run in runs for seed in run.seeds]
     missing = [
-        task(*one)
-        for one in each
-        if not (one[0].folder(options.work, one[1]) / "finished").exists()
+        task(run, seed)
+        for run in runs
+        for seed in run.seeds
+        if not (run.folder(options.work, seed) / "finished").exists()
+        and not all(rule_sets[r].stored(run.name, seed).exists() for r in run.scored_on)
     ]
     on_own_cores(missing, options.jobs)
 
 
-def cached(
-    path: Path, compute: Callable[[], list[systems.Probabilities]]
-) -> list[systems.Probabilities]:
-    """What `compute` gives for each split, kept in a file."""
-    if not path.exists():
-        with atomic_path(path) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, *compute())
-    with np.load(path) as stored:
-        return list(stored.values())
-
-
-def export(run: Run, folder: Path, tables: Path) -> Path:
-    """The run's bundle."""
+def bundle_of(options: argparse.Namespace, run: Run, tables: Path) -> Path:
+    """The bundle of the run's first seed."""
+    folder = run.folder(options.work, run.seeds[0])
     bundle = folder / "bundle"
     if not bundle.exists():
         run_command(
@@ -139,34 +182,42 @@ def export(run: Run, folder: Path, tables: Path) -> Path:
     return bundle
 
 
-def judged_by(options: argparse.Namespace, run: Run, articles: list[list[Row]]) -> Systems:
-    """What a run's models say of the validation and test articles; `studytag` also in variants."""
-    found: Systems = {run.name: []}
+def judged_by(options: argparse.Namespace, run: Run, rules: RuleSet, tables: Path) -> Judgements:
+    """What a run's models say of a rule set's articles; `studytag` also in variants.
+
+    Args:
+        options: Of the command line.
+        run: The run.
+        rules: The articles.
+        tables: What the run learned.
+    """
+    articles = [split.rows for split in rules.judged]
+
+    def best(seed: int) -> Path:
+        return run.folder(options.work, seed) / "model" / "best"
+
+    def predict(variant: str) -> list[systems.Probabilities]:
+        with Predictor.from_pretrained(bundle_of(options, run, tables), variant) as predictor:
+            return [predictor.predict_proba(rows) for rows in articles]
+
+    found: Judgements = {run.name: []}
     for seed in run.seeds:
-        folder = run.folder(options.work, seed)
-        best = folder / "model" / "best"
-        found[run.name].append(
-            cached(
-                folder / "pytorch.npz",
-                lambda best=best: [systems.pytorch(best, rows) for rows in articles],
-            )
+        own = rules.probabilities(
+            run.name, seed, lambda s=seed: [systems.pytorch(best(s), rows) for rows in articles]
         )
-    if run.name == HEADLINE:
-        found[f"{run.name}, uncalibrated"] = [
-            [uncalibrated(each, run.folder(options.work, seed) / "model" / "best") for each in own]
-            for seed, own in zip(run.seeds, found[run.name], strict=True)
+        found[run.name].append(own)
+        if run.name == HEADLINE:
+            plain = rules.probabilities(
+                f"{run.name}, uncalibrated",
+                seed,
+                lambda s=seed, own=own: [uncalibrated(each, best(s)) for each in own],
+            )
+            found.setdefault(f"{run.name}, uncalibrated", []).append(plain)
+    for variant, title in VARIANTS.items() if run.name == HEADLINE else ():
+        system = f"{run.name}, {title}"
+        found[system] = [
+            rules.probabilities(system, run.seeds[0], lambda variant=variant: predict(variant))
         ]
-        folder = run.folder(options.work, run.seeds[0])
-        bundle = export(run, folder, build_tables(options, run.learns))
-
-        def predict(variant: str) -> list[systems.Probabilities]:
-            with Predictor.from_pretrained(bundle, variant=variant) as predictor:
-                return [predictor.predict_proba(rows) for rows in articles]
-
-        for variant, title in (("fp32", "ONNX fp32"), ("quantized", "ONNX int8")):
-            found[f"{run.name}, {title}"] = [
-                cached(folder / f"{variant}.npz", lambda variant=variant: predict(variant))
-            ]
     return found
 
 
@@ -177,301 +228,109 @@ def uncalibrated(probabilities: systems.Probabilities, best: Path) -> systems.Pr
     return expit((logit(probabilities.astype(np.float64)) - offset) / slope)
 
 
-def baselines(
-    folder: Path, labels: LabelSet, splits: dict[str, Split], vectors: list[np.ndarray]
-) -> Systems:
-    """The systems that need no training of an encoder, on one rule set's tables.
+def baselines(options: argparse.Namespace, rules: RuleSet) -> Judgements:
+    """The systems that need no training of an encoder, on one rule set's tables."""
+    labels, judged = rules.labels, rules.judged
+
+    def frozen() -> list[systems.Probabilities]:
+        learned, *features = embeddings(options, [rules.train, *judged])
+        return systems.one_vs_rest(learned, rules.train, features, (1.0, 10.0, 100.0, 1000.0))
+
+    ways = (
+        lambda: systems.all_human(labels, judged),
+        lambda: systems.keyword_rules(labels, judged),
+        lambda: systems.tfidf(rules.train, judged),
+        frozen,
+    )
+    return {
+        name: [rules.probabilities(name, 0, way)] for name, way in zip(BASELINES, ways, strict=True)
+    }
+
+
+def embeddings(options: argparse.Namespace, splits: list[Split]) -> list[np.ndarray]:
+    """The frozen encoder's vectors of some articles, each computed once for all rule sets."""
+    path = options.work / "embeddings.npz"
+    everything = RuleSet.build(options, EVERYTHING).tables
+    rows: list[Row] = []
+    for each in SPLITS:
+        rows += load_split(everything / f"{each}.parquet", read_label_set(everything)).rows
+    if not path.exists():
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, systems.embeddings(rows))
+    with np.load(path) as stored:
+        (vectors,) = stored.values()
+    place = {text: index for index, text in enumerate(systems.texts(rows))}
+    return [vectors[[place[text] for text in systems.texts(split.rows)]] for split in splits]
+
+
+def measure(options: argparse.Namespace, runs: list[Run], before: dict[str, Any]) -> dict[str, Any]:
+    """Everything that the tables show, by rule set.
 
     Args:
-        folder: Keeps what they gave.
-        labels: The columns.
-        splits: The rule set's tables, by name.
-        vectors: The frozen encoder's embeddings of each of them.
+        options: Of the command line; systems that `only` leaves out are taken from `before`.
+        runs: All of them.
+        before: The result that is there, or an empty one.
     """
-    train, *judged = splits.values()
-    learned, *features = vectors
-    found = {
-        "All Human": lambda: systems.all_human(labels, judged),
-        "Keyword rules": lambda: systems.keyword_rules(labels, judged),
-        "TF-IDF + logistic regression": lambda: systems.tfidf(train, judged),
-        "Frozen embeddings + logistic regression": lambda: systems.one_vs_rest(
-            learned, train, features, (1.0, 10.0, 100.0, 1000.0)
-        ),
+    rule_sets = {
+        name: RuleSet.build(options, name)
+        for run in runs
+        for name in (run.learns, *run.scored_on, EVERYTHING)
     }
-    return {
-        name: [cached(folder / f"{slug(name)}.npz", compute)] for name, compute in found.items()
-    }
-
-
-def places(rows: list[Row], among: list[Row]) -> np.ndarray:
-    """Where each article stands in a longer list."""
-    order = {text: index for index, text in enumerate(systems.texts(among))}
-    return np.array([order[text] for text in systems.texts(rows)])
-
-
-def score_system(
-    labels: LabelSet, val: Split, test: Split, seeds: list[list[np.ndarray]], decides: str
-) -> dict[str, Any]:
-    """Scores on the test split by operating point for each seed, intervals of their mean.
-
-    The scores by year are those of the first seed.
-    """
-    tuned = [tune_thresholds(val.truth, val.known, on_val) for on_val, _ in seeds]
-    scores = [
-        {point: score(labels, test.truth, test.known, on_test, points[point]) for point in POINTS}
-        for points, (_, on_test) in zip(tuned, seeds, strict=True)
-    ]
-    on_test, thresholds = seeds[0][1], tuned[0][decides]
-    years = {}
-    numbers = np.array([row.get("year") or 0 for row in test.rows])
-    for year in sorted(set(numbers)):
-        of_year = (numbers == year) & test.known.any(axis=1)
-        if of_year.any():
-            cells = test.truth[of_year], test.known[of_year], on_test[of_year]
-            found = score(labels, *cells, thresholds)
-            years[str(year)] = {
-                "articles": int(of_year.sum()),
-                "micro": found["micro"]["f1"],
-                "macro": found["macro"]["f1"],
-                "calibration_error": found["macro"]["calibration_error"],
-            }
-    resamples = [
-        resampled_f1(test.truth, test.known, on_test, points[decides])
-        for points, (_, on_test) in zip(tuned, seeds, strict=True)
-    ]
-    # Every seed's resamples are of the same articles: draw by draw the mean of the seeds.
-    draws = Resamples(*(np.mean(each, axis=0) for each in zip(*resamples, strict=True)))
-    return {
-        "decides": decides,
-        "seeds": scores,
-        "intervals": bootstrap_intervals(labels, draws),
-        "calibration_error_of_all_known": [error_of_all_known(test, p) for _, p in seeds],
-        "years": years,
-        "draws": draws._asdict(),
-    }
-
-
-def error_of_all_known(test: Split, probabilities: np.ndarray) -> float:
-    """The calibration error, mean over labels, with the articles that are not `examined`."""
-    errors = [
-        expected_calibration_error(test.truth[mask, index], probabilities[mask, index])
-        for index, mask in enumerate(test.known.T)
-    ]
-    return float(np.mean([error for error in errors if error is not None]))
-
-
-def gain(better: dict[str, Any], worse: dict[str, Any]) -> dict[str, list[float]]:
-    """How much higher a system's F1 is, mean over seeds, and its 95 % interval over articles."""
-    found = {}
-    for average in ("micro", "macro"):
-        own, other = (
-            np.mean([seed[each["decides"]][average]["f1"] for seed in each["seeds"]])
-            for each in (better, worse)
-        )
-        difference = better["draws"][average] - worse["draws"][average]
-        found[average] = [float(own - other), *map(float, np.percentile(difference, [2.5, 97.5]))]
-    return found
-
-
-def measure(options: argparse.Namespace, runs: list[Run]) -> dict[str, Any]:
-    """Everything that the tables show, by rule set."""
-    folders = {name: build_tables(options, name) for run in runs for name in run.scored_on}
-    folders[EVERYTHING] = build_tables(options, EVERYTHING)
-    tables = {}
-    for name, folder in folders.items():
-        labels = read_label_set(folder / "train.parquet")
-        tables[name] = {each: load_split(folder / f"{each}.parquet", labels) for each in SPLITS}
-    everything = [tables[EVERYTHING][each].rows for each in SPLITS]
-    vectors = cached(
-        options.work / "embeddings.npz",
-        lambda: [systems.embeddings(rows) for rows in everything],
-    )
-    judged = {run.name: judged_by(options, run, everything[1:]) for run in runs}
-    result = {}
-    for name, splits in tables.items():
-        rows = [places(splits[s].rows, all_) for s, all_ in zip(SPLITS, everything, strict=True)]
-        own_vectors = [each[index] for each, index in zip(vectors, rows, strict=True)]
-        found = baselines(options.work / "baselines" / name, labels, splits, own_vectors)
+    chosen = [run for run in runs if not options.only or run.name in options.only]
+    train(options, chosen, rule_sets)
+    now = {"date": date.today().isoformat(), "machine": describe_machine()}
+    result: dict[str, Any] = {}
+    differences = before.get("max_probability_difference", {})
+    for name in dict.fromkeys(name for run in runs for name in run.scored_on):
+        rules = rule_sets[name]
+        with_baselines = not options.only or "baselines" in options.only
+        found = baselines(options, rules) if with_baselines else {}
         decides = dict.fromkeys(found, DEFAULT_OPERATING_POINT)
-        for run in (run for run in runs if name in run.scored_on):
-            for system, seeds in judged[run.name].items():
-                decides[system] = run.decides
-                found[system] = [
-                    [each[index] for each, index in zip(seed, rows[1:], strict=True)]
-                    for seed in seeds
-                ]
+        for run in (run for run in chosen if name in run.scored_on):
+            judged = judged_by(options, run, rules, rule_sets[run.learns].tables)
+            found |= judged
+            decides |= dict.fromkeys(judged, run.decides)
             if run.decides == "fixed":
+                found[f"{run.name}, tuned"] = judged[run.name]
                 decides[f"{run.name}, tuned"] = DEFAULT_OPERATING_POINT
-                found[f"{run.name}, tuned"] = found[run.name]
-        scored = {
-            system: score_system(labels, splits["val"], splits["test"], seeds, decides[system])
+            if run.name == HEADLINE:
+                exact = judged[run.name][0][1]
+                differences = {
+                    system: float(np.abs(seeds[0][1] - exact).max())
+                    for system, seeds in judged.items()
+                    if "ONNX" in system
+                }
+        scored = before.get("rules", {}).get(name, {}).get("systems", {}) | {
+            system: now | score_system(rules.labels, *rules.judged, seeds, decides[system])
             for system, seeds in found.items()
         }
+        val, test = rules.judged
         result[name] = {
-            "articles": {each: len(split.rows) for each, split in splits.items()},
+            "articles": {
+                "train": len(rules.train.rows),
+                "judged val": len(val.rows),
+                "judged test": len(test.rows),
+            },
             "gains": gains(scored),
             "systems": {
-                system: {key: value for key, value in entry.items() if key != "draws"}
-                for system, entry in scored.items()
+                system: {key: value for key, value in scored[system].items() if key != "draws"}
+                for system in _in_order(runs)
+                if system in scored
             },
         }
-    exact = judged[HEADLINE][HEADLINE][0][1]
     return {
-        "date": date.today().isoformat(),
-        "machine": describe_machine(),
         "configurations": {
             run.name: asdict(parse_config(["--config", run.config])) for run in runs
         },
-        "max_probability_difference": {
-            system: float(np.abs(seeds[0][1] - exact).max())
-            for system, seeds in judged[HEADLINE].items()
-            if "ONNX" in system
-        },
+        "max_probability_difference": differences,
         "rules": result,
     }
 
 
-def gains(scored: dict[str, dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
-    """What each of our models gains over the reference recipe, where both were scored."""
-    if REFERENCE not in scored:
-        return {}
-    return {
-        system: gain(entry, scored[REFERENCE])
-        for system, entry in scored.items()
-        if system.startswith(HEADLINE)
-    }
-
-
-def markdown(result: dict[str, Any]) -> str:
-    """For each rule set the systems, the gains, the years; then the tagger label by label."""
-    lines = [
-        f"Test articles, {result['date']}, {result['machine']}. 95 % intervals by bootstrap over "
-        "articles, of the mean over seeds; ± is the standard deviation over seeds. Scores by year "
-        "are the first seed's."
-    ]
-    for rules, found in result["rules"].items():
-        counts = ", ".join(f"{count} {split}" for split, count in found["articles"].items())
-        lines += ["", f"## `{rules}` labels ({counts})", "", *_systems_table(found["systems"])]
-        for system, change in found["gains"].items():
-            parts = [
-                f"{average}-F1 {100 * value:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
-                for average, (value, low, high) in change.items()
-            ]
-            lines += ["", f"{system} over the {REFERENCE}: {', '.join(parts)}."]
-        lines += ["", *_years_table(found["systems"])]
-    differences = result["max_probability_difference"]
-    texts = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
-    lines += ["", f"Largest |Δp| from PyTorch on the test split: {texts}."]
-    scored = result["rules"][EVERYTHING]["systems"]
-    tagger = scored.get(f"{HEADLINE}, ONNX int8", scored[HEADLINE])
-    lines += [
-        "",
-        f"## {HEADLINE}, ONNX int8, first seed, label by label",
-        "",
-    ]
-    lines += _labels_table(tagger, scored.get(REFERENCE))
-    lines += ["", f"## {HEADLINE}, PyTorch, all seeds, label by label", ""]
-    return "\n".join(lines + _seeds_table(scored[HEADLINE])) + "\n"
-
-
-def _systems_table(scored: dict[str, Any]) -> list[str]:
-    lines = [
-        "| System | decides by | micro-F1 | 95 % interval | macro-F1 | 95 % interval "
-        "| at 0.5: micro | macro | macro AP | calibration error | of all known |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for name, entry in scored.items():
-        own, fixed = ([seed[p] for seed in entry["seeds"]] for p in (entry["decides"], "fixed"))
-        cells = [
-            _mean([seed["micro"]["f1"] for seed in own]),
-            "–".join(f"{bound:.3f}" for bound in entry["intervals"]["micro"]),
-            _mean([seed["macro"]["f1"] for seed in own]),
-            "–".join(f"{bound:.3f}" for bound in entry["intervals"]["macro"]),
-            *(_mean([seed[average]["f1"] for seed in fixed]) for average in ("micro", "macro")),
-            _mean([seed["macro"]["average_precision"] for seed in own]),
-            _mean([seed["macro"]["calibration_error"] for seed in own]),
-            _mean(entry["calibration_error_of_all_known"]),
-        ]
-        decides = "0.5" if entry["decides"] == "fixed" else "tuned"
-        lines.append(f"| {name} | {decides} | {' | '.join(cells)} |")
-    return lines
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _mean(values: list[float | None]) -> str:
-    if None in values:
-        return "–"
-    mean = f"{np.mean(values):.3f}"
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.3f}"
-
-
-def _years_table(scored: dict[str, Any]) -> list[str]:
-    """Micro-F1, macro-F1 and calibration error of every system in every year."""
-    years = sorted({year for entry in scored.values() for year in entry["years"]})
-    first = next(iter(scored.values()))["years"]
-    heads = [f"{year} ({first[year]['articles']})" for year in years]
-    lines = [
-        f"| micro-F1 / macro-F1 / calibration error | {' | '.join(heads)} |",
-        f"|---|{'---:|' * len(years)}",
-    ]
-    for name, entry in scored.items():
-        parts = ("micro", "macro", "calibration_error")
-        cells = [" / ".join(_figure(entry["years"][y][part]) for part in parts) for y in years]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return lines
-
-
-def _labels_table(tagger: dict[str, Any], reference: dict[str, Any] | None) -> list[str]:
-    (first, *_), intervals = tagger["seeds"], tagger["intervals"]["labels"]
-    tuned, fixed, sensitive = (
-        first[p]["labels"] for p in (tagger["decides"], "fixed", "sensitive")
-    )
-    other = reference["seeds"][0][reference["decides"]]["labels"] if reference else {}
-    lines = [
-        "| Label | Support / known | Precision | Recall | F1 | 95 % interval | at 0.5 "
-        f"| {REFERENCE} | AP | ECE | *sensitive*: recall | 95 % interval | precision |",
-        f"|---|{'---:|' * 12}",
-    ]
-    for name, entry in tuned.items():
-        low, high = intervals[name]
-        lines.append(
-            f"| {name} | {entry['support']} / {entry['known']} | {entry['precision']:.3f} "
-            f"| {entry['recall']:.3f} | {entry['f1']:.3f} | {low:.3f}–{high:.3f} "
-            f"| {fixed[name]['f1']:.3f} | {other[name]['f1'] if other else float('nan'):.3f} "
-            f"| {entry['average_precision'] or 0:.3f} | {entry['calibration_error']:.3f} "
-            f"| {_recall(sensitive[name])} |"
-        )
-    return lines
-
-
-def _seeds_table(tagger: dict[str, Any]) -> list[str]:
-    lines = [
-        "| Label | Support | F1 | AP | ECE | *sensitive*: recall | its 95 % interval, each seed |",
-        f"|---|{'---:|' * 6}",
-    ]
-    for name in tagger["seeds"][0]["fixed"]["labels"]:
-        own, sensitive = (
-            [seed[point]["labels"][name] for seed in tagger["seeds"]]
-            for point in (tagger["decides"], "sensitive")
-        )
-        cells = [_mean([each[k] for each in own]) for k in ("f1", "average_precision")]
-        cells += [_mean([each["calibration_error"] for each in own])]
-        cells += [_mean([each["recall"] for each in sensitive])]
-        cells += [", ".join(_recall(each).split(" | ")[1] for each in sensitive)]
-        lines.append(f"| {name} | {own[0]['support']} | {' | '.join(cells)} |")
-    return lines
-
-
-def _recall(entry: dict[str, Any]) -> str:
-    """Recall with Wilson's interval, and precision."""
-    if not entry["support"]:
-        return "– | – | –"
-    reached = binomtest(round(entry["recall"] * entry["support"]), entry["support"])
-    low, high = reached.proportion_ci(method="wilson")
-    return f"{entry['recall']:.3f} | {low:.3f}–{high:.3f} | {entry['precision']:.3f}"
+def _in_order(runs: list[Run]) -> list[str]:
+    """Every system that a table may show."""
+    kinds = ("", ", tuned", ", uncalibrated", *(f", {title}" for title in VARIANTS.values()))
+    return [*BASELINES, *(f"{run.name}{kind}" for run in runs for kind in kinds)]
 
 
 def main() -> None:
@@ -479,16 +338,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", type=Path, required=True, help="table of PubMed records")
     parser.add_argument("--runs", type=Path, default=FOLDER / "quality.yaml")
+    parser.add_argument("--only", nargs="+", help="runs to measure, or `baselines` (all)")
     parser.add_argument("--work", type=Path, default=Path("artifacts/bench/quality"))
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once, each on own cores")
+    parser.add_argument("--mixed_precision", choices=("no", "bf16"), default="no")
     parser.add_argument("--name", default="quality")
     options = parser.parse_args()
     stored = yaml.safe_load(options.runs.read_text(encoding="utf-8"))
     runs = [Run(name, **entry) for name, entry in stored.items()]
-    train(options, runs)
-    result = measure(options, runs)
-    write_json_atomically(FOLDER / "results" / f"{options.name}.json", result)
-    write_text_atomically(FOLDER / "results" / f"{options.name}.md", markdown(result))
+    there = RESULTS / f"{options.name}.json"
+    before = json.loads(there.read_text(encoding="utf-8")) if options.only else {}
+    result = measure(options, runs, before)
+    write_json_atomically(there, result)
+    write_text_atomically(RESULTS / f"{options.name}.md", markdown(result))
     sys.stdout.write(markdown(result))
 
 

@@ -1,9 +1,9 @@
 """Do bagged thresholds carry over better than the exact maximum? On validation articles alone.
 
-    python bench/thresholds.py --work artifacts/bench/quality
+    python bench/thresholds.py --source pubmed.parquet
 
-Takes the validation probabilities that bench/quality.py keeps in --work. Again and again it tunes
-on one random half of the articles and scores on the other. The table goes to
+Takes the validation probabilities that bench/quality.py keeps in results/probabilities/. Again and
+again it tunes on one random half of the articles and scores on the other. The table goes to
 bench/results/thresholds.md.
 """
 
@@ -14,9 +14,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from quality import RESULTS, RuleSet
+from scoring import EVERYTHING
 
 from studytag.evaluation.metrics import score
-from studytag.evaluation.split import load_split, read_label_set
 from studytag.evaluation.thresholds import RESAMPLES, tune_thresholds
 from studytag.files import write_text_atomically
 
@@ -27,11 +28,12 @@ WAYS = {"exact": 0, "bagged": RESAMPLES}
 def main() -> None:
     """Compare and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--source", type=Path, required=True, help="table of PubMed records")
     parser.add_argument("--work", type=Path, default=Path("artifacts/bench/quality"))
     parser.add_argument("--repeats", type=int, default=30)
     options = parser.parse_args()
-    labels = read_label_set(options.work / "processed" / "train.parquet")
-    split = load_split(options.work / "processed" / "val.parquet", labels)
+    rules = RuleSet.build(options, EVERYTHING)
+    labels, split = rules.labels, rules.judged[0]
     lines = [
         f"Tuned on half of {len(split.rows)} validation articles, scored on the other half; mean "
         f"of {options.repeats} halvings, and the standard error of the gain.",
@@ -39,8 +41,9 @@ def main() -> None:
         "| System | objective | micro-F1 exact | bagged | gain | macro-F1 exact | bagged | gain |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
-    for name in ("tf-idf-logistic-regression", "studytag-onnx-fp32", "studytag-onnx-int8"):
-        with np.load(options.work / "probabilities" / f"{name}.npz") as stored:
+    for path in sorted((RESULTS / "probabilities" / EVERYTHING).glob("*.npz")):
+        name = path.stem
+        with np.load(path) as stored:
             probabilities = stored["val"]
         random = np.random.default_rng(0)
         found: dict[tuple[str, str], list[list[float]]] = {}
@@ -67,7 +70,7 @@ def main() -> None:
             ]
             lines.append(f"| {name} | {point} | {cells[0]} | {cells[1]} |")
     table = "\n".join(lines) + "\n"
-    write_text_atomically(Path(__file__).parent / "results" / "thresholds.md", table)
+    write_text_atomically(RESULTS / "thresholds.md", table)
     sys.stdout.write(table)
 
 
