@@ -6,8 +6,9 @@ Each variant trains the configuration, shortened to what --articles, --epochs an
 with one part replaced; the parts stand below and nowhere in the library, unless they won. Measured
 on the validation split alone: average precision needs no threshold; F1 is cross-fitted (thresholds
 tuned on one half, scored on the other, over ten halvings). The unchanged recipe runs with three
-seeds, whose deviation says which differences mean something. Results are kept in --work, so that an
-interrupted bench goes on; the table goes to bench/results/ablation.md.
+seeds, whose deviation says which differences mean something. What a variant gave is kept in
+results/ablation.json, so that the bench goes on where it stopped; the table goes to
+results/ablation.md. --only runs some of the variants, and leaves out of the table what never ran.
 """
 
 from __future__ import annotations
@@ -30,13 +31,14 @@ from machine import describe_machine, on_own_cores, run_command
 from torch.nn import functional
 
 from studytag.evaluation.metrics import score
-from studytag.evaluation.split import Split, load_split, read_label_set
+from studytag.evaluation.split import Split, load_judged, load_split, read_label_set
 from studytag.evaluation.thresholds import tune_thresholds
 from studytag.files import atomic_folder, write_json_atomically, write_text_atomically
 from studytag.training import loop, validation
 from studytag.training.config import parse_config
 from studytag.training.loss import Loss
 
+RESULTS = Path(__file__).parent / "results" / "ablation.json"
 HALVINGS = 10
 BASELINE = "the recipe as it is"
 
@@ -170,39 +172,12 @@ def slower_below(_: Split) -> None:
                 below = layers + 1
             decay = config.weight_decay if weight.ndim > 1 else 0.0
             rate = config.learning_rate * 0.8**below
+            if "classifier" in name:
+                rate *= config.head_lr_factor
             groups.append({"params": [weight], "weight_decay": decay, "lr": rate})
         return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
     loop._optimizer = optimizer
-
-
-def prior(train: Split) -> None:
-    """The output layer starts by saying each label's frequency (Lin et al. 2017)."""
-    positive, known = train.truth.sum(0), train.known.sum(0)
-    odds = torch.tensor((positive + 1) / (known - positive + 1)).float()
-
-    def start(model: Any) -> None:
-        model.classifier.bias.data = odds.log()
-
-    change_model(start)(train)
-
-
-def quick_head(factor: float) -> Callable[[Split], None]:
-    """The head starts as `prior` and learns at a multiple of the encoder's rate."""
-
-    def optimizer(config: Any, model: Any, device: torch.device) -> torch.optim.Optimizer:
-        groups = []
-        for name, weight in model.named_parameters():
-            rate = config.learning_rate * (factor if "classifier" in name else 1)
-            decay = config.weight_decay if weight.ndim > 1 else 0.0
-            groups.append({"params": [weight], "weight_decay": decay, "lr": rate})
-        return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
-
-    def patch(train: Split) -> None:
-        prior(train)
-        loop._optimizer = optimizer
-
-    return patch
 
 
 def change_model(change: Callable[[Any], None]) -> Callable[[Split], None]:
@@ -326,11 +301,15 @@ def variants(epochs: int, max_length: int) -> dict[str, Variant]:
     """Every change, by name; the unchanged recipe first."""
     return {
         BASELINE: Variant(),
+        "the head learns as fast as the encoder, and starts at 0.5": Variant(
+            {"head_lr_factor": "1", "prior_bias": "false"}
+        ),
+        "the head learns as fast as the encoder": Variant({"head_lr_factor": "1"}),
+        "the head learns 30 times as fast": Variant({"head_lr_factor": "30"}),
+        "the head starts at 0.5": Variant({"prior_bias": "false"}),
         "rate 2e-5": Variant({"learning_rate": "2e-5"}),
         "rate 5e-5": Variant({"learning_rate": "5e-5"}),
         "rate 2e-4": Variant({"learning_rate": "2e-4"}),
-        "the output layer starts at the labels' frequencies": Variant(patch=prior),
-        "that, and the head learns 10 times as fast": Variant(patch=quick_head(10)),
         "positives weigh more, at most 10 times": Variant(patch=pos_weight),
         "focal loss": Variant(patch=focal),
         "asymmetric loss": Variant({"loss": "asymmetric"}),
@@ -400,6 +379,7 @@ def train_one(options: argparse.Namespace, name: str, seed: int, folder: Path) -
         "overwrite_output_dir": "true",
         "max_length": str(options.max_length),
         "num_train_epochs": str(options.epochs),
+        "short_epochs": "0",
         "seed": str(seed),
     }
     if options.mixed_precision == "bf16":
@@ -419,7 +399,7 @@ def train_one(options: argparse.Namespace, name: str, seed: int, folder: Path) -
     epochs = json.loads((best.parent / "history.json").read_text())["epochs"]
     stored = pq.read_table(best / "validation.parquet")
     probabilities = np.column_stack([column.to_numpy() for column in stored.columns])
-    figures = cross_fitted(load_split(tables / "val.parquet", labels), labels, probabilities)
+    figures = cross_fitted(load_judged(tables / "val.parquet", labels), labels, probabilities)
     figures["seconds"] = sum(epoch["seconds"] for epoch in epochs)
     write_json_atomically(folder / "figures.json", figures)
 
@@ -453,13 +433,15 @@ def markdown(options: argparse.Namespace, found: dict[str, list[dict[str, float]
     names = ("average_precision", "micro_f1", "macro_f1")
     base = {key: np.array([run[key] for run in found[BASELINE]]) for key in names}
     seconds = np.mean([run["seconds"] for run in found[BASELINE]])
-    deviation = " / ".join(f"{100 * base[key].std(ddof=1):.1f}" for key in names)
+    deviation = " / ".join(
+        f"{100 * base[key].std(ddof=1):.1f}" if len(base[key]) > 1 else "–" for key in names
+    )
     lines = [
         f"{options.articles} articles, {options.epochs} epochs, {options.max_length} tokens, "
         f"{options.config}; {describe_machine()}, {date.today().isoformat()}. Points of "
         "macro-average precision, micro-F1 and macro-F1 on the validation split. Over its "
         f"{len(found[BASELINE])} seeds the recipe's own deviation is {deviation}; the others ran "
-        "with one seed.",
+        "with one seed. × is time, of training alone.",
         "",
         "| Change | macro AP | micro-F1 | macro-F1 | calibration error | time |",
         "|---|---:|---:|---:|---:|---:|",
@@ -488,6 +470,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("artifacts/bench/ablation"))
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once, each on own cores")
     parser.add_argument("--mixed_precision", choices=("no", "bf16"), default="no")
+    parser.add_argument("--only", nargs="+", metavar="VARIANT", help="run no others")
     parser.add_argument("--one", nargs=2, metavar=("VARIANT", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -495,25 +478,30 @@ def main() -> None:
         train_one(options, name, int(seed), options.work / f"{name}, seed {seed}")
         return
     build_tables(options)
+    names = variants(options.epochs, options.max_length)
     wanted = [(BASELINE, seed) for seed in (42, 43, 44)]
-    wanted += [(n, 42) for n in variants(options.epochs, options.max_length) if n != BASELINE]
+    wanted += [(name, 42) for name in names if name != BASELINE]
 
     def task(name: str, seed: int) -> Callable[[set[int]], None]:
         own = ("--one", name, str(seed))
         return lambda cores: run_command(sys.executable, *sys.argv, *own, cores=cores)
 
+    def stored(name: str, seed: int) -> Path:
+        return options.work / f"{name}, seed {seed}" / "figures.json"
+
+    kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     missing = [
-        task(*each)
-        for each in wanted
-        if not (options.work / "{}, seed {}".format(*each) / "figures.json").exists()
+        (name, seed)
+        for name, seed in wanted
+        if str(seed) not in kept.get(name, {}) and (not options.only or name in options.only)
     ]
-    on_own_cores(missing, options.jobs)
-    found: dict[str, list[dict[str, float]]] = {}
-    for name, seed in wanted:
-        stored = options.work / f"{name}, seed {seed}" / "figures.json"
-        found.setdefault(name, []).append(json.loads(stored.read_text()))
+    on_own_cores([task(*each) for each in missing if not stored(*each).exists()], options.jobs)
+    for name, seed in missing:
+        kept.setdefault(name, {})[str(seed)] = json.loads(stored(name, seed).read_text())
+    write_json_atomically(RESULTS, kept)
+    found = {name: list(kept[name].values()) for name in names if name in kept}
     table = markdown(options, found)
-    write_text_atomically(Path(__file__).parent / "results" / "ablation.md", table)
+    write_text_atomically(RESULTS.with_suffix(".md"), table)
     sys.stdout.write(table)
 
 

@@ -6,8 +6,8 @@ Trains the runs of bench/quality.yaml, and scores them beside every article Huma
 TF-IDF with logistic regression, and frozen embeddings with logistic regression (systems.py). What
 each system says of the judged validation and test articles is kept in results/probabilities/, so
 that the same command makes the tables again, results/NAME.json and .md, without training anything;
-no text goes there. Trainings lie in --work; an interrupted one goes on where it stopped. `--only`
-measures some of the systems and takes the others' figures from the table that is there.
+no text goes there. A system of which only figures are kept, in NAME.json, keeps them unless --again
+names it. Trainings lie in --work; an interrupted one goes on where it stopped.
 Thresholds are tuned on the validation split, of every system alike; the test split is scored once.
 """
 
@@ -76,6 +76,11 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
+def occasion() -> str:
+    """Today and this machine."""
+    return f"{date.today().isoformat()}, {describe_machine()}"
+
+
 @dataclass(frozen=True)
 class RuleSet:
     """The tables that one rule set makes of the records, and what systems said of them.
@@ -122,6 +127,11 @@ class RuleSet:
         """Where a system's probabilities are kept."""
         return RESULTS / "probabilities" / self.name / f"{slug(system)}-{seed}.npz"
 
+    def measured(self, system: str, seed: int) -> str:
+        """When and where a system's stored probabilities were computed."""
+        with np.load(self.stored(system, seed)) as stored:
+            return str(stored["measured"])
+
     def probabilities(
         self, system: str, seed: int, compute: Callable[[], list[systems.Probabilities]]
     ) -> list[systems.Probabilities]:
@@ -130,18 +140,20 @@ class RuleSet:
         if not path.exists():
             with atomic_path(path) as temporary, temporary.open("wb") as stream:
                 val, test = (each.astype(np.float32) for each in compute())
-                np.savez_compressed(stream, articles=self.fingerprint, val=val, test=test)
+                np.savez_compressed(
+                    stream, val=val, test=test, articles=self.fingerprint, measured=occasion()
+                )
         with np.load(path) as stored:
             if stored["articles"] != self.fingerprint:
                 raise SystemExit(f"{path}: of other articles; move it away to measure anew")
             return [stored["val"], stored["test"]]
 
 
-def train(options: argparse.Namespace, runs: list[Run], rule_sets: dict[str, RuleSet]) -> None:
-    """Train what is neither trained nor judged yet, --jobs at once."""
+def train(options: argparse.Namespace, wanted: list[tuple[Run, RuleSet]]) -> None:
+    """Train each run on its tables, every seed that is not trained yet, --jobs at once."""
 
-    def task(run: Run, seed: int) -> Callable[[set[int]], None]:
-        folder, tables = run.folder(options.work, seed), rule_sets[run.learns].tables
+    def task(run: Run, tables: Path, seed: int) -> Callable[[set[int]], None]:
+        folder = run.folder(options.work, seed)
         command = (
             *("accelerate", "launch", "--num_processes", "1"),
             *("--mixed_precision", options.mixed_precision, "train"),
@@ -161,11 +173,10 @@ def train(options: argparse.Namespace, runs: list[Run], rule_sets: dict[str, Rul
         return do
 
     missing = [
-        task(run, seed)
-        for run in runs
+        task(run, learned.tables, seed)
+        for run, learned in wanted
         for seed in run.seeds
         if not (run.folder(options.work, seed) / "finished").exists()
-        and not all(rule_sets[r].stored(run.name, seed).exists() for r in run.scored_on)
     ]
     on_own_cores(missing, options.jobs)
 
@@ -228,8 +239,8 @@ def uncalibrated(probabilities: systems.Probabilities, best: Path) -> systems.Pr
     return expit((logit(probabilities.astype(np.float64)) - offset) / slope)
 
 
-def baselines(options: argparse.Namespace, rules: RuleSet) -> Judgements:
-    """The systems that need no training of an encoder, on one rule set's tables."""
+def baselines(options: argparse.Namespace, rules: RuleSet, kept: dict[str, Any]) -> Judgements:
+    """The systems that need no training of an encoder, on one rule set's tables, but for `kept`."""
     labels, judged = rules.labels, rules.judged
 
     def frozen() -> list[systems.Probabilities]:
@@ -243,7 +254,9 @@ def baselines(options: argparse.Namespace, rules: RuleSet) -> Judgements:
         frozen,
     )
     return {
-        name: [rules.probabilities(name, 0, way)] for name, way in zip(BASELINES, ways, strict=True)
+        name: [rules.probabilities(name, 0, way)]
+        for name, way in zip(BASELINES, ways, strict=True)
+        if rules.stored(name, 0).exists() or name not in kept
     }
 
 
@@ -263,46 +276,57 @@ def embeddings(options: argparse.Namespace, splits: list[Split]) -> list[np.ndar
     return [vectors[[place[text] for text in systems.texts(split.rows)]] for split in splits]
 
 
+def names_of(run: Run) -> list[str]:
+    """Every system that a run may be shown as."""
+    kinds = ("", ", tuned", ", uncalibrated", *(f", {title}" for title in VARIANTS.values()))
+    return [f"{run.name}{kind}" for kind in kinds]
+
+
+def systems_of(
+    options: argparse.Namespace, runs: list[Run], rules: RuleSet, tables: dict[str, RuleSet]
+) -> dict[str, tuple[str, str, list[list[systems.Probabilities]]]]:
+    """What each run's systems say of a rule set's articles, what they decide by, when measured."""
+    found = {}
+    for run in runs:
+        for system, seeds in judged_by(options, run, rules, tables[run.learns].tables).items():
+            found[system] = (run.decides, rules.measured(system, run.seeds[0]), seeds)
+        if run.decides == "fixed":
+            _, measured, seeds = found[run.name]
+            found[f"{run.name}, tuned"] = (DEFAULT_OPERATING_POINT, measured, seeds)
+    return found
+
+
 def measure(options: argparse.Namespace, runs: list[Run], before: dict[str, Any]) -> dict[str, Any]:
     """Everything that the tables show, by rule set.
 
     Args:
-        options: Of the command line; systems that `only` leaves out are taken from `before`.
-        runs: All of them.
+        options: Of the command line.
+        runs: Those that the tables show.
         before: The result that is there, or an empty one.
     """
-    rule_sets = {
-        name: RuleSet.build(options, name)
-        for run in runs
-        for name in (run.learns, *run.scored_on, EVERYTHING)
+    anew = {name for run in runs if run.name in options.again for name in names_of(run)}
+    anew |= set(options.again)
+    tables = {
+        name: RuleSet.build(options, name) for run in runs for name in (run.learns, *run.scored_on)
     }
-    chosen = [run for run in runs if not options.only or run.name in options.only]
-    train(options, chosen, rule_sets)
-    now = {"date": date.today().isoformat(), "machine": describe_machine()}
     result: dict[str, Any] = {}
-    differences = before.get("max_probability_difference", {})
     for name in dict.fromkeys(name for run in runs for name in run.scored_on):
-        rules = rule_sets[name]
-        with_baselines = not options.only or "baselines" in options.only
-        found = baselines(options, rules) if with_baselines else {}
-        decides = dict.fromkeys(found, DEFAULT_OPERATING_POINT)
-        for run in (run for run in chosen if name in run.scored_on):
-            judged = judged_by(options, run, rules, rule_sets[run.learns].tables)
-            found |= judged
-            decides |= dict.fromkeys(judged, run.decides)
-            if run.decides == "fixed":
-                found[f"{run.name}, tuned"] = judged[run.name]
-                decides[f"{run.name}, tuned"] = DEFAULT_OPERATING_POINT
-            if run.name == HEADLINE:
-                exact = judged[run.name][0][1]
-                differences = {
-                    system: float(np.abs(seeds[0][1] - exact).max())
-                    for system, seeds in judged.items()
-                    if "ONNX" in system
-                }
-        scored = before.get("rules", {}).get(name, {}).get("systems", {}) | {
-            system: now | score_system(rules.labels, *rules.judged, seeds, decides[system])
-            for system, seeds in found.items()
+        rules = tables[name]
+        earlier = before.get("rules", {}).get(name, {})
+        kept = {s: entry for s, entry in earlier.get("systems", {}).items() if s not in anew}
+        own = [run for run in runs if name in run.scored_on]
+        judged = [
+            run for run in own if all(rules.stored(run.name, seed).exists() for seed in run.seeds)
+        ]
+        untold = [run for run in own if run not in judged and run.name not in kept]
+        train(options, [(run, tables[run.learns]) for run in untold])
+        found = {
+            system: (DEFAULT_OPERATING_POINT, rules.measured(system, 0), seeds)
+            for system, seeds in baselines(options, rules, kept).items()
+        } | systems_of(options, [*judged, *untold], rules, tables)
+        scored = kept | {
+            system: {"measured": measured, **score_system(rules.labels, *rules.judged, seeds, by)}
+            for system, (by, measured, seeds) in found.items()
         }
         val, test = rules.judged
         result[name] = {
@@ -312,9 +336,15 @@ def measure(options: argparse.Namespace, runs: list[Run], before: dict[str, Any]
                 "judged test": len(test.rows),
             },
             "gains": gains(scored),
+            "max_probability_difference": earlier.get("max_probability_difference", {})
+            | {
+                system: float(np.abs(seeds[0][1] - found[HEADLINE][2][0][1]).max())
+                for system, (_, _, seeds) in found.items()
+                if system.startswith(f"{HEADLINE}, ONNX")
+            },
             "systems": {
                 system: {key: value for key, value in scored[system].items() if key != "draws"}
-                for system in _in_order(runs)
+                for system in (*BASELINES, *(name for run in runs for name in names_of(run)))
                 if system in scored
             },
         }
@@ -322,15 +352,8 @@ def measure(options: argparse.Namespace, runs: list[Run], before: dict[str, Any]
         "configurations": {
             run.name: asdict(parse_config(["--config", run.config])) for run in runs
         },
-        "max_probability_difference": differences,
         "rules": result,
     }
-
-
-def _in_order(runs: list[Run]) -> list[str]:
-    """Every system that a table may show."""
-    kinds = ("", ", tuned", ", uncalibrated", *(f", {title}" for title in VARIANTS.values()))
-    return [*BASELINES, *(f"{run.name}{kind}" for run in runs for kind in kinds)]
 
 
 def main() -> None:
@@ -338,7 +361,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", type=Path, required=True, help="table of PubMed records")
     parser.add_argument("--runs", type=Path, default=FOLDER / "quality.yaml")
-    parser.add_argument("--only", nargs="+", help="runs to measure, or `baselines` (all)")
+    parser.add_argument("--again", nargs="*", default=[], help="systems to measure anew")
     parser.add_argument("--work", type=Path, default=Path("artifacts/bench/quality"))
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once, each on own cores")
     parser.add_argument("--mixed_precision", choices=("no", "bf16"), default="no")
@@ -347,7 +370,7 @@ def main() -> None:
     stored = yaml.safe_load(options.runs.read_text(encoding="utf-8"))
     runs = [Run(name, **entry) for name, entry in stored.items()]
     there = RESULTS / f"{options.name}.json"
-    before = json.loads(there.read_text(encoding="utf-8")) if options.only else {}
+    before = json.loads(there.read_text(encoding="utf-8")) if there.exists() else {}
     result = measure(options, runs, before)
     write_json_atomically(there, result)
     write_text_atomically(RESULTS / f"{options.name}.md", markdown(result))

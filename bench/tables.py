@@ -26,7 +26,7 @@ def markdown(result: dict[str, Any]) -> str:
             ]
             lines += ["", f"{system} over the {REFERENCE}: {', '.join(parts)}."]
         lines += ["", *_years_table(found["systems"]), "", *_measured(found["systems"])]
-    differences = result["max_probability_difference"]
+    differences = result["rules"][EVERYTHING]["max_probability_difference"]
     texts = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
     lines += ["", f"Largest |Δp| from PyTorch on the test split: {texts}."]
     scored = result["rules"][EVERYTHING]["systems"]
@@ -45,7 +45,7 @@ def _measured(scored: dict[str, Any]) -> list[str]:
     """Which systems were measured when and where."""
     occasions: dict[str, list[str]] = {}
     for name, entry in scored.items():
-        occasions.setdefault(f"{entry['date']}, {entry['machine']}", []).append(name)
+        occasions.setdefault(entry["measured"], []).append(name)
     return [f"Measured {occasion}: {'; '.join(names)}." for occasion, names in occasions.items()]
 
 
