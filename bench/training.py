@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -29,6 +30,7 @@ from typing import Any
 FOLDER = Path(__file__).parent
 NAMES = [
     "studytag",
+    "studytag in bf16",
     "Trainer, padded to the greatest length (the reference recipe)",
     "Trainer, padded to the batch's longest (run_glue)",
     "Trainer, padded to the batch's longest, by length",
@@ -40,8 +42,8 @@ def train_here(name: str, job: dict[str, Any]) -> None:
     import torch
     from machine import peak_memory
 
-    if name == "studytag":
-        seconds, folder = _studytag(job)
+    if name.startswith("studytag"):
+        seconds, folder = _studytag(job, "bf16" if "bf16" in name else "no")
     else:
         seconds, folder = _trainer(name, job)
     figures = {"seconds": seconds, "peak_mib": peak_memory()}
@@ -52,7 +54,8 @@ def train_here(name: str, job: dict[str, Any]) -> None:
     json.dump(figures, sys.stdout)
 
 
-def _studytag(job: dict[str, Any]) -> tuple[float, Path]:
+def _studytag(job: dict[str, Any], precision: str) -> tuple[float, Path]:
+    os.environ["ACCELERATE_MIXED_PRECISION"] = precision
     from studytag.training.config import parse_config
     from studytag.training.loop import train
 
@@ -65,6 +68,8 @@ def _studytag(job: dict[str, Any]) -> tuple[float, Path]:
         "cache_dir": f"{tables}/cache",
         "num_train_epochs": job["epochs"],
         "overwrite_output_dir": "true",
+        "short_epochs": 0,
+        "attn_implementation": "eager" if precision == "bf16" else "sdpa",
         "early_stopping_patience": 99,
         "seed": job["seed"],
     }

@@ -58,8 +58,9 @@ def load_encoder(
         "id2label": names,
         "label2id": {label: index for index, label in names.items()},
         "problem_type": "multi_label_classification",
-        "attn_implementation": attn_implementation,
     }
+    if attn_implementation is not None:
+        changes["attn_implementation"] = attn_implementation
     packaged = name.startswith(_PREFIX)
     source = str(_packaged_folder(name.removeprefix(_PREFIX))) if packaged else name
     try:
