@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from quality import RESULTS, RuleSet
+from judgements import RESULTS, RuleSet
 from scoring import EVERYTHING
 
 from studytag.evaluation.metrics import score
