@@ -44,9 +44,13 @@ def start_at_frequencies(
 def parameter_groups(
     model: PreTrainedModel, learning_rate: float, head_lr_factor: float, weight_decay: float
 ) -> list[dict[str, object]]:
-    """What an optimizer takes: head and encoder apart, and what does not decay apart.
+    """What an optimizer takes: encoder and head apart, and what decays and what does not.
 
-    Biases and LayerNorms (all that is one-dimensional) do not decay.
+    Args:
+        model: All of its parameters are given.
+        learning_rate: Of the encoder.
+        head_lr_factor: How many times as fast the head learns, which starts from nothing.
+        weight_decay: Of matrices; biases and LayerNorms (one-dimensional) do not decay.
     """
     encoder = {id(parameter) for parameter in model.base_model.parameters()}
     return [
