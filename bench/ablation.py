@@ -433,15 +433,14 @@ def markdown(options: argparse.Namespace, found: dict[str, list[dict[str, float]
     names = ("average_precision", "micro_f1", "macro_f1")
     base = {key: np.array([run[key] for run in found[BASELINE]]) for key in names}
     seconds = np.mean([run["seconds"] for run in found[BASELINE]])
-    deviation = " / ".join(
-        f"{100 * base[key].std(ddof=1):.1f}" if len(base[key]) > 1 else "–" for key in names
-    )
+    seeds = len(found[BASELINE])
+    deviation = " / ".join(f"{100 * base[key].std(ddof=min(1, seeds - 1)):.1f}" for key in names)
+    noise = f"Over its {seeds} seeds the recipe's own deviation is {deviation}; the others ran"
     lines = [
         f"{options.articles} articles, {options.epochs} epochs, {options.max_length} tokens, "
         f"{options.config}; {describe_machine()}, {date.today().isoformat()}. Points of "
-        "macro-average precision, micro-F1 and macro-F1 on the validation split. Over its "
-        f"{len(found[BASELINE])} seeds the recipe's own deviation is {deviation}; the others ran "
-        "with one seed. × is time, of training alone.",
+        f"macro-average precision, micro-F1 and macro-F1 on the validation split. "
+        f"{noise if seeds > 1 else 'All ran'} with one seed. × is time, of training alone.",
         "",
         "| Change | macro AP | micro-F1 | macro-F1 | calibration error | time |",
         "|---|---:|---:|---:|---:|---:|",

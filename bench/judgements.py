@@ -123,8 +123,8 @@ class RuleSet:
         """What `compute` gives for the judged splits, kept in a file."""
         path = self.stored(system, seed)
         if not path.exists():
+            val, test = (each.astype(np.float32) for each in compute())
             with atomic_path(path) as temporary, temporary.open("wb") as stream:
-                val, test = (each.astype(np.float32) for each in compute())
                 np.savez_compressed(
                     stream, val=val, test=test, articles=self.fingerprint, measured=occasion()
                 )
