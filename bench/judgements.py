@@ -73,10 +73,12 @@ class RuleSet:
     Attributes:
         name: Of the rule set.
         tables: The folder of its tables.
+        kept: The folder of what systems said.
     """
 
     name: str
     tables: Path
+    kept: Path
 
     @classmethod
     def build(cls, options: argparse.Namespace, name: str) -> RuleSet:
@@ -85,7 +87,7 @@ class RuleSet:
         if not folder.exists():
             source = ("data", "build", str(options.source))
             run_command("studytag", *source, "--rules", name, "--output", str(folder))
-        return cls(name, folder)
+        return cls(name, folder, RESULTS / "probabilities" / options.name / name)
 
     @cached_property
     def labels(self) -> LabelSet:
@@ -110,7 +112,7 @@ class RuleSet:
 
     def stored(self, system: str, seed: int) -> Path:
         """Where a system's probabilities are kept."""
-        return RESULTS / "probabilities" / self.name / f"{slug(system)}-{seed}.npz"
+        return self.kept / f"{slug(system)}-{seed}.npz"
 
     def measured(self, system: str, seed: int) -> str:
         """When and where a system's stored probabilities were computed."""

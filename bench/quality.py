@@ -4,10 +4,11 @@
 
 Trains the runs of bench/quality.yaml, and scores them beside every article Human, keyword rules,
 TF-IDF with logistic regression, and frozen embeddings with logistic regression (systems.py). What
-each system says of the judged validation and test articles is kept in results/probabilities/, so
-that the same command makes the tables again, results/NAME.json and .md, without training anything;
-no text goes there. A system of which only figures are kept, in NAME.json, keeps them unless --again
-names it. Trainings lie in --work; an interrupted one goes on where it stopped.
+each system says of the judged validation and test articles is kept in results/probabilities/NAME/,
+so that the same command makes the tables again, results/NAME.json and .md, without training
+anything; no text goes there. A system of which only figures are kept, in NAME.json, keeps them
+unless --again names it. Other records want a --name of their own. Trainings lie in --work; an
+interrupted one goes on where it stopped.
 Thresholds are tuned on the validation split, of every system alike; the test split is scored once.
 """
 
@@ -152,11 +153,12 @@ def main() -> None:
     parser.add_argument("--source", type=Path, required=True, help="table of PubMed records")
     parser.add_argument("--runs", type=Path, default=Path(__file__).with_suffix(".yaml"))
     parser.add_argument("--again", nargs="*", default=[], help="systems to measure anew")
-    parser.add_argument("--work", type=Path, default=Path("artifacts/bench/quality"))
+    parser.add_argument("--work", type=Path, help="folder of trainings (artifacts/bench/NAME)")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once, each on own cores")
     parser.add_argument("--mixed_precision", choices=("no", "bf16"), default="no")
-    parser.add_argument("--name", default="quality")
+    parser.add_argument("--name", default="quality", help="of the results; another for others")
     options = parser.parse_args()
+    options.work = options.work or Path("artifacts/bench", options.name)
     stored = yaml.safe_load(options.runs.read_text(encoding="utf-8"))
     runs = [Run(name, **entry) for name, entry in stored.items()]
     there = RESULTS / f"{options.name}.json"

@@ -29,6 +29,7 @@ def main() -> None:
     """Compare and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", type=Path, required=True, help="table of PubMed records")
+    parser.add_argument("--name", default="quality", help="of bench/quality.py's results")
     parser.add_argument("--work", type=Path, default=Path("artifacts/bench/quality"))
     parser.add_argument("--repeats", type=int, default=30)
     options = parser.parse_args()
@@ -41,7 +42,7 @@ def main() -> None:
         "| System | objective | micro-F1 exact | bagged | gain | macro-F1 exact | bagged | gain |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
-    for path in sorted((RESULTS / "probabilities" / EVERYTHING).glob("*.npz")):
+    for path in sorted(rules.kept.glob("*.npz")):
         name = path.stem
         with np.load(path) as stored:
             probabilities = stored["val"]
