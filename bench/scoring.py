@@ -42,16 +42,15 @@ def score_system(
     years = {}
     numbers = np.array([row.get("year") or 0 for row in test.rows])
     for year in sorted(set(numbers)):
-        of_year = (numbers == year) & test.known.any(axis=1)
-        if of_year.any():
-            cells = test.truth[of_year], test.known[of_year], on_test[of_year]
-            found = score(labels, *cells, thresholds)
-            years[str(year)] = {
-                "articles": int(of_year.sum()),
-                "micro": found["micro"]["f1"],
-                "macro": found["macro"]["f1"],
-                "calibration_error": found["macro"]["calibration_error"],
-            }
+        of_year = numbers == year
+        cells = test.truth[of_year], test.known[of_year], on_test[of_year]
+        found = score(labels, *cells, thresholds)
+        years[str(year)] = {
+            "articles": int(of_year.sum()),
+            "micro": found["micro"]["f1"],
+            "macro": found["macro"]["f1"],
+            "calibration_error": found["macro"]["calibration_error"],
+        }
     resamples = [
         resampled_f1(test.truth, test.known, on_test, points[decides])
         for points, (_, on_test) in zip(tuned, seeds, strict=True)
