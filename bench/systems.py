@@ -133,5 +133,5 @@ def pytorch(folder: Path, rows: list[Row]) -> Probabilities:
             text, truncation=True, max_length=origin["max_length"], return_tensors="pt"
         )
         with torch.inference_mode():
-            found.append(torch.sigmoid(model(**inputs).logits[0]).numpy())
+            found.append(torch.sigmoid(model(**inputs).logits[0].float()).numpy())
     return np.array(found)
