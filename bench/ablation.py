@@ -32,7 +32,13 @@ from numpy.typing import NDArray
 from variants import BASELINE, taught_by, variants
 
 from studytag.evaluation.metrics import score
-from studytag.evaluation.split import Split, load_judged, load_split, read_label_set
+from studytag.evaluation.split import (
+    Split,
+    load_judged,
+    load_split,
+    read_label_set,
+    with_known_label,
+)
 from studytag.evaluation.thresholds import tune_thresholds
 from studytag.files import (
     atomic_folder,
@@ -59,7 +65,7 @@ def build_tables(options: argparse.Namespace) -> None:
     whole = pq.read_table(built / "all" / "train.parquet")
     labels = read_label_set(built / "all" / "train.parquet")
     split = load_split(built / "all" / "train.parquet", labels)
-    taught = np.flatnonzero(split.known.any(axis=1))
+    taught = with_known_label(split.known)
     base = np.sort(np.random.default_rng(0).permutation(taught)[: options.articles])
     tables = {
         "base": whole.take(base),
@@ -104,7 +110,6 @@ def train_one(options: argparse.Namespace, name: str, seed: int) -> None:
     }
     if options.mixed_precision == "bf16":
         os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"
-        flags["attn_implementation"] = "eager"
     flags |= variant.flags
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     if variant.encoder is not None:

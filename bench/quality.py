@@ -47,7 +47,6 @@ def train(options: argparse.Namespace, wanted: list[tuple[Run, RuleSet]]) -> Non
             *("--train_file", str(tables / "train.parquet")),
             *("--validation_file", str(tables / "val.parquet")),
             *("--cache_dir", str(options.work / "cache")),
-            *("--attn_implementation", "eager" if options.mixed_precision == "bf16" else "sdpa"),
             *("--output_dir", str(folder / "model"), "--checkpointing_steps", "250"),
             *("--resume_from_checkpoint", "auto"),
         )

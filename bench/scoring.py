@@ -13,6 +13,7 @@ from studytag.evaluation.metrics import (
     expected_calibration_error,
     resampled_f1,
     score,
+    score_points,
 )
 from studytag.evaluation.split import Split
 from studytag.evaluation.thresholds import tune_thresholds
@@ -35,7 +36,7 @@ def score_system(
     """
     tuned = [tune_thresholds(val.truth, val.known, on_val) for on_val, _ in seeds]
     scores = [
-        {point: score(labels, test.truth, test.known, on_test, points[point]) for point in POINTS}
+        score_points(labels, test.truth, test.known, on_test, {p: points[p] for p in POINTS})
         for points, (_, on_test) in zip(tuned, seeds, strict=True)
     ]
     on_test, thresholds = seeds[0][1], tuned[0][decides]

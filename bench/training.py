@@ -69,7 +69,6 @@ def _studytag(job: dict[str, Any], precision: str) -> tuple[float, Path]:
         "num_train_epochs": job["epochs"],
         "overwrite_output_dir": "true",
         "short_epochs": 0,
-        "attn_implementation": "eager" if precision == "bf16" else "sdpa",
         "early_stopping_patience": 99,
         "seed": job["seed"],
     }
@@ -138,7 +137,7 @@ def _score(folder: Path, job: dict[str, Any]) -> dict[str, float]:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from studytag.evaluation.metrics import score
+    from studytag.evaluation.metrics import score_points
     from studytag.evaluation.split import load_split, read_label_set
     from studytag.evaluation.thresholds import tune_thresholds
     from studytag.records import TextRecipe
@@ -159,7 +158,7 @@ def _score(folder: Path, job: dict[str, Any]) -> dict[str, float]:
     table = np.array(probabilities)
     points = tune_thresholds(split.truth[first], split.known[first], table[first])
     cells = split.truth[~first], split.known[~first], table[~first]
-    scores = {point: score(labels, *cells, points[point]) for point in ("micro_f1", "fixed")}
+    scores = score_points(labels, *cells, points)
     return {
         f"{average}-F1 {word}": scores[point][average]["f1"]
         for point, word in (("micro_f1", "tuned"), ("fixed", "at 0.5"))

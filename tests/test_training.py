@@ -520,6 +520,21 @@ def test_two_processes_train_as_one_that_accumulates(config, encoder, tmp_path):
             assert alone[score] == pytest.approx(shared[score], abs=1e-3)
 
 
+@pytest.mark.parametrize(("precision", "attention"), [("bf16", "eager"), ("no", "sdpa")])
+def test_in_bf16_on_a_cpu_attention_is_not_fused(config, monkeypatch, precision, attention):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    seen, forward = set(), loop.logits_of
+
+    def look(model, batch):
+        seen.add(model.config._attn_implementation)
+        return forward(model, batch)
+
+    monkeypatch.setattr(loop, "logits_of", look)
+    train(replace(config, num_train_epochs=1, max_train_steps=1))
+    assert seen == {attention}
+
+
 @pytest.mark.slow
 def test_accelerate_launch_train_with_a_configuration_and_a_mistake(config, tmp_path):
     repository = Path(__file__).parents[1]

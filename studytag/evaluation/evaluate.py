@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from studytag.evaluation.metrics import bootstrap_intervals, resampled_f1, score
+from studytag.evaluation.metrics import bootstrap_intervals, resampled_f1, score, score_points
 from studytag.evaluation.split import Split, load_judged
 from studytag.labels import LabelSet
 from studytag.records import Row
@@ -87,10 +87,10 @@ def assess(
             "macro_f1": scores["macro"]["f1"],
         }
     resamples = resampled_f1(truth, known, probabilities, thresholds)
+    points = {"tuned": thresholds, "fixed": [0.5] * len(labels)}
     summary = origin | {
         "articles": len(split.rows),
-        "tuned": score(labels, truth, known, probabilities, thresholds),
-        "fixed": score(labels, truth, known, probabilities, [0.5] * len(labels)),
+        **score_points(labels, truth, known, probabilities, points),
         "intervals": bootstrap_intervals(labels, resamples),
         "years": years,
     }

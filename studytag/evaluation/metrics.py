@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,10 +51,25 @@ def score(
         over the labels with support; the ranking of a label without both a positive and a negative
         is undefined: None; so is the calibration of one without `examined` rows.
     """
-    decided = (probabilities >= np.asarray(thresholds)) & known
-    positive = truth & known
-    true, predicted, support = ((decided & positive).sum(0), decided.sum(0), positive.sum(0))
-    per_label = precision_recall_f1(true, predicted, support)
+    return score_points(labels, truth, known, probabilities, {"only": thresholds})["only"]
+
+
+def score_points(
+    labels: LabelSet,
+    truth: NDArray[np.bool_],
+    known: NDArray[np.bool_],
+    probabilities: NDArray[np.floating],
+    points: Mapping[str, Sequence[float]],
+) -> dict[str, Scores]:
+    """`score` by several operating points; what does not hang on thresholds is computed once.
+
+    Args:
+        labels: Names of the columns.
+        truth: Shape (n, labels).
+        known: Shape (n, labels).
+        probabilities: Shape (n, labels).
+        points: Thresholds, one per label, by name of the operating point.
+    """
     ranking = [
         _average_precision(truth[mask, index], probabilities[mask, index])
         for index, mask in enumerate(known.T)
@@ -63,6 +78,27 @@ def score(
         expected_calibration_error(truth[mask, index], probabilities[mask, index])
         for index, mask in enumerate(examined(truth, known).T)
     ]
+    return {
+        point: _scores(
+            labels, truth & known, known, probabilities >= np.asarray(each), each, ranking, errors
+        )
+        for point, each in points.items()
+    }
+
+
+def _scores(
+    labels: LabelSet,
+    positive: NDArray[np.bool_],
+    known: NDArray[np.bool_],
+    decided: NDArray[np.bool_],
+    thresholds: Sequence[float],
+    ranking: list[float | None],
+    errors: list[float | None],
+) -> Scores:
+    """What `score` returns."""
+    decided = decided & known
+    true, predicted, support = ((decided & positive).sum(0), decided.sum(0), positive.sum(0))
+    per_label = precision_recall_f1(true, predicted, support)
     supported = support > 0
     micro = precision_recall_f1(true.sum(), predicted.sum(), support.sum())
     macro = [float(values[supported].mean()) if supported.any() else 0.0 for values in per_label]

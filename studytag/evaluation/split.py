@@ -69,10 +69,19 @@ def load_judged(path: str | Path, labels: LabelSet) -> Split:
         InputError: as `read_chunks`; or there is no such article.
     """
     split = load_split(path, labels)
-    judged = np.flatnonzero(split.known.any(axis=1))
+    judged = with_known_label(split.known)
     if not len(judged):
         raise InputError(f"{path}: no article has a known label; there is nothing to score")
     return split.only(judged)
+
+
+def with_known_label(known: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Row numbers, ascending, of the articles of which a label is known; the others teach nothing.
+
+    Args:
+        known: Shape (n, labels).
+    """
+    return np.flatnonzero(known.any(axis=1))
 
 
 def join(parts: list[Split]) -> Split:

@@ -25,7 +25,7 @@ from studytag.bundle import (
     write_manifest,
 )
 from studytag.errors import InputError, StudytagError
-from studytag.evaluation.metrics import score
+from studytag.evaluation.metrics import score_points
 from studytag.evaluation.split import Split, load_judged
 from studytag.evaluation.thresholds import tune_thresholds
 from studytag.export.graph import export_graph
@@ -150,11 +150,8 @@ def _tuned(
     variant: Variant, trained: TrainedModel, split: Split, probabilities: NDArray[np.float32]
 ) -> Variant:
     thresholds = tune_thresholds(split.truth, split.known, probabilities)
-    known = (trained.labels, split.truth, split.known, probabilities)
-    metrics = {
-        "tuned": score(*known, thresholds[DEFAULT_OPERATING_POINT]),
-        "fixed": score(*known, thresholds[FIXED]),
-    }
+    points = {"tuned": thresholds[DEFAULT_OPERATING_POINT], "fixed": thresholds[FIXED]}
+    metrics = score_points(trained.labels, split.truth, split.known, probabilities, points)
     return replace(variant, thresholds=thresholds, metrics=metrics)
 
 

@@ -53,7 +53,7 @@ class TrainingConfig:
         None, "dropout of attention weights; None: the encoder's own; 0 trains fast on CPUs"
     )
     attn_implementation: str | None = _option(
-        None, "transformers' attention code; None: its choice; eager is fastest in bf16 on CPUs"
+        None, "transformers' attention code; None: eager in bf16 on CPUs, else its choice"
     )
     gradient_accumulation_steps: int = _option(1, "batches in an optimizer step")
     loss: str = _option("bce", "bce, or asymmetric: negatives that are easy cost nothing")

@@ -46,8 +46,7 @@ def load_encoder(
         labels: Of the head's outputs.
         attention_dropout: Replaces the encoder's own. Above 0 it keeps PyTorch from using its
             fused attention on CPUs: training a 6 x 384 encoder was 2.3 times slower with 0.1.
-        attn_implementation: As transformers takes it. In bf16 on CPUs, PyTorch's fused attention
-            goes back slowly: with `eager`, 128 tokens train 1.25 times as fast.
+        attn_implementation: As transformers takes it; None: its choice.
 
     Raises:
         InputError: nothing can be loaded from `name`; says what to do.

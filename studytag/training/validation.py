@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 
 from studytag.errors import InputError
 from studytag.evaluation.calibration import calibrate
-from studytag.evaluation.metrics import score
+from studytag.evaluation.metrics import score_points
+from studytag.evaluation.split import with_known_label
 from studytag.evaluation.thresholds import tune_thresholds
 from studytag.labels import LabelSet
 from studytag.training.batching import Batch, Collator
@@ -68,7 +69,7 @@ class Validation:
         Raises:
             InputError: no article of the table has a known label.
         """
-        judged = np.flatnonzero(table.known.any(axis=1))
+        judged = with_known_label(table.known)
         if not len(judged):
             raise InputError(f"{config.validation_file}: no article has a known label")
         order = np.argsort(-table.lengths[judged], kind="stable")
@@ -108,8 +109,5 @@ class Validation:
         calibrated = torch.from_numpy(calibration(logits.numpy())).float()
         probabilities = torch.sigmoid(calibrated).numpy()
         thresholds = tune_thresholds(truth, known, probabilities)
-        scores = {
-            point: score(self.labels, truth, known, probabilities, values)
-            for point, values in thresholds.items()
-        }
+        scores = score_points(self.labels, truth, known, probabilities, thresholds)
         return Selection(epoch, loss.item(), calibration, thresholds, scores, probabilities)
