@@ -20,7 +20,6 @@ import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,13 +38,14 @@ from studytag.evaluation.split import (
     read_label_set,
     with_known_label,
 )
-from studytag.evaluation.thresholds import tune_thresholds
+from studytag.evaluation.thresholds import MIN_POSITIVES, tune_thresholds
 from studytag.files import (
     atomic_folder,
     atomic_path,
     write_json_atomically,
     write_text_atomically,
 )
+from studytag.labels import LabelSet
 from studytag.training import loop
 from studytag.training.config import parse_config
 
@@ -148,23 +148,32 @@ def said_by(options: argparse.Namespace, teacher: str, train: Split) -> NDArray[
     return found
 
 
-def cross_fitted(split: Split, labels: Any, probabilities: np.ndarray) -> dict[str, float]:
-    """Average precision, calibration error, and F1 by thresholds tuned on other articles."""
+def cross_fitted(split: Split, labels: LabelSet, probabilities: np.ndarray) -> dict[str, float]:
+    """Average precision, calibration error, and F1 by thresholds tuned on other articles.
+
+    Labels with few positives are left out: with six of them, CaseControl's average precision went
+    from 0.06 to 0.52 with the seed alone, which is 5 points of the macro average of ten labels.
+    """
+    columns = np.flatnonzero((split.truth & split.known).sum(axis=0) >= MIN_POSITIVES)
+    labels = LabelSet(tuple(labels.names[column] for column in columns))
+    cells = [each[:, columns] for each in (split.truth, split.known, probabilities)]
     random = np.random.default_rng(0)
     found = []
     for _ in range(HALVINGS):
         for tune, rest in _both_ways(np.array_split(random.permutation(len(split.rows)), 2)):
-            points = tune_thresholds(split.truth[tune], split.known[tune], probabilities[tune])
-            cells = split.truth[rest], split.known[rest], probabilities[rest]
-            scores = score(labels, *cells, points["micro_f1"])
+            points = tune_thresholds(*(each[tune] for each in cells))
+            scores = score(labels, *(each[rest] for each in cells), points["micro_f1"])
             found.append([scores[average]["f1"] for average in ("micro", "macro")])
     micro, macro = np.mean(found, axis=0)
-    whole = score(labels, split.truth, split.known, probabilities, [0.5] * len(labels))
+    whole = score(labels, *cells, [0.5] * len(labels))
     return {
         "micro_f1": float(micro),
         "macro_f1": float(macro),
         "average_precision": whole["macro"]["average_precision"],
         "calibration_error": whole["macro"]["calibration_error"],
+        "average_precisions": {
+            label: scores["average_precision"] for label, scores in whole["labels"].items()
+        },
     }
 
 
@@ -183,7 +192,8 @@ def markdown(options: argparse.Namespace, found: dict[str, list[dict[str, float]
     lines = [
         f"{options.articles} articles, {options.epochs} epochs, {options.max_length} tokens, "
         f"{options.config}; {describe_machine()}, {date.today().isoformat()}. Points of "
-        f"macro-average precision, micro-F1 and macro-F1 on the validation split. "
+        f"macro-average precision, micro-F1 and macro-F1 on the validation split, over the labels "
+        f"with at least {MIN_POSITIVES} positives there. "
         f"{noise if seeds > 1 else 'All ran'} with one seed. × is time, of training alone.",
         "",
         "| Change | macro AP | micro-F1 | macro-F1 | calibration error | time |",
