@@ -27,7 +27,7 @@ from studytag.training.batching import Collator, LengthGroupedBatches
 from studytag.training.config import parse_config
 from studytag.training.encoder import load_encoder
 from studytag.training.head import parameter_groups, start_at_frequencies
-from studytag.training.loss import LOSSES, masked_bce
+from studytag.training.loss import masked_bce
 from studytag.training.tokenization import tokenise
 
 
@@ -229,22 +229,6 @@ def test_loss_is_bce_over_known_cells():
     assert (logits.grad[~known.bool()] == 0).all()
     nothing = masked_bce(logits, truth, torch.zeros_like(known))
     assert nothing.item() == 0
-
-
-def test_asymmetric_loss_lets_easy_negatives_go_and_learns_from_the_rest():
-    probability = torch.tensor([[0.9, 0.9, 0.04, 0.5]], requires_grad=True)
-    logits = torch.logit(probability)
-    truth, known = torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([[1.0, 1, 1, 0]])
-    loss = LOSSES["asymmetric"](logits, truth, known)
-    # A positive as in BCE, a negative of p = 0.85 to the fourth, one below the margin, one unknown.
-    assert loss.item() == pytest.approx((-np.log(0.9) - 0.85**4 * np.log(0.15)) / 3, rel=1e-5)
-    loss.backward()
-    positive, negative, easy, unknown = probability.grad[0]
-    assert positive < 0 < negative
-    assert easy == unknown == 0
-    certain = torch.tensor([[100.0, -100.0]], requires_grad=True)
-    LOSSES["asymmetric"](certain, torch.tensor([[0.0, 1.0]]), torch.ones(1, 2)).backward()
-    assert torch.isfinite(certain.grad).all()
 
 
 def test_flags_override_the_file_and_numbers_are_numbers(tmp_path):

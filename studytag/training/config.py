@@ -56,7 +56,6 @@ class TrainingConfig:
         None, "transformers' attention code; None: eager in bf16 on CPUs, else its choice"
     )
     gradient_accumulation_steps: int = _option(1, "batches in an optimizer step")
-    loss: str = _option("bce", "bce, or asymmetric: negatives that are easy cost nothing")
     learning_rate: float = _option(2e-5, "peak learning rate of AdamW")
     head_lr_factor: float = _option(10.0, "the fresh head learns this many times as fast")
     prior_bias: bool = _option(True, "the output layer starts at the labels' frequencies")
@@ -83,9 +82,6 @@ class TrainingConfig:
     dataloader_num_workers: int = _option(0, "processes that pad batches")
 
     def __post_init__(self) -> None:
-        from studytag.training.loss import LOSSES
-
-        self._require("loss", self.loss in LOSSES, " or ".join(LOSSES))
         for name in ("learning_rate", "head_lr_factor", "max_grad_norm"):
             self._require(name, getattr(self, name) > 0, "above 0")
         for name in _AT_LEAST_ONE:

@@ -43,7 +43,7 @@ from studytag.training.checkpoint import (
 from studytag.training.config import TrainingConfig
 from studytag.training.encoder import load_encoder
 from studytag.training.head import output_layer, parameter_groups, start_at_frequencies
-from studytag.training.loss import LOSSES
+from studytag.training.loss import masked_bce
 from studytag.training.model_folder import ModelOrigin, Selection, save_model_folder
 from studytag.training.run_record import describe_run
 from studytag.training.runs import HISTORY, RUN_RECORD
@@ -219,7 +219,7 @@ class _Run:
         }
         with accelerator.accumulate(self.model):
             logits = logits_of(self.model, batch)
-            loss = LOSSES[self.config.loss](logits, batch["labels"], batch["known"])
+            loss = masked_bce(logits, batch["labels"], batch["known"])
             accelerator.backward(loss)
             if accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)

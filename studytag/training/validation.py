@@ -20,7 +20,7 @@ from studytag.evaluation.thresholds import tune_thresholds
 from studytag.labels import LabelSet
 from studytag.training.batching import Batch, Collator
 from studytag.training.config import TrainingConfig
-from studytag.training.loss import LOSSES, Loss
+from studytag.training.loss import masked_bce
 from studytag.training.model_folder import Selection
 from studytag.training.tokenization import TokenisedTable
 
@@ -42,7 +42,6 @@ class Validation:
         order: Place in `judged` of each article in the loader's order.
         table: The table.
         labels: Its label set.
-        loss: What training minimises.
         calibrates: Whether the model's output layer can take a calibration in.
     """
 
@@ -51,7 +50,6 @@ class Validation:
     order: NDArray[np.int64]
     table: TokenisedTable
     labels: LabelSet
-    loss: Loss
     calibrates: bool
 
     @classmethod
@@ -79,8 +77,8 @@ class Validation:
             generator=torch.Generator(),  # see the training loader's
             collate_fn=Collator(table, padding_id),
         )
-        loader, loss = accelerator.prepare_data_loader(loader), LOSSES[config.loss]
-        return cls(loader, judged, order, table, labels, loss, calibrates)
+        loader = accelerator.prepare_data_loader(loader)
+        return cls(loader, judged, order, table, labels, calibrates)
 
     def run(self, accelerator: Accelerator, model: PreTrainedModel, epoch: int) -> Selection:
         """Loss, calibration, thresholds and scores; computed once, the same in every process."""
@@ -104,7 +102,7 @@ class Validation:
         logits[torch.from_numpy(self.order)] = sorted_logits
         truth, known = self.table.truth[self.judged], self.table.known[self.judged]
         cells = (torch.from_numpy(matrix).float() for matrix in (truth, known))
-        loss = self.loss(logits, *cells)
+        loss = masked_bce(logits, *cells)
         calibration = calibrate(truth, known & self.calibrates, logits.numpy())
         calibrated = torch.from_numpy(calibration(logits.numpy())).float()
         probabilities = torch.sigmoid(calibrated).numpy()
