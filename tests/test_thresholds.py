@@ -192,6 +192,18 @@ def test_bootstrap_interval_holds_the_score_and_narrows_with_more_articles():
     assert widths[1] < widths[0] / 2.5
 
 
+def test_resampled_groups_stay_together():
+    truth, known, p = problem(12, n=400)
+    alone = resampled_f1(truth, known, p, [0.5] * 3, resamples=300)
+    singles = resampled_f1(truth, known, p, [0.5] * 3, resamples=300, groups=np.arange(400))
+    np.testing.assert_array_equal(alone.labels, singles.labels)
+    # Copies of an article teach nothing new: four in a group are as good as one.
+    copied = [np.repeat(each, 4, axis=0) for each in (truth, known, p)]
+    copies = resampled_f1(*copied, [0.5] * 3, resamples=300, groups=np.repeat(np.arange(400), 4))
+    np.testing.assert_allclose(alone.micro, copies.micro)
+    assert resampled_f1(*copied, [0.5] * 3, resamples=300).micro.std() < 0.7 * copies.micro.std()
+
+
 def test_calibration_finds_the_line_that_made_the_outcomes():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 3, (20_000, 4))

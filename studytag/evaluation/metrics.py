@@ -156,14 +156,29 @@ def resampled_f1(
     thresholds: Sequence[float],
     resamples: int = 1000,
     seed: int = 0,
+    groups: NDArray[np.intp] | None = None,
 ) -> Resamples:
     """F1 on bootstrap resamples of the articles.
 
     The same seed draws the same articles, so two systems can be compared draw by draw.
+
+    Args:
+        truth: Shape (n, labels).
+        known: Shape (n, labels).
+        probabilities: Shape (n, labels).
+        thresholds: One per label.
+        resamples: How many.
+        seed: Of the draws.
+        groups: Shape (n,), numbers from 0; where given, whole groups are drawn instead of single
+            articles (the cluster bootstrap), for articles that resemble those of their group.
     """
     decided = (probabilities >= np.asarray(thresholds)) & known
     positive = truth & known
     cells = np.hstack([decided & positive, decided, positive]).astype(np.float64)
+    if groups is not None:
+        members = cells
+        cells = np.zeros((groups.max() + 1, members.shape[1]))
+        np.add.at(cells, groups, members)
     rng = np.random.default_rng(seed)
     uniform = np.full(len(cells), 1 / len(cells))
     draws = rng.multinomial(len(cells), uniform, size=resamples).astype(np.float64)
