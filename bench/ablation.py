@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -148,7 +149,7 @@ def said_by(options: argparse.Namespace, teacher: str, train: Split) -> NDArray[
     return found
 
 
-def cross_fitted(split: Split, labels: LabelSet, probabilities: np.ndarray) -> dict[str, float]:
+def cross_fitted(split: Split, labels: LabelSet, probabilities: np.ndarray) -> dict[str, Any]:
     """Average precision, calibration error, and F1 by thresholds tuned on other articles.
 
     Labels with few positives are left out: with six of them, CaseControl's average precision went
@@ -181,7 +182,7 @@ def _both_ways(halves: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(halves[0], halves[1]), (halves[1], halves[0])]
 
 
-def markdown(options: argparse.Namespace, found: dict[str, list[dict[str, float]]]) -> str:
+def markdown(options: argparse.Namespace, found: dict[str, list[dict[str, Any]]]) -> str:
     """The table: what each change gives, beside the deviation of the unchanged recipe."""
     names = ("average_precision", "micro_f1", "macro_f1")
     base = {key: np.array([run[key] for run in found[BASELINE]]) for key in names}

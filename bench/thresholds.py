@@ -17,7 +17,7 @@ import numpy as np
 from judgements import RESULTS, RuleSet
 from scoring import EVERYTHING
 
-from studytag.evaluation.metrics import score
+from studytag.evaluation.metrics import score_points
 from studytag.evaluation.thresholds import RESAMPLES, tune_thresholds
 from studytag.files import write_text_atomically
 
@@ -56,9 +56,9 @@ def main() -> None:
                     split.truth[tune], split.known[tune], probabilities[tune], resamples=resamples
                 )
                 unseen = split.truth[rest], split.known[rest], probabilities[rest]
+                scores = score_points(labels, *unseen, {point: points[point] for point in POINTS})
                 for point in POINTS:
-                    scores = score(labels, *unseen, points[point])
-                    figures = [scores[average]["f1"] for average in ("micro", "macro")]
+                    figures = [scores[point][average]["f1"] for average in ("micro", "macro")]
                     found.setdefault((point, way), []).append(figures)
         for point in POINTS:
             exact, bagged = (np.array(found[point, way]) for way in WAYS)

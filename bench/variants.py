@@ -25,10 +25,6 @@ BASELINE = "the recipe as it is"
 TEACHER = "a larger encoder, all-mpnet-base-v2, rate 5e-5"
 
 
-Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""Takes logits (b, labels) and, as float32 in {0, 1}, truth and known, both (b, labels)."""
-
-
 @dataclass(frozen=True)
 class Variant:
     """One change.
@@ -49,17 +45,12 @@ class Variant:
     teacher: str | None = None
 
 
-def cells_loss(cell: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Loss:
-    """The mean of `cell` over known cells."""
+def learn_by(cell: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+    """Have training minimise the mean over known cells of `cell` of their logits and truth."""
 
     def loss(logits: torch.Tensor, truth: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         return (cell(logits.float(), truth) * known).sum() / known.sum().clamp(min=1)
 
-    return loss
-
-
-def learn_by(loss: Loss) -> None:
-    """Have training minimise another loss."""
     loop.masked_bce = loss
 
 
@@ -74,7 +65,7 @@ def pos_weight(train: Split) -> None:
     weight = torch.tensor(
         np.clip((train.known.sum(0) - positive) / np.maximum(positive, 1), 1, 10)
     ).float()
-    learn_by(cells_loss(lambda z, y: bce(z, y) * (1 + (weight - 1) * y)))
+    learn_by(lambda z, y: bce(z, y) * (1 + (weight - 1) * y))
 
 
 def focal(_: Split) -> None:
@@ -84,7 +75,7 @@ def focal(_: Split) -> None:
         wrong = torch.sigmoid(z) * (1 - y) + torch.sigmoid(-z) * y
         return bce(z, y) * wrong**2
 
-    learn_by(cells_loss(cell))
+    learn_by(cell)
 
 
 def asymmetric(_: Split) -> None:
@@ -95,7 +86,7 @@ def asymmetric(_: Split) -> None:
         negative = shifted**4 * torch.log1p(-shifted)
         return -y * functional.logsigmoid(z) - (1 - y) * negative
 
-    learn_by(cells_loss(cell))
+    learn_by(cell)
 
 
 def milder(focus: int) -> Callable[[Split], None]:
@@ -104,17 +95,17 @@ def milder(focus: int) -> Callable[[Split], None]:
     def cell(z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return bce(z, y) * torch.where(y > 0, 1, torch.sigmoid(z) ** focus)
 
-    return lambda _: learn_by(cells_loss(cell))
+    return lambda _: learn_by(cell)
 
 
 def smoothing(_: Split) -> None:
     """Truth is 0.95 or 0.05."""
-    learn_by(cells_loss(lambda z, y: bce(z, y * 0.9 + 0.05)))
+    learn_by(lambda z, y: bce(z, y * 0.9 + 0.05))
 
 
 def unmasked(_: Split) -> None:
     """Unknown counts as absent."""
-    learn_by(lambda z, y, known: bce(z.float(), y).mean())
+    loop.masked_bce = lambda z, y, known: bce(z.float(), y).mean()
 
 
 def r_drop(_: Split) -> None:
@@ -131,7 +122,7 @@ def r_drop(_: Split) -> None:
         return (cells * known).sum() / known.sum().clamp(min=1)
 
     loop.logits_of = twice
-    learn_by(loss)
+    loop.masked_bce = loss
 
 
 def averaged_weights(_: Split) -> None:
