@@ -35,22 +35,7 @@ def score(
     probabilities: NDArray[np.floating],
     thresholds: Sequence[float],
 ) -> Scores:
-    """Score decisions by `thresholds`, and the ranking behind them.
-
-    Args:
-        labels: Names of the columns.
-        truth: Shape (n, labels).
-        known: Shape (n, labels).
-        probabilities: Shape (n, labels).
-        thresholds: One per label; yes is `probability >= threshold`.
-
-    Returns:
-        `micro` and `macro` (precision, recall, f1; macro also average_precision and
-        calibration_error) and `labels`, by name: precision, recall, f1, average_precision,
-        calibration_error, support (known positives), known (rows), threshold. The macro average is
-        over the labels with support; the ranking of a label without both a positive and a negative
-        is undefined: None; so is the calibration of one without `examined` rows.
-    """
+    """What `score_points` finds of a single operating point, `thresholds`; the rest as there."""
     return score_points(labels, truth, known, probabilities, {"only": thresholds})["only"]
 
 
@@ -61,14 +46,22 @@ def score_points(
     probabilities: NDArray[np.floating],
     points: Mapping[str, Sequence[float]],
 ) -> dict[str, Scores]:
-    """`score` by several operating points; what does not hang on thresholds is computed once.
+    """Score decisions by thresholds, and the ranking behind them, which is computed once.
 
     Args:
         labels: Names of the columns.
         truth: Shape (n, labels).
         known: Shape (n, labels).
         probabilities: Shape (n, labels).
-        points: Thresholds, one per label, by name of the operating point.
+        points: By name of the operating point, thresholds, one per label; yes is
+            `probability >= threshold`.
+
+    Returns:
+        By the same names: `micro` and `macro` (precision, recall, f1; macro also average_precision
+        and calibration_error) and `labels`, by name: precision, recall, f1, average_precision,
+        calibration_error, support (known positives), known (rows), threshold. The macro average is
+        over the labels with support; the ranking of a label without both a positive and a negative
+        is undefined: None; so is the calibration of one without `examined` rows.
     """
     ranking = [
         _average_precision(truth[mask, index], probabilities[mask, index])
@@ -95,7 +88,7 @@ def _scores(
     ranking: list[float | None],
     errors: list[float | None],
 ) -> Scores:
-    """What `score` returns."""
+    """What `score_points` returns of one point."""
     decided = decided & known
     true, predicted, support = ((decided & positive).sum(0), decided.sum(0), positive.sum(0))
     per_label = precision_recall_f1(true, predicted, support)
