@@ -361,6 +361,15 @@ def test_a_tracker_gets_the_options_and_the_scores(config):
     assert logged == pytest.approx(history(config)[0]["validation/micro_f1/micro/f1"])
 
 
+def test_an_epoch_of_whole_texts_is_better_than_those_of_short_ones(config):
+    still = replace(config, learning_rate=1e-12, num_train_epochs=9, early_stopping_patience=1)
+    best = train(replace(still, short_epochs=3, short_length=8))
+    # Every epoch scores the same; the first of whole texts is kept, and patience begins with it.
+    assert [entry["epoch"] for entry in history(config) if entry["best"]] == [1, 4]
+    assert [entry["epoch"] for entry in history(config)] == [1, 2, 3, 4, 5]
+    assert json.loads((best / "metrics.json").read_text())["epoch"] == 4
+
+
 def test_early_stopping_and_max_train_steps(config):
     train(replace(config, learning_rate=1e-12, num_train_epochs=9, early_stopping_patience=2))
     assert [entry["epoch"] for entry in history(config)] == [1, 2, 3]

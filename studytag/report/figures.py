@@ -25,7 +25,7 @@ def training_curves(epochs: list[dict[str, Any]]) -> Figure:
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     losses, scores = figure.subplots(1, 2)
     numbers = [each["epoch"] for each in epochs]
-    micro = [each["validation/micro_f1/micro/f1"] for each in epochs]
+    kept = max(each["epoch"] for each in epochs if each["best"])
     lines = (
         (losses, "train_loss", "training", BLUE, "o"),
         (losses, "validation/loss", "validation", ORANGE, "s"),
@@ -35,7 +35,6 @@ def training_curves(epochs: list[dict[str, Any]]) -> Figure:
     for axes, key, label, colour, marker in lines:
         axes.plot(numbers, [each[key] for each in epochs], marker, ls="-", c=colour, label=label)
     for axes, title in ((losses, "Loss"), (scores, "F1 on the validation table")):
-        kept = numbers[int(np.argmax(micro))]
         axes.axvline(kept, color=GREY, ls=":", label=f"kept: epoch {kept}")
         axes.set(title=title, xlabel="epoch", xticks=numbers)
         axes.legend()

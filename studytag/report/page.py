@@ -121,7 +121,8 @@ def _draw(
     if epochs:
         found["training"] = (
             "Training",
-            "The epoch with the highest micro-F1 on the validation table was kept.",
+            "The epoch with the highest micro-F1 on the validation table was kept, of those that "
+            "read whole texts if there are any.",
             figures.training_curves(epochs),
         )
     found |= {

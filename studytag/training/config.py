@@ -62,7 +62,9 @@ class TrainingConfig:
     weight_decay: float = _option(0.01, "of all weights but biases and LayerNorms")
     max_grad_norm: float = _option(1.0, "gradients are clipped to this norm")
     num_train_epochs: int = _option(3, "passes over the training table")
-    short_epochs: int = _option(0, "the first so many epochs read only how each text begins")
+    short_epochs: int = _option(
+        0, "the first so many epochs read only how each text begins, to make ready for whole texts"
+    )
     short_length: int = _option(128, "tokens of it that they read")
     max_train_steps: int | None = _option(None, "stop after this many optimizer steps")
     lr_scheduler_type: str = _option("linear", "decay after the warm-up, as transformers names it")

@@ -67,7 +67,7 @@ def find_runs(folders: list[Path]) -> list[dict[str, Any]]:
             raise InputError(f"{folder}: no such folder; name one that holds runs")
         for record in sorted(folder.rglob(RUN_RECORD)):
             epochs = read_history(record.parent)
-            best = max(epochs, key=lambda epoch: epoch[_SCORES["micro-F1"]], default=None)
+            best = next((epoch for epoch in reversed(epochs) if epoch["best"]), None)
             runs.append(
                 {"folder": str(record.parent), **_read(record), "epochs": epochs, "best": best}
             )
