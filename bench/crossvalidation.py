@@ -190,7 +190,7 @@ def scores_of(records: Records, judgement: Judgement, point: str) -> Scores:
     return score(records.labels, split.truth, split.known, decided, half)
 
 
-def markdown(records: Records, judgements: dict[str, Judgement]) -> str:
+def markdown(records: Records, judgements: dict[str, Judgement], config: str) -> str:
     """The systems over all articles, then fold by fold, then label by label."""
     split, half = records.split, [0.5] * len(records.labels)
     cells = split.truth, split.known
@@ -204,7 +204,7 @@ def markdown(records: Records, judgements: dict[str, Judgement]) -> str:
     lines = [
         f"{len(split.rows)} articles with a known label, {records.sources.max() + 1} sources in "
         f"{FOLDS} folds; each article judged by systems that saw nothing of its source. 95 % "
-        "intervals by bootstrap over sources.",
+        f"intervals by bootstrap over sources. {HEADLINE} is {config}.",
         "",
         "| System | micro-F1 | 95 % interval | macro-F1 | 95 % interval | macro AP "
         "| calibration error | measured |",
@@ -288,7 +288,7 @@ def main() -> None:
     options = parser.parse_args()
     rules = RuleSet.build(options, EVERYTHING)
     records = Records.read(rules, options.source)
-    table = markdown(records, judge_all(options, rules, records))
+    table = markdown(records, judge_all(options, rules, records), options.config)
     write_text_atomically(RESULTS / f"{options.name}.md", table)
     sys.stdout.write(table)
 
