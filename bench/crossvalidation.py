@@ -16,6 +16,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import systems
-from judgements import BASELINES, RESULTS, SPLITS, RuleSet, fingerprint, occasion, slug
+from judgements import BASELINES, RESULTS, SPLITS, RuleSet, fingerprint, kept, slug
 from numpy.typing import NDArray
 from scoring import EVERYTHING, HEADLINE
 from trainings import Training, train
@@ -31,9 +32,9 @@ from trainings import Training, train
 from studytag.bundle import DEFAULT_OPERATING_POINT
 from studytag.data.splitting import title_key
 from studytag.evaluation.metrics import Scores, bootstrap_intervals, resampled_f1, score
-from studytag.evaluation.split import Split, join, load_split, read_label_set, with_known_label
+from studytag.evaluation.split import Split, join, load_split, with_known_label
 from studytag.evaluation.thresholds import tune_thresholds
-from studytag.files import atomic_folder, atomic_path, read_rows, write_text_atomically
+from studytag.files import atomic_folder, read_rows, write_text_atomically
 from studytag.labels import LabelSet
 
 FOLDS = 5
@@ -68,7 +69,7 @@ class Records:
         from sklearn.model_selection import GroupKFold
 
         paths = [rules.tables / f"{each}.parquet" for each in SPLITS]
-        labels = read_label_set(paths[0])
+        labels = rules.labels
         table = pa.concat_tables([pq.read_table(path) for path in paths])
         split = join([load_split(path, labels) for path in paths])
         kept = with_known_label(split.known)
@@ -83,6 +84,18 @@ class Records:
             folds[judged] = fold
         return cls(table.take(kept), split, labels, sources, folds)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the articles' texts."""
+        return fingerprint([self.split])
+
+    def scored(
+        self, values: NDArray[np.floating], rows: slice | NDArray[np.bool_] = slice(None)
+    ) -> Scores:
+        """Scores of probabilities, or of decisions as 0 and 1, by 0.5; of some rows or of all."""
+        cells = (each[rows] for each in (self.split.truth, self.split.known, values))
+        return score(self.labels, *cells, [0.5] * len(self.labels))
+
     def rows_of(self, fold: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
         """What a fold's systems learn from, what their thresholds are tuned on, what they judge."""
         others = np.random.default_rng(fold).permutation(np.flatnonzero(self.folds != fold))
@@ -94,7 +107,8 @@ class Records:
         if folder.exists():
             return
         with atomic_folder(folder) as temporary:
-            for name, rows in zip(("train", "val"), self.rows_of(fold), strict=False):
+            train, val, _ = self.rows_of(fold)
+            for name, rows in (("train", train), ("val", val)):
                 pq.write_table(self.table.take(rows), temporary / f"{name}.parquet")
             (temporary / manifest.name).write_bytes(manifest.read_bytes())
 
@@ -129,8 +143,8 @@ def judge(
         say: Given a fold and its articles to learn from, to tune on and to judge, gives the
             probabilities of the latter two.
     """
-    articles = fingerprint([records.split])
-    if not path.exists():
+
+    def arrays() -> dict[str, np.ndarray]:
         probabilities = np.zeros(records.split.truth.shape, dtype=np.float32)
         tuned = []
         for fold in range(FOLDS):
@@ -139,19 +153,11 @@ def judge(
             on_val, probabilities[judged] = (each.astype(np.float32) for each in say(fold, parts))
             tuned.append(tune_thresholds(parts[1].truth, parts[1].known, on_val))
         thresholds = {point: np.array([each[point] for each in tuned]) for point in POINTS}
-        with atomic_path(path) as temporary, temporary.open("wb") as stream:
-            np.savez_compressed(
-                stream,
-                probabilities=probabilities,
-                articles=articles,
-                measured=occasion(),
-                **thresholds,
-            )
-    with np.load(path) as stored:
-        if stored["articles"] != articles:
-            raise SystemExit(f"{path}: of other articles; move it away to measure anew")
-        thresholds = {point: stored[point] for point in POINTS}
-        return Judgement(stored["probabilities"], thresholds, str(stored["measured"]))
+        return {"probabilities": probabilities, **thresholds}
+
+    stored = kept(path, records.fingerprint, arrays)
+    thresholds = {point: stored[point] for point in POINTS}
+    return Judgement(stored["probabilities"], thresholds, str(stored["measured"]))
 
 
 def judge_all(
@@ -182,24 +188,18 @@ def judge_all(
     return {name: judge(records, stored(name), say) for name, say in ways.items()}
 
 
-def scores_of(records: Records, judgement: Judgement, point: str) -> Scores:
-    """Each article decided by its fold's thresholds."""
-    split = records.split
-    decided = judgement.decided(point, records.folds)
-    half = [0.5] * len(records.labels)
-    return score(records.labels, split.truth, split.known, decided, half)
-
-
 def markdown(records: Records, judgements: dict[str, Judgement], config: str) -> str:
     """The systems over all articles, then fold by fold, then label by label."""
     split, half = records.split, [0.5] * len(records.labels)
-    cells = split.truth, split.known
+    decided = {
+        name: each.decided(DEFAULT_OPERATING_POINT, records.folds)
+        for name, each in judgements.items()
+    }
     scores, ranking, intervals = {}, {}, {}
     for name, each in judgements.items():
-        decided = each.decided(DEFAULT_OPERATING_POINT, records.folds)
-        scores[name] = scores_of(records, each, DEFAULT_OPERATING_POINT)
-        ranking[name] = score(records.labels, *cells, each.probabilities, half)
-        drawn = resampled_f1(*cells, decided, half, groups=records.sources)
+        scores[name] = records.scored(decided[name])
+        ranking[name] = records.scored(each.probabilities)
+        drawn = resampled_f1(split.truth, split.known, decided[name], half, groups=records.sources)
         intervals[name] = bootstrap_intervals(records.labels, drawn)
     lines = [
         f"{len(split.rows)} articles with a known label, {records.sources.max() + 1} sources in "
@@ -220,7 +220,7 @@ def markdown(records: Records, judgements: dict[str, Judgement], config: str) ->
             f"| {name} | {' | '.join(averages)} | {whole['average_precision']:.3f} "
             f"| {whole['calibration_error']:.3f} | {each.measured} |"
         )
-    lines += ["", *_folds_table(records, judgements), ""]
+    lines += ["", *_folds_table(records, decided), ""]
     return "\n".join(lines + _labels_table(records, judgements, scores, ranking, intervals)) + "\n"
 
 
@@ -228,21 +228,18 @@ def _span(bounds: list[float]) -> str:
     return "–".join(f"{bound:.3f}" for bound in bounds)
 
 
-def _folds_table(records: Records, judgements: dict[str, Judgement]) -> list[str]:
+def _folds_table(records: Records, decided: dict[str, NDArray[np.floating]]) -> list[str]:
     """Micro-F1 and macro-F1 of every system in every fold."""
-    split, labels = records.split, records.labels
     heads = [
         f"{len(set(records.sources[records.folds == fold]))} sources, "
         f"{(records.folds == fold).sum()} articles"
         for fold in range(FOLDS)
     ]
     lines = [f"| micro-F1 / macro-F1 | {' | '.join(heads)} |", f"|---|{'---:|' * FOLDS}"]
-    for name, each in judgements.items():
-        decided = each.decided(DEFAULT_OPERATING_POINT, records.folds)
+    for name, each in decided.items():
         found = []
         for fold in range(FOLDS):
-            of = records.folds == fold
-            own = score(labels, split.truth[of], split.known[of], decided[of], [0.5] * len(labels))
+            own = records.scored(each, records.folds == fold)
             found.append(" / ".join(f"{own[part]['f1']:.3f}" for part in ("micro", "macro")))
         lines.append(f"| {name} | {' | '.join(found)} |")
     return lines
@@ -257,7 +254,8 @@ def _labels_table(
 ) -> list[str]:
     """The tagger label by label, beside the F1 of the others."""
     others = [name for name in judgements if name != HEADLINE]
-    sensitive = scores_of(records, judgements[HEADLINE], "sensitive")["labels"]
+    decided = judgements[HEADLINE].decided("sensitive", records.folds)
+    sensitive = records.scored(decided)["labels"]
     lines = [
         f"| Label | Support / known | Precision | Recall | F1 | 95 % interval "
         f"| {' | '.join(others)} | AP | calibration error | *sensitive*: recall | precision |",

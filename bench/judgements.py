@@ -74,6 +74,26 @@ def fingerprint(splits: list[Split]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
+def kept(
+    path: Path, articles: str, compute: Callable[[], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """The arrays that `compute` gives, and `measured`, when and where; kept in a file.
+
+    Args:
+        path: The file.
+        articles: The fingerprint of those that the arrays speak of.
+        compute: Called if there is no file yet.
+    """
+    if not path.exists():
+        arrays = compute()
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, **arrays, articles=articles, measured=occasion())
+    with np.load(path) as stored:
+        if stored["articles"] != articles:
+            raise SystemExit(f"{path}: of other articles; move it away to measure anew")
+        return dict(stored)
+
+
 @dataclass(frozen=True)
 class RuleSet:
     """The tables that one rule set makes of the records, and what systems said of them.
@@ -130,17 +150,13 @@ class RuleSet:
         self, system: str, seed: int, compute: Callable[[], list[systems.Probabilities]]
     ) -> list[systems.Probabilities]:
         """What `compute` gives for the judged splits, kept in a file."""
-        path = self.stored(system, seed)
-        if not path.exists():
+
+        def arrays() -> dict[str, np.ndarray]:
             val, test = (each.astype(np.float32) for each in compute())
-            with atomic_path(path) as temporary, temporary.open("wb") as stream:
-                np.savez_compressed(
-                    stream, val=val, test=test, articles=self.fingerprint, measured=occasion()
-                )
-        with np.load(path) as stored:
-            if stored["articles"] != self.fingerprint:
-                raise SystemExit(f"{path}: of other articles; move it away to measure anew")
-            return [stored["val"], stored["test"]]
+            return {"val": val, "test": test}
+
+        stored = kept(self.stored(system, seed), self.fingerprint, arrays)
+        return [stored["val"], stored["test"]]
 
 
 def bundle_of(options: argparse.Namespace, run: Run, tables: Path) -> Path:

@@ -109,8 +109,7 @@ def train(config: TrainingConfig) -> Path | None:
                 logger.info(advice, progress.step)
                 break
             selection = validation.run(accelerator, model, progress.epoch + 1)
-            best_so_far = _better(config, selection, progress)
-            if best_so_far:
+            if _better(config, selection, progress):
                 progress.best_micro_f1, progress.best_epoch = selection.micro_f1, selection.epoch
                 weights = accelerator.get_state_dict(model)
                 if accelerator.is_main_process:
@@ -123,7 +122,7 @@ def train(config: TrainingConfig) -> Path | None:
                         selection,
                         ModelOrigin(labels, recipe, config.max_length, config.model_name_or_path),
                     )
-            _close_epoch(accelerator, progress, selection, best_so_far, seconds)
+            _close_epoch(accelerator, progress, selection, seconds)
             if accelerator.is_main_process:
                 write_json_atomically(output / HISTORY, {"epochs": progress.history})
             run.save()
@@ -403,11 +402,7 @@ def _warmup_steps(config: TrainingConfig, total: int) -> int:
 
 
 def _close_epoch(
-    accelerator: Accelerator,
-    progress: Progress,
-    selection: Selection,
-    best_so_far: bool,
-    seconds: float,
+    accelerator: Accelerator, progress: Progress, selection: Selection, seconds: float
 ) -> None:
     """Enter the epoch in the history, the log and the trackers, and begin the next."""
     figures: dict[str, float] = {"validation/loss": selection.loss}
@@ -421,7 +416,7 @@ def _close_epoch(
         {
             "epoch": selection.epoch,
             "step": progress.step,
-            "best": best_so_far,
+            "best": progress.best_epoch == selection.epoch,
             "train_loss": train_loss,
             "seconds": round(seconds, 1),
             **figures,
