@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
+
 
 class StudytagError(Exception):
     """Base of every error with a one-line message for the user; command lines exit with 2 on it."""
 
 
-class InputError(StudytagError):
+class InputError(StudytagError, ValueError):
     """A file, row, field or option is wrong. The message names it and says how to mend it."""
 
 
@@ -15,7 +18,7 @@ class BundleError(StudytagError):
     """A model folder or bundle is incomplete, altered, or newer than this code understands."""
 
 
-class MissingDependencyError(StudytagError):
+class MissingDependencyError(StudytagError, ImportError):
     """An optional package is needed. The message names the extra that brings it."""
 
 
@@ -24,3 +27,18 @@ def missing_dependency(package: str, extra: str) -> MissingDependencyError:
     return MissingDependencyError(
         f"{package} is not installed; install it with: pip install 'studytag[{extra}]'"
     )
+
+
+def import_extra(module: str, extra: str) -> ModuleType:
+    """Import `module`, which only the extra `extra` installs.
+
+    Returns:
+        The module itself, also where `module` names a submodule (`pyarrow.parquet`).
+
+    Raises:
+        MissingDependencyError: it, or a package that it needs, is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise missing_dependency(error.name or module, extra) from error
