@@ -199,7 +199,8 @@ def load_manifest(folder: str | Path, variants: Sequence[str] | None = None) -> 
             the other; None verifies all. Every other file is always verified.
 
     Raises:
-        BundleError: no manifest, a newer schema, or a file (the manifest too) is missing or altered.
+        BundleError: no manifest, a newer schema, or a file (the manifest too) is missing or
+            altered.
     """
     folder = Path(folder)
     path = folder / MANIFEST
@@ -216,12 +217,22 @@ def load_manifest(folder: str | Path, variants: Sequence[str] | None = None) -> 
         manifest = Manifest.from_dict(stored)
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from error
-    wanted = manifest.variants if variants is None else variants
-    skipped = {variant.file for name, variant in manifest.variants.items() if name not in wanted}
-    for name, expected in manifest.files.items():
-        if name not in skipped:
-            _verify(folder / name, expected)
+    graphs = {variant.file for variant in manifest.variants.values()}
+    for name in manifest.files.keys() - graphs:
+        _verify(folder / name, manifest.files[name])
+    for name in manifest.variants if variants is None else variants:
+        verify_variant(folder, manifest, name)
     return manifest
+
+
+def verify_variant(folder: Path, manifest: Manifest, variant: str) -> None:
+    """Check the weights of one variant against their checksum.
+
+    Raises:
+        BundleError: the file is missing or altered.
+    """
+    name = manifest.variants[variant].file
+    _verify(folder / name, manifest.files[name])
 
 
 def package_versions(packages: Sequence[str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import logging
 import pytest
 from test_build import article, write
 
-from studytag.cli import main
+from studytag.cli.main import main
 from studytag.data.build import build
 from studytag.data.labelling import load_rules
 from studytag.errors import InputError

@@ -19,15 +19,15 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
-from conftest import LABELS, MAX_LENGTH, invented_articles, save_tiny_model, torch_probabilities
 from safetensors.torch import load_file
-
-from studytag.bundle import hash_files
-from studytag.errors import InputError
-from studytag.evaluation.split import load_split
 from studytag.inference.runtime import available_cores
-from studytag.labels import LabelSet
 from studytag.report.run import report_on_run
+from support import LABELS, MAX_LENGTH, invented_articles, save_tiny_model, torch_probabilities
+
+from studytag.dataset import load_table
+from studytag.errors import InputError
+from studytag.labels import LabelSet
+from studytag.manifest import hash_files
 from studytag.training import loop
 from studytag.training.checkpoint import checkpoints
 from studytag.training.command import main
@@ -144,7 +144,7 @@ def test_reported_scores_are_those_of_the_saved_model_on_the_whole_validation_ta
 
     best = train(replace(config, num_train_epochs=1, per_device_eval_batch_size=7))
     labels = LabelSet(tuple(LABELS))
-    split = load_split(config.validation_file, labels)
+    split = load_table(config.validation_file, labels)
     probabilities = torch_probabilities(best, split.rows)
     stored = json.loads((best / "metrics.json").read_text())["validation"]["fixed"]
     again = score(labels, split.truth, split.known, probabilities, [0.5] * len(LABELS))
@@ -484,7 +484,7 @@ def test_two_processes_score_exactly_the_validation_table(config, tmp_path):
 
     best = Path(config.output_dir) / "best"
     labels = LabelSet(tuple(LABELS))
-    split = load_split(config.validation_file, labels)
+    split = load_table(config.validation_file, labels)
     stored = json.loads((best / "metrics.json").read_text())["validation"]["fixed"]
     again = score(
         labels, split.truth, split.known, torch_probabilities(best, split.rows), [0.5] * 5
@@ -628,7 +628,7 @@ def test_a_folder_of_shards_is_the_table_they_make(config, tables, tmp_path):
 
 
 def test_a_run_records_what_it_was_given_and_runs_compares(config, tmp_path, capsys):
-    from studytag.cli import main
+    from studytag.cli.main import main
 
     train(replace(config, num_train_epochs=2))
     slower = replace(

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import LABELS, invented_articles, save_tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import LABELS, invented_articles, save_tiny_model
 from transformers import AutoTokenizer
 
 from studytag.errors import InputError

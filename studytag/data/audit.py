@@ -23,8 +23,8 @@ import numpy as np
 from studytag.data.corrections import DECISION
 from studytag.data.labelling import RuleSet
 from studytag.data.splitting import SPLITS
+from studytag.dataset import LabelledTable, concatenate, load_table, read_label_set
 from studytag.errors import missing_dependency
-from studytag.evaluation.split import Split, join, load_split, read_label_set
 from studytag.files import write_text_atomically
 from studytag.labels import LabelSet
 from studytag.records import TextRecipe, clean
@@ -61,14 +61,14 @@ def audit(folder: Path, output: Path, other_rules: RuleSet, limit: int = 200) ->
         InputError: a table is missing or unusable, or `output` cannot be written.
     """
     labels = read_label_set(folder / "train.parquet")
-    split = join([load_split(folder / f"{name}.parquet", labels) for name in SPLITS])
-    vectors = _vectors([TextRecipe().compose_record(row) for row in split.rows])
+    table = concatenate([load_table(folder / f"{name}.parquet", labels) for name in SPLITS])
+    vectors = _vectors([TextRecipe().compose_record(row) for row in table.rows])
     counts: Counter[str] = Counter()
     rows = []
     for reason, suspects in (
-        ("model", _against_model(split, labels, vectors)),
-        ("rules", _against_rules(split, labels, other_rules)),
-        ("duplicate", _across_splits(split, vectors)),
+        ("model", _against_model(table, labels, vectors)),
+        ("rules", _against_rules(table, labels, other_rules)),
+        ("duplicate", _across_splits(table, vectors)),
     ):
         counts[reason] = len(suspects)
         shown: Counter[str] = Counter()
@@ -76,7 +76,7 @@ def audit(folder: Path, output: Path, other_rules: RuleSet, limit: int = 200) ->
             shown[suspect["label"]] += 1
             if shown[suspect["label"]] <= limit:
                 rows.append({"reason": reason, DECISION: ""} | suspect)
-    _write(output, split, rows)
+    _write(output, table, rows)
     return counts
 
 
@@ -90,7 +90,7 @@ def _vectors(texts: list[str]) -> Any:
     return words.fit_transform(texts)
 
 
-def _against_model(split: Split, labels: LabelSet, vectors: Any) -> list[dict[str, Any]]:
+def _against_model(table: LabelledTable, labels: LabelSet, vectors: Any) -> list[dict[str, Any]]:
     """Cells that predictions made without them contradict, the least credible first."""
     try:
         from cleanlab.filter import find_label_issues
@@ -100,8 +100,8 @@ def _against_model(split: Split, labels: LabelSet, vectors: Any) -> list[dict[st
         raise missing_dependency("cleanlab", "audit") from error
     found = []
     for column, name in enumerate(labels):
-        places = np.flatnonzero(split.known[:, column])
-        given = split.truth[places, column]
+        places = np.flatnonzero(table.known[:, column])
+        given = table.truth[places, column]
         if min(given.sum(), (~given).sum()) < FOLDS:
             logger.warning("%s: too few known articles to be audited by a model", name)
             continue
@@ -126,14 +126,14 @@ def _against_model(split: Split, labels: LabelSet, vectors: Any) -> list[dict[st
     return sorted(found, key=lambda each: -each["doubt"])
 
 
-def _against_rules(split: Split, labels: LabelSet, rules: RuleSet) -> list[dict[str, Any]]:
+def _against_rules(table: LabelledTable, labels: LabelSet, rules: RuleSet) -> list[dict[str, Any]]:
     """Cells known to both rule sets on which they disagree."""
     found = []
-    for place, row in enumerate(split.rows):
+    for place, row in enumerate(table.rows):
         present, certain = rules.apply(row)
         for column, name in enumerate(labels):
-            given, suggested = bool(split.truth[place, column]), name in present
-            if split.known[place, column] and name in certain and given != suggested:
+            given, suggested = bool(table.truth[place, column]), name in present
+            if table.known[place, column] and name in certain and given != suggested:
                 found.append(
                     {
                         "place": place,
@@ -146,9 +146,9 @@ def _against_rules(split: Split, labels: LabelSet, rules: RuleSet) -> list[dict[
     return found
 
 
-def _across_splits(split: Split, vectors: Any) -> list[dict[str, Any]]:
+def _across_splits(table: LabelledTable, vectors: Any) -> list[dict[str, Any]]:
     """Articles that say almost what an article of an earlier split says, the most alike first."""
-    names = np.array([row["split"] for row in split.rows])
+    names = np.array([row["split"] for row in table.rows])
     found = []
     for earlier, later in (("train", "val"), ("train", "test"), ("val", "test")):
         before, after = np.flatnonzero(names == earlier), np.flatnonzero(names == later)
@@ -162,7 +162,7 @@ def _across_splits(split: Split, vectors: Any) -> list[dict[str, Any]]:
                     "place": int(part[index]),
                     "label": "",
                     "probability": f"{score[index]:.3f}",
-                    "note": _name(split.rows[before[nearest[index]]], earlier),
+                    "note": _name(table.rows[before[nearest[index]]], earlier),
                     "doubt": float(score[index]),
                 }
                 for index in np.flatnonzero(score >= DUPLICATE)
@@ -178,12 +178,12 @@ def _word(present: bool | np.bool_) -> str:
     return "yes" if present else "no"
 
 
-def _write(output: Path, split: Split, rows: list[dict[str, Any]]) -> None:
+def _write(output: Path, table: LabelledTable, rows: list[dict[str, Any]]) -> None:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        article = split.rows[row["place"]]
+        article = table.rows[row["place"]]
         told = {name: article.get(name) for name in ("pmid", "year", "split")}
         texts = {name: clean(article.get(name)) for name in ("title", "abstract")}
         writer.writerow(told | texts | row)

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from studytag.bundle import sha256
 from studytag.data.card import Card
 from studytag.data.corrections import Corrections, read_corrections
 from studytag.data.labelling import RuleSet
 from studytag.data.splitting import SPLITS, Splitter, choose, title_key
 from studytag.errors import InputError
 from studytag.files import atomic_folder, open_writer, read_rows, source_files
+from studytag.hashing import sha256
 from studytag.records import COLUMNS, LIST_COLUMNS, Row, clean
 
 logger = logging.getLogger(__name__)

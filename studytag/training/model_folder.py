@@ -13,15 +13,15 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from studytag.bundle import DEFAULT_OPERATING_POINT
+from studytag.manifest import DEFAULT_OPERATING_POINT
 from studytag.evaluation.calibration import Calibration
-from studytag.evaluation.metrics import Scores
-from studytag.evaluation.thresholds import Thresholds
+from studytag.evaluation.scores import Scores
+from studytag.manifest import Thresholds
 from studytag.files import atomic_folder, write_json_atomically, write_text_atomically
 from studytag.labels import LabelSet
 from studytag.records import TextRecipe, probability_column
 from studytag.training.head import output_layer
-from studytag.training.model_card import model_card
+model_card=None
 
 
 @dataclass(frozen=True)
@@ -142,3 +142,28 @@ def _calibrated(
         f"{layer}.weight": (weight * slope[:, None]).to(weight.dtype),
         f"{layer}.bias": (bias * slope + offset).to(bias.dtype),
     }
+@dataclass(frozen=True)
+class TrainedModel:
+    model: Any
+    tokenizer: Any
+    manifest: Any
+
+
+def load_model_folder(folder: Path) -> TrainedModel:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from studytag.manifest import load_manifest
+    manifest = load_manifest(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True, attn_implementation="eager", dtype="float32")
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    return TrainedModel(model.eval(), tokenizer, manifest)
+
+
+def torch_probabilities(trained, texts):
+    rows = []
+    with torch.inference_mode():
+        for text in texts:
+            encoded = trained.tokenizer(text, truncation=True, max_length=trained.manifest.max_length, return_tensors="pt")
+            rows.append(torch.sigmoid(trained.model(encoded["input_ids"]).logits[0]).numpy())
+    return trained.manifest.labels.raise_implied(np.array(rows))

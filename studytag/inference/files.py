@@ -14,14 +14,15 @@ from typing import Any
 
 from studytag.errors import InputError
 from studytag.files import count_rows, open_writer, read_rows
-from studytag.inference.predictor import Prediction, Predictor
+from studytag.inference.predictor import Outcome, Predictor
+from studytag.manifest import OperatingPoint
 from studytag.records import PREDICTED_COLUMN, Row, probability_column
 
 logger = logging.getLogger(__name__)
 
 ERROR_COLUMN = "studytag_error"
 WARNINGS = 10
-"""Bad rows named in the log one by one; of the others it tells the number."""
+"""Bad rows that the log names one by one; of the others it gives the number."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def predict_file(
     *,
     source_format: str | None = None,
     target_format: str | None = None,
-    operating_point: str | None = None,
+    operating_point: OperatingPoint | None = None,
     progress: bool = True,
 ) -> FileSummary:
     """Tag every row of a file. The output appears when it is complete, or not at all.
@@ -73,8 +74,10 @@ def predict_file(
         raise InputError(f"{target}: is the input itself; name another output")
     rows = read_rows(source, source_format)
     waiting: deque[Row] = deque()
-    outcomes = predictor.predict_each(
-        _remember(_free_of(rows, source, predictor.labels), waiting), operating_point
+    outcomes = predictor.predict_iter(
+        _remember(_without_added_columns(rows, source, predictor.labels), waiting),
+        operating_point=operating_point,
+        errors="return",
     )
     number = failed = 0
     with (
@@ -100,7 +103,7 @@ def predict_file(
     return FileSummary(number, failed, time.perf_counter() - started)
 
 
-def _free_of(rows: Iterator[Row], source: Path, labels: list[str]) -> Iterator[Row]:
+def _without_added_columns(rows: Iterator[Row], source: Path, labels: list[str]) -> Iterator[Row]:
     added = _columns(labels, InputError(), None).keys()
     for row in rows:
         for name in row.keys() & added:
@@ -118,11 +121,14 @@ def _remember(rows: Iterator[Row], waiting: deque[Row]) -> Iterator[Row]:
         yield row
 
 
-def _columns(labels: list[str], outcome: Prediction | InputError, error: str | None) -> Row:
-    tagged = None if isinstance(outcome, InputError) else outcome
+def _columns(labels: list[str], outcome: Outcome, error: str | None) -> Row:
+    prediction = None if isinstance(outcome, InputError) else outcome
     return {
-        PREDICTED_COLUMN: tagged and tagged.labels,
-        **{probability_column(label): tagged and tagged.probabilities[label] for label in labels},
+        PREDICTED_COLUMN: prediction and prediction.labels,
+        **{
+            probability_column(label): prediction and prediction.probabilities[label]
+            for label in labels
+        },
         ERROR_COLUMN: error,
     }
 

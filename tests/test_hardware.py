@@ -1,10 +1,13 @@
+"""Cores, quotas and instructions, and the variant that follows from them."""
+
 from __future__ import annotations
 
 import os
 
 import pytest
 
-from studytag.inference.runtime import available_cores, choose_variant, has_fast_int8
+from studytag.hardware import available_cores, has_fast_int8
+from studytag.inference.session import choose_variant
 
 here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
@@ -67,7 +70,7 @@ def test_an_unlimited_quota_of_version_1(tmp_path):
         ("Features\t: fp asimd asimddp", True),
         ("flags\t\t: fpu avx2", False),
         ("Features\t: fp asimd", False),
-        ("", False),
+        ("", None),  # the system does not tell
     ],
 )
 def test_int8_instructions(tmp_path, monkeypatch, line, fast):
@@ -78,11 +81,15 @@ def test_int8_instructions(tmp_path, monkeypatch, line, fast):
 @pytest.mark.parametrize(
     ("offered", "fast", "chosen"),
     [
-        (["fp32", "quantized"], True, "quantized"),
-        (["fp32", "quantized"], False, "fp32"),
+        (["fp32", "int8"], True, "int8"),
+        (["fp32", "int8"], False, "fp32"),
+        (["fp32", "int8"], None, "int8"),
         (["fp32"], True, "fp32"),
-        (["quantized"], False, "quantized"),
+        (["int8"], False, "int8"),
     ],
 )
 def test_auto_variant(offered, fast, chosen):
-    assert choose_variant(offered, fast)[0] == chosen
+    name, reason = choose_variant(offered, fast)
+    assert name == chosen
+    if fast is None:
+        assert "does not tell" in reason  # never that the processor has none

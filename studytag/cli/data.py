@@ -1,4 +1,4 @@
-"""`studytag data build`, `fetch`, `audit` and `demo`."""
+"""`studytag data build`, `fetch`, `audit` and `demo`: the commands about tables of articles."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from studytag.cli.options import HelpFormatter
 from studytag.data.splitting import WAYS, Splitter
-from studytag.help import HelpFormatter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +64,7 @@ def _fetch_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--query", required=True, help="as typed into PubMed's search box")
     parser.add_argument("--from", dest="first_year", type=int, help="first year of publication")
     parser.add_argument("--to", dest="last_year", type=int, help="last year of publication")
-    parser.add_argument("--out", type=Path, default=Path("data/raw"), help="folder of XML pages")
+    parser.add_argument("--output", type=Path, default=Path("data/raw"), help="folder of XML pages")
     parser.add_argument("--email", help="NCBI asks for one; else the variable NCBI_EMAIL")
     parser.add_argument("--api-key", help="allows 10 requests a second; else NCBI_API_KEY")
     parser.set_defaults(run=_fetch)
@@ -75,7 +75,7 @@ def _fetch(options: argparse.Namespace) -> None:
 
     summary = fetch(
         options.query,
-        options.out,
+        options.output,
         first_year=options.first_year,
         last_year=options.last_year,
         email=options.email,
