@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from studytag.version import __version__
+
 if TYPE_CHECKING:
     from studytag.errors import BundleError, InputError, MissingDependencyError, StudytagError
     from studytag.inference.files import predict_file
@@ -22,7 +24,7 @@ __all__ = [
     "load_manifest",
     "predict_file",
 ]
-__version__ = "0.2.0"
+
 
 _HOMES = {
     "Prediction": "studytag.inference.predictor",

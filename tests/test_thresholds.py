@@ -184,8 +184,8 @@ def test_bootstrap_interval_holds_the_score_and_narrows_with_more_articles():
     for n in (200, 3200):
         truth, known, p = problem(11, n=n)
         draws = resampled_f1(ABC, truth, known, p, [0.5] * 3, resamples=300)
-        intervals = f1_intervals(labels, draws)
-        scores = score(labels, truth, known, p, [0.5] * 3)
+        intervals = f1_intervals(ABC, draws)
+        scores = score(ABC, truth, known, p, [0.5] * 3)
         for average in ("micro", "macro"):
             assert (
                 getattr(intervals, average)[0]
@@ -269,8 +269,8 @@ def test_what_is_known_only_because_it_is_present_says_nothing_about_calibration
     found = calibrate(truth, known, logits)
     assert found(logits[indexed]) == pytest.approx(calibrate_all(truth[indexed], logits[indexed]))
     p = 1 / (1 + np.exp(-logits))
-    scores = score(labels, truth, known, p, [0.5] * 3)
-    alone = score(labels, truth[indexed], known[indexed], p[indexed], [0.5] * 3)
+    scores = score(ABC, truth, known, p, [0.5] * 3)
+    alone = score(ABC, truth[indexed], known[indexed], p[indexed], [0.5] * 3)
     assert scores.macro.calibration_error == alone.macro.calibration_error < 0.05
     assert expected_calibration_error(truth[known[:, 0], 0], p[known[:, 0], 0]) > 0.06
     assert scores.labels["a"].known == known[:, 0].sum()

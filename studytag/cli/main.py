@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from studytag import __version__
 from studytag.cli.options import HelpFormatter
 from studytag.errors import MissingDependencyError, StudytagError, missing_dependency
+from studytag.version import __version__
 
 _COMMANDS = {
     "predict": ("files", "tag a file of articles, or a single article"),

@@ -14,7 +14,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from studytag import __version__
 from studytag.dataset import LabelledTable, load_evaluable
 from studytag.errors import InputError, StudytagError
 from studytag.evaluation.metrics import score_points
@@ -37,6 +36,7 @@ from studytag.manifest import (
     write_manifest,
 )
 from studytag.training.model_folder import TrainedModel, load_model_folder, torch_probabilities
+from studytag.version import __version__
 
 logger = logging.getLogger(__name__)
 
