@@ -1,8 +1,10 @@
-"""Labelled tables as models learn and are scored on them: rows, truth, the mask of the known."""
+"""Labelled tables: the rows, the truth, and the mask of what is known. One reader for all.
+
+Training, evaluation, export, audit and benchmarks read labelled tables through this module.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -11,72 +13,88 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from studytag.data.labelling import load_rules
+from studytag.documents import read_json
 from studytag.errors import InputError
 from studytag.files import read_rows, source_files
-from studytag.labels import LabelSet
+from studytag.labels import STUDY_DESIGNS, LabelSet
 from studytag.records import Row, TextRecipe
 
-MANIFEST = "manifest.json"
-"""Stands beside the tables that `studytag data build` writes."""
+TABLE_MANIFEST = "manifest.json"
+"""Stands beside the tables that `studytag data build` writes; names their labels."""
 
 _CHUNK_ROWS = 4096
 
 
 @dataclass(frozen=True)
-class Split:
-    """One labelled table.
+class LabelledTable:
+    """Articles with their labels.
 
     Attributes:
         rows: The articles, n of them.
         truth: Shape (n, labels).
-        known: Shape (n, labels); where False, truth says nothing.
+        known: Shape (n, labels); where False, truth is False and means nothing.
     """
 
     rows: list[Row]
     truth: NDArray[np.bool_]
     known: NDArray[np.bool_]
 
-    def only(self, kept: NDArray[np.intp]) -> Split:
-        """The rows of these numbers."""
-        return Split([self.rows[row] for row in kept], self.truth[kept], self.known[kept])
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def select(self, indices: NDArray[np.intp]) -> LabelledTable:
+        """The rows of these numbers, in this order."""
+        return LabelledTable(
+            [self.rows[row] for row in indices], self.truth[indices], self.known[indices]
+        )
+
+    def years(self) -> NDArray[np.int64]:
+        """The year of each row, shape (n,); 0 where it is missing."""
+        return np.array([int(row.get("year") or 0) for row in self.rows], dtype=np.int64)
 
 
 def read_label_set(table: Path) -> LabelSet:
-    """The label set of a table: of the manifest beside or in it, else of the strict rules.
+    """The label set of a table: of the manifest beside or in it, else the study designs.
 
     Raises:
         InputError: the manifest cannot be read.
     """
-    manifest = (table if (table / MANIFEST).is_file() else table.parent) / MANIFEST
+    manifest = (table if (table / TABLE_MANIFEST).is_file() else table.parent) / TABLE_MANIFEST
     if not manifest.is_file():
-        return load_rules("strict").labels
+        return STUDY_DESIGNS
+    advice = "build the tables again: studytag data build"
+    stored = read_json(manifest, advice)
     try:
-        return LabelSet(tuple(json.loads(manifest.read_text(encoding="utf-8"))["labels"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{manifest}: cannot read the labels; run: studytag data build") from error
+        implications = {name: tuple(to) for name, to in stored.get("implications", {}).items()}
+        return LabelSet(tuple(stored["labels"]), implications)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{manifest}: cannot read the labels; {advice}") from error
 
 
-def load_split(path: str | Path, labels: LabelSet) -> Split:
-    """Read a labelled table whole; as `read_chunks`."""
-    return join(list(read_chunks(path, labels)))
+def load_table(path: str | Path, labels: LabelSet) -> LabelledTable:
+    """Read a labelled table whole.
+
+    Raises:
+        InputError: as `read_chunks`.
+    """
+    return concatenate(list(read_chunks(path, labels)))
 
 
-def load_judged(path: str | Path, labels: LabelSet) -> Split:
-    """The articles of a labelled table of which a label is known; the others judge no model.
+def load_evaluable(path: str | Path, labels: LabelSet) -> LabelledTable:
+    """The articles of a labelled table with at least one known label; the others score no model.
 
     Raises:
         InputError: as `read_chunks`; or there is no such article.
     """
-    split = load_split(path, labels)
-    judged = with_known_label(split.known)
-    if not len(judged):
+    table = load_table(path, labels)
+    evaluable = rows_with_known_label(table.known)
+    if not len(evaluable):
         raise InputError(f"{path}: no article has a known label; there is nothing to score")
-    return split.only(judged)
+    return table.select(evaluable)
 
 
-def with_known_label(known: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Row numbers, ascending, of the articles of which a label is known; the others teach nothing.
+def rows_with_known_label(known: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Row numbers, ascending, of the articles with at least one known label.
 
     Args:
         known: Shape (n, labels).
@@ -84,16 +102,16 @@ def with_known_label(known: NDArray[np.bool_]) -> NDArray[np.intp]:
     return np.flatnonzero(known.any(axis=1))
 
 
-def join(parts: list[Split]) -> Split:
+def concatenate(parts: list[LabelledTable]) -> LabelledTable:
     """Several tables of the same labels, at least one, as a single one."""
-    return Split(
+    return LabelledTable(
         [row for part in parts for row in part.rows],
         np.concatenate([part.truth for part in parts]),
         np.concatenate([part.known for part in parts]),
     )
 
 
-def read_chunks(path: str | Path, labels: LabelSet) -> Iterator[Split]:
+def read_chunks(path: str | Path, labels: LabelSet) -> Iterator[LabelledTable]:
     """Read a labelled table, or a folder of its shards, some thousand rows at a time.
 
     A table without a `known` column is taken as fully known. Truth counts only where known.
@@ -121,7 +139,7 @@ def read_chunks(path: str | Path, labels: LabelSet) -> Iterator[Split]:
         raise InputError(f"{path}: the table is empty; give one with at least one labelled article")
 
 
-def _labelled(path: Path, rows: list[Row], labels: LabelSet, first_row: int) -> Split:
+def _labelled(path: Path, rows: list[Row], labels: LabelSet, first_row: int) -> LabelledTable:
     """Some rows of a table with their truth."""
     if "labels" not in rows[0]:
         raise InputError(f"{path}: no column 'labels'; label the table with: studytag data build")
@@ -142,4 +160,4 @@ def _labelled(path: Path, rows: list[Row], labels: LabelSet, first_row: int) -> 
         truth = labels.encode([row["labels"] for row in rows], "labels", first_row)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    return Split(rows, truth & known, known)
+    return LabelledTable(rows, truth & known, known)
