@@ -168,8 +168,8 @@ class RuleSet:
 
     @property
     def labels(self) -> LabelSet:
-        """The label set that these rules speak of."""
-        return LabelSet(tuple(self.rules))
+        """The label set that these rules speak of, with its implications."""
+        return LabelSet(tuple(self.rules), self.implications)
 
     @property
     def implications(self) -> dict[str, tuple[str, ...]]:
@@ -186,6 +186,7 @@ class RuleSet:
         }
 
     def _brought(self, name: str) -> set[str]:
+        """All labels that a label implies, directly or through others."""
         found: set[str] = set()
         waiting = list(self.rules[name].implies)
         while waiting:
@@ -310,7 +311,7 @@ def _check_implications(path: Path, rules: RuleSet) -> None:
             )
     for name, lower in rules.implied_by.items():
         if name in lower:
-            raise InputError(f"{path}: label {name!r} implies itself, through {min(lower)!r}")
+            raise InputError(f"{path}: label {name!r} implies itself; give one direction only")
 
 
 def _rule(path: Path, label: Any, stored: Any) -> Rule:
