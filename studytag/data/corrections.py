@@ -59,7 +59,7 @@ class Corrections:
 
 
 def read_corrections(path: Path, rules: RuleSet) -> Corrections:
-    """Read a table with the columns pmid, label, decision and title, as `studytag data audit` makes it.
+    """Read a table with pmid, label, decision and title, as `studytag data audit` makes it.
 
     Rows without a decision are passed over.
 
