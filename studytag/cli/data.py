@@ -96,6 +96,9 @@ def _audit_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rules", default="reference", help="rule set to compare the labels with")
     parser.add_argument("--limit", type=int, default=200, help="most rows a reason and label")
+    parser.add_argument(
+        "--group", help="column whose articles are predicted together; else source where there"
+    )
     parser.set_defaults(run=_audit)
 
 
@@ -103,7 +106,9 @@ def _audit(options: argparse.Namespace) -> None:
     from studytag.data.audit import audit
     from studytag.data.labelling import load_rules
 
-    counts = audit(options.folder, options.output, load_rules(options.rules), options.limit)
+    counts = audit(
+        options.folder, options.output, load_rules(options.rules), options.limit, options.group
+    )
     found = ", ".join(f"{reason} {count}" for reason, count in counts.items())
     sys.stdout.write(
         f"Suspicious: {found}. Fill in the column decision (yes, no, unknown) of {options.output}, "
