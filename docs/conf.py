@@ -1,0 +1,54 @@
+"""Sphinx configuration: `make docs` writes docs/_build/html; a warning is an error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from studytag import __version__
+
+project = "studytag"
+author = "The studytag authors"
+copyright = "2026, The studytag authors"
+release = version = __version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.apidoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinxcontrib.programoutput",
+]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"studytag {version}"
+html_theme_options = {"source_directory": "docs/"}
+
+# Docstrings mark code with single backticks.
+default_role = "code"
+napoleon_numpy_docstring = False
+# Attributes are described once, in the docstring of their class.
+napoleon_use_ivar = True
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+python_use_unqualified_type_names = True
+apidoc_modules = [
+    {
+        "path": "../studytag",
+        "destination": "reference/modules",
+        "separate_modules": True,
+        "module_first": True,
+        "automodule_options": {"members", "show-inheritance"},
+    }
+]
+
+myst_enable_extensions = ["attrs_block", "colon_fence"]
+myst_heading_anchors = 3
+
+# The command reference prints each command's own help, from the environment that builds the pages.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+os.environ["COLUMNS"] = "88"
