@@ -309,7 +309,7 @@ def test_the_tutorial_trains_a_tagger(tmp_path):
 
 
 def figures(row):
-    """The first words of a row's texts, and its cells from the first figure on; None of a heading."""
+    """The first words of the texts of a row, and its cells from the first figure on."""
     places = [place for place, cell in enumerate(row) if place and re.match(r"×?\d", cell)]
     if not places:
         return None
