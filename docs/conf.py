@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
+from sphinx.application import Sphinx
+from sphinx.ext import apidoc
+
 from studytag import __version__
+
+DOCS = Path(__file__).parent
 
 project = "studytag"
 author = "The studytag authors"
@@ -15,7 +21,6 @@ release = version = __version__
 
 extensions = [
     "myst_parser",
-    "sphinx.ext.apidoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -24,7 +29,6 @@ extensions = [
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"studytag {version}"
-html_theme_options = {"source_directory": "docs/"}
 
 # Docstrings mark code with single backticks.
 default_role = "code"
@@ -36,15 +40,6 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 python_use_unqualified_type_names = True
-apidoc_modules = [
-    {
-        "path": "../studytag",
-        "destination": "reference/modules",
-        "separate_modules": True,
-        "module_first": True,
-        "automodule_options": {"members", "show-inheritance"},
-    }
-]
 
 myst_enable_extensions = ["attrs_block", "colon_fence"]
 myst_heading_anchors = 3
@@ -52,3 +47,16 @@ myst_heading_anchors = 3
 # The command reference prints each command's own help, from the environment that builds the pages.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 os.environ["COLUMNS"] = "88"
+
+
+def write_module_pages(app: Sphinx) -> None:
+    """Give every module of studytag a page; all of it comes from docstrings."""
+    pages = DOCS / "reference" / "modules"
+    shutil.rmtree(pages, ignore_errors=True)  # pages of modules that are gone
+    options = ["-q", "--separate", "--module-first"]
+    apidoc.main([*options, "--output-dir", str(pages), str(DOCS.parent / "studytag")])
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("builder-inited", write_module_pages)
