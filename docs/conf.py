@@ -57,6 +57,14 @@ def write_module_pages(app: Sphinx) -> None:
     apidoc.main([*options, "--output-dir", str(pages), str(DOCS.parent / "studytag")])
 
 
+def skip_public_names(
+    app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object
+) -> bool | None:
+    """Leave the public names out of the package's own page: their modules describe them."""
+    return True if app.env.docname == "reference/modules/studytag" else None
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("builder-inited", write_module_pages)
+    app.connect("autodoc-skip-member", skip_public_names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,34 @@ import numpy as np
 import pytest
 from conftest import LABELS, invented_articles
 
-from studytag.cli import main
+from studytag.cli import _COMMANDS, _parser, main
 from studytag.evaluation.metrics import score
 from studytag.evaluation.split import load_split
 from studytag.labels import LabelSet
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+def readme_commands():
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    blocks = text.split("```")[1::2]
+    for block in blocks:
+        for line in block.splitlines() if block.startswith("\n") else ():
+            words = shlex.split(line.split("#")[0])
+            if words[:2] in (["python", "infer"], ["python", "export"]):
+                words = ["studytag", {"infer": "predict"}.get(words[1], words[1]), *words[2:]]
+            if words and words[0] == "studytag":
+                yield words[1:]
+
+
+@pytest.mark.parametrize("words", list(readme_commands()), ids=" ".join)
+def test_every_command_of_the_readme_is_understood(words):
+    words = [word if word != "..." else "file.csv" for word in words]
+    assert callable(_parser(words).parse_args(words).run)
+
+
+def test_the_readme_shows_every_command():
+    assert {words[0] for words in readme_commands()} == set(_COMMANDS)
 
 
 @pytest.mark.parametrize(
