@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 DEMO ?= artifacts/demo
 
-.PHONY: install demo test test-all check format clean
+.PHONY: install demo test test-all check format docs clean
 
 install: $(VENV)/.installed
 
@@ -44,5 +44,9 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# A warning is an error, also of a link that leads nowhere.
+docs: install
+	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build docs/_build docs/reference/modules *.egg-info .pytest_cache .mypy_cache .ruff_cache
