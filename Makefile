@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 DEMO ?= artifacts/demo
 
-.PHONY: install demo test test-all check format docs clean
+.PHONY: install demo test test-all lint check coverage format docs clean
 
 install: $(VENV)/.installed
 
@@ -19,9 +19,9 @@ $(VENV)/.installed: pyproject.toml
 # From made-up articles to a scored bundle, with no model hub and no PubMed.
 demo: install
 	@echo "== studytag demo: SYNTHETIC articles, written by a generator; figures say nothing of real ones"
-	$(BIN)/studytag data demo $(DEMO)/articles.jsonl --articles 3000
+	$(BIN)/studytag data demo --output $(DEMO)/articles.jsonl --articles 3000
 	$(BIN)/studytag data build $(DEMO)/articles.jsonl --output $(DEMO)/processed > $(DEMO)/data-card.txt
-	$(BIN)/accelerate launch --quiet --num_processes 1 --mixed_precision no train --config train/configs/demo.yaml
+	$(BIN)/accelerate launch --quiet --num_processes 1 --mixed_precision no train --config demo
 	$(BIN)/python export --model $(DEMO)/model/best --validation $(DEMO)/processed/val.parquet --output $(DEMO)/bundle
 	$(BIN)/python infer $(DEMO)/processed/test.parquet $(DEMO)/tagged.csv --bundle $(DEMO)/bundle
 	$(BIN)/studytag evaluate $(DEMO)/processed/test.parquet --bundle $(DEMO)/bundle --output $(DEMO)/test-metrics.json
@@ -34,11 +34,17 @@ test: install
 test-all: install
 	$(BIN)/python -m pytest
 
-check: install
+lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(MAKE) test
+	$(BIN)/lint-imports
+
+check: lint test
+
+# Every test, slow ones included, with the floor of coverage.
+coverage: install
+	$(BIN)/python -m pytest --cov --cov-report=term
 
 format: install
 	$(BIN)/ruff check --fix .
