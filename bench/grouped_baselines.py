@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from systems import KEYWORDS
 
 from studytag.files import read_rows
 from studytag.labels import LabelSet
@@ -85,6 +84,8 @@ class Table:
 
 def keyword_rules(table: Table) -> NDArray[np.float32]:
     """Whether a label's usual words are in the text, shape (n, labels)."""
+    from systems import KEYWORDS
+
     rules = [re.compile(KEYWORDS[label], re.IGNORECASE) for label in table.labels]
     found = [[float(bool(rule.search(text))) for rule in rules] for text in table.texts]
     return np.array(found, np.float32)
