@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from studytag.cli.main import main
 from studytag.files import read_rows
 
@@ -25,8 +27,7 @@ def test_the_demo_tags_its_articles_and_shows_them(exported, tmp_path, capsys):
 
 def test_a_folder_that_cannot_be_written_is_one_line(exported, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    try:
+    with pytest.raises(SystemExit) as stop:
         main(["demo", "--bundle", str(exported.bundle), "--output", str(tmp_path / "file")])
-    except SystemExit as stop:
-        assert stop.code == 2
+    assert stop.value.code == 2
     assert "cannot be written" in capsys.readouterr().err
