@@ -282,11 +282,12 @@ def run_in_shell(page, section, folder):
         if not line.startswith("pip ")
     ]
     assert any(line.startswith("studytag ") for line in kept)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    # This very studytag, whichever one is installed.
+    studytag_here = f'studytag() {{ "{sys.executable}" -m studytag "$@"; }}'
     subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", "\n".join(kept)],
+        ["bash", "-euo", "pipefail", "-c", "\n".join([studytag_here, *kept])],
         cwd=folder,
-        env=os.environ | {"PATH": path, "PYTHONPATH": str(REPOSITORY)},
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         check=True,
     )
 

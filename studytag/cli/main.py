@@ -15,6 +15,7 @@ from studytag.errors import MissingDependencyError, StudytagError, missing_depen
 from studytag.version import __version__
 
 _COMMANDS = {
+    "demo": ("files,report", "tag a few invented articles, for a first look"),
     "predict": ("files", "tag a file of articles, or a single article"),
     "evaluate": ("evaluate", "score a bundle or a model on a labelled table"),
     "data": ("data", "build, fetch, audit or make up tables of articles"),
