@@ -375,6 +375,13 @@ def test_rules_and_the_table_can_be_mixed(tmp_path):
     assert rules.apply({"title": "Plunge"}) == ([], ["Lungs"])
 
 
+def test_a_pattern_can_be_broken_over_lines(tmp_path):
+    text = "labels:\n  Fire:\n    patterns:\n      - |-\n        \\b(?:fire|\n        smoke)\\b\n"
+    rules = load_rules(rule_file(tmp_path, text))
+    assert rules.apply({"title": "No smoke"})[0] == ["Fire"]
+    assert rules.apply({"title": "Smoked fires"})[0] == []
+
+
 CHAIN = """
 labels:
   Guild: {patterns: ['\\bguild'], implies: [Society]}
