@@ -378,7 +378,7 @@ def test_reading_text_imports_no_optional_package(tmp_path):
     write(tmp_path / "a.jsonl", ROWS)
     code = (
         "import sys; from studytag.files import read_rows; list(read_rows(sys.argv[1]));"
-        "heavy = {'pyarrow', 'lxml', 'openpyxl', 'bibtexparser', 'pandas', 'torch', 'transformers'};"
+        "heavy = {'pyarrow', 'lxml', 'openpyxl', 'bibtexparser', 'torch', 'pandas'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ from studytag.files.atomic import (
 from studytag.files.options import ReadOptions, WriteOptions
 from studytag.files.registry import FORMATS, SUFFIXES, Format, RowWriter, sniff, sniff_table
 from studytag.files.rows import ERROR_COLUMN, SourceRow, tagged
+from studytag.files.streams import first_bytes
 from studytag.records import Row
 
 __all__ = [
@@ -51,7 +53,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _WRITABLE = tuple(format.name for format in FORMATS.values() if format.write)
-_NEVER_ARTICLES = ("json",)  # in a folder, a JSON document may be anything
 
 
 def read_rows(
@@ -213,10 +214,12 @@ def _holds_articles(file: Path) -> bool:
     """Whether a file of a folder is to be read: by its suffix, or else its content."""
     name = file.name.lower().removesuffix(".gz")
     known = next((SUFFIXES[suffix] for suffix in SUFFIXES if name.endswith(suffix)), None)
-    if known and known.name not in _NEVER_ARTICLES:
+    if known and known.name != "json":
         return True
     if not file.stat().st_size:
         return known is not None
+    if known and not re.search(rb"(title|abstract)\"\s*:", first_bytes(file, 2**16), re.I):
+        return False  # a manifest, settings
     try:
         return sniff(file) is not None or (known is None and sniff_table(file) is not None)
     except InputError:

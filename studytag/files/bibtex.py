@@ -33,10 +33,9 @@ _COLUMNS_FIELD = "studytag_columns"
 _PLAIN_TEXT = re.compile(r"[{}]")
 _ESCAPES = {
     "\\": r"\textbackslash{}",
-    "{": r"\textbraceleft{}",
-    "}": r"\textbraceright{}",
+    "{": r"\lbrace{}",
+    "}": r"\rbrace{}",
     "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
     "%": r"\%",
     "&": r"\&",
     "$": r"\$",
@@ -48,7 +47,6 @@ _ESCAPES = {
     ",": r",{}",
     "<": r"<{}",
     ">": r">{}",
-    '"': r"{''}",
 }
 _NEEDS_CARE = re.compile(r"--|''|``|,,|<<|>>|[!?]`")
 _LATEX = re.compile(r"[\\$]|" + _NEEDS_CARE.pattern)
@@ -83,11 +81,13 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
     watch.finish()
 
 
-def _entries(path: Path, model: Any, blocks: list[Any]) -> Iterator[tuple[str, dict[str, str]]]:
-    """The text of each entry, with the blocks before it, and the values of its fields."""
+def _entries(
+    path: Path, model: Any, blocks: list[Any]
+) -> Iterator[tuple[tuple[str, str, str], dict[str, str]]]:
+    """The text before, of and after each entry, and the values of its fields."""
     macros: dict[str, str] = {}
     before = ""
-    waiting: tuple[str, dict[str, str]] | None = None
+    waiting: tuple[tuple[str, str, str], dict[str, str]] | None = None
     for block in blocks:
         raw = block.raw
         if isinstance(block, model.DuplicateBlockKeyBlock | model.DuplicateFieldKeyBlock):
@@ -109,10 +109,10 @@ def _entries(path: Path, model: Any, blocks: list[Any]) -> Iterator[tuple[str, d
             value = field.value if field.key == _COLUMNS_FIELD else _value(field.value, macros)
             name = field.key if field.key not in fields else f"{field.key}_2"
             fields[name] = value
-        waiting = before + raw, fields
+        waiting = (before, raw, ""), fields
         before = ""
     if waiting:
-        yield waiting[0] + (f"\n{before}" if before else ""), waiting[1]
+        yield (*waiting[0][:2], f"\n{before}" if before else ""), waiting[1]
 
 
 def _value(text: str, macros: dict[str, str]) -> str:
@@ -307,52 +307,76 @@ class BibtexWriter:
         return between.join(escape(clean(str(word))) for word in words)
 
     def _as_it_was(self, row: Row, origin: Origin) -> str:
-        """The entry as it stood, with its keywords made new and columns added."""
-        text: str = origin.record
-        fields: dict[str, str] = {}
-        left: Row = {}
-        for name, value in row.items():
-            if _ours(name, row) or empty(value) or not changed(row, origin, name):
-                continue
-            left[name] = value
+        """The entry as it stood; fields that changed are taken out and written anew."""
+        before, entry, after = origin.record
+        changes = {
+            name: row.get(name)
+            for name in {**origin.as_read, **row}
+            if not _ours(name, row)
+            and (name not in row or changed(row, origin, name))
+            and not (empty(row.get(name)) and empty(origin.as_read.get(name)))
+        }
+        labels = row.get(PREDICTED_COLUMN, changes.get("labels"))
+        if labels is not None or "keywords" in changes:
+            changes["keywords"] = row.get("keywords") or []
+        fields, left = self._fields({n: v for n, v in changes.items() if not empty(v)})
+        if "keywords" in changes:
+            fields["keywords"] = self._keywords(changes["keywords"], labels)
         if not empty(row.get(ERROR_COLUMN)):
             left[ERROR_COLUMN] = row[ERROR_COLUMN]
-        if row.get(PREDICTED_COLUMN) is not None:
-            words = self._keywords(row.get("keywords") or [], row[PREDICTED_COLUMN])
-            text = _without_field(text, "keywords")
-            if words:
-                fields["keywords"] = words
-        if left:
-            text = _without_field(text, _COLUMNS_FIELD)
-            fields[_COLUMNS_FIELD] = _json(left)
-        if not fields:
-            return text
-        end = text.rindex("}") if "}" in text else text.rindex(")")
-        body = text[:end].rstrip().removesuffix(",")
-        added = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
-        return f"{body},\n{added}\n{text[end:]}"
+        head, parts, tail = _parts(entry)
+        noted = _own_columns(
+            next((v for n, v in parts if n == _COLUMNS_FIELD), "").partition("=")[2]
+        )
+        noted.pop(_COLUMNS_FIELD, None)
+        kept_notes = {n: v for n, v in noted.items() if n not in changes and n != ERROR_COLUMN}
+        if kept_notes | left != noted:
+            changes[_COLUMNS_FIELD] = None
+            if kept_notes | left:
+                fields[_COLUMNS_FIELD] = _json(kept_notes | left)
+        gone = {tag for name in changes for tag in _tags_of(name)}
+        kept = [text for name, text in parts if name not in gone]
+        fields = {name: value for name, value in fields.items() if value}
+        if fields or len(kept) < len(parts):
+            added = [f"\n  {name} = {{{value}}}" for name, value in fields.items()]
+            kept = [*(text for text in kept if text.strip()), *added]
+            kept[-1] = kept[-1].rstrip() + "\n"
+        return f"{before}{head}{','.join(kept)}{tail}{after}"
 
 
-def _without_field(text: str, name: str) -> str:
-    """An entry without one of its fields."""
-    match = re.search(rf"(?:^|,|\n)\s*{name}\s*=\s*", text, re.I)
-    if not match:
-        return text
-    depth, quoted = 0, False
-    for position in range(match.end(), len(text)):
-        letter = text[position]
+def _tags_of(name: str) -> list[str]:
+    found = column_field(name)
+    return [*(found[0].bib.split() if found else ()), name.lower()]
+
+
+def _parts(entry: str) -> tuple[str, list[tuple[str, str]], str]:
+    """What stands before the key of an entry, its parts between commas by name, and the end."""
+    opening = re.search(r"[{(]", entry)
+    if opening is None:
+        return entry, [], ""
+    start = position = opening.end()
+    depth, quoted, parts = 0, False, []
+    for position in range(start, len(entry)):
+        letter = entry[position]
+        if entry[position - 1] == "\\" and letter in "{}":
+            continue
         if letter == '"' and depth == 0:
             quoted = not quoted
+        elif depth == 0 and not quoted and letter in ",})":
+            parts.append(entry[start:position])
+            start = position + 1
+            if letter != ",":
+                break
         depth += (letter == "{") - (letter == "}")
-        if (depth < 0) or (letter == "," and depth == 0 and not quoted):
-            head = text[: match.start()]
-            return head + (text[position:] if text[match.start()] == "," else text[position + 1 :])
-    return text
+    named = [
+        (part.partition("=")[0].strip().lower() if "=" in part else "", part) for part in parts
+    ]
+    return entry[: opening.end()], named, entry[position:]
 
 
 def escape(text: str) -> str:
     """Text as LaTeX that `plain_text` reads as the same."""
-    if not re.search(r"[\\{}$%&#_~^]", text) and not _NEEDS_CARE.search(text):
+    if not re.search(r"[\\{}$%&#_~]", text) and not _NEEDS_CARE.search(text):
         return text
     return "".join(_ESCAPES.get(letter, letter) for letter in text)
 

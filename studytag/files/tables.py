@@ -134,7 +134,8 @@ class Table:
             if _altered(name, cell, values[name]):
                 raw[name] = cell
         for position in self._lists:
-            values[self.layout.views[position]] = to_list(cells[position])
+            cell = cells[position]
+            values[self.layout.views[position]] = None if missing(cell) else to_list(cell)
         for name, sources in self._derived.items():
             if not values.get(name):
                 found = _derive(name, (cells[p] for p in sources))
@@ -149,6 +150,8 @@ class Table:
         )
 
     def _convert(self, name: str, cell: Any, where: str) -> Any:
+        if name in LISTS and missing(cell):
+            return None  # not the same as an empty list: nothing is said
         value = _CONVERT[name](cell)
         if name == "year" and value is None and not says_nothing(cell):
             self._watch.odd(name, cell, where)

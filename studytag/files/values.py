@@ -143,7 +143,7 @@ def to_pmid(value: Any) -> str | None:
     if isinstance(value, bool) or says_nothing(value):
         return None
     if isinstance(value, int | float):
-        return str(int(value)) if float(value).is_integer() else str(value)
+        return str(int(value)) if float(value).is_integer() else value  # type: ignore[return-value]
     text = str(value).strip()
     if number := _NUMBER.fullmatch(text):
         return number.group(1)

@@ -7,7 +7,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date, datetime, time
 from itertools import chain, islice
 from pathlib import Path
@@ -75,13 +75,13 @@ def _sheet_rows(path: Path, book: Any, watch: TextWatch) -> Iterator[Row]:
     table = Table(path, [cell_text(cell) for cell in header], watch, "xlsx")
     width = len(header)
     for number, cells in enumerate(rows, skipped + 2):
-        if any(cell not in (None, "") for cell in cells):
+        if any(cell != "" for cell in cells):
             where = f"{path}: row {number}"
-            if any(not missing(cell) for cell in cells[width:]):
+            if any(cell != "" for cell in cells[width:]):
                 raise InputError(
                     f"{where}: has cells beyond the {width} columns of the header; name the column"
                 )
-            padded = islice(chain(cells, (None for _ in range(width))), width)
+            padded = islice(chain(cells, ("" for _ in range(width))), width)
             yield table.row(tuple(padded), where)
 
 
@@ -102,14 +102,14 @@ def _cells(sheet: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def _trimmed(cells: tuple[Any, ...]) -> tuple[Any, ...]:
-    width = max((place for place, cell in enumerate(cells, 1) if not missing(cell)), default=0)
+    width = max((place for place, cell in enumerate(cells, 1) if cell != ""), default=0)
     return cells[:width]
 
 
 def _value(cell: Any) -> Any:
     if isinstance(cell, str):
         return _ESCAPED.sub(lambda match: chr(int(match.group(1), 16)), cell)
-    return cell
+    return "" if cell is None else cell
 
 
 def _refuse_bomb(path: Path) -> None:
@@ -128,8 +128,11 @@ def _refuse_bomb(path: Path) -> None:
 def open_writer(path: Path, target: Path, options: WriteOptions) -> Iterator[XlsxWriter]:
     """Write rows to `path`; `target` is the final name, for messages."""
     writer = XlsxWriter(target, options)
-    yield writer
-    writer.save(path)
+    try:
+        yield writer
+        writer.save(path)
+    finally:
+        writer.close()
 
 
 class XlsxWriter:
@@ -185,8 +188,13 @@ class XlsxWriter:
         """Write the workbook."""
         self._book.save(path)
 
+    def close(self) -> None:
+        """Close what openpyxl keeps open of a sheet that is not saved."""
+        with suppress(Exception):
+            self._sheet.close()
+
     def _cell(self, name: str, value: Any) -> Any:
-        if missing(value):
+        if missing(value) or value == "":
             return None
         if hasattr(value, "tolist"):
             value = value.tolist()

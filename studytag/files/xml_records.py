@@ -25,6 +25,7 @@ _SAFE: dict[str, Any] = {
 }
 _LARGEST_RECORD = 2**26
 _BLOCK = 2**16
+_DECLARATION = 8
 _ROOT = re.compile(rb"<([A-Za-z_][\w:.-]*)[\s/>]")
 _NEXT_DOCUMENT = re.compile(rb"<\?xml[\s?]")
 
@@ -80,20 +81,19 @@ class _Documents:
 
     def block(self) -> bytes:
         """The next bytes of the document; empty at its end."""
-        content = self._rest
-        if not content:
-            return b""
-        following = self._stream.read(_BLOCK)
-        # A declaration may lie across two blocks.
-        overlap = content + following[:8]
-        start = 0 if self._begun else _after_space(content) + 1
-        match = _NEXT_DOCUMENT.search(overlap, start)
-        if match and match.start() < len(content):
-            if match.start() == 0:
-                return b""
-            content, self._rest = content[: match.start()], content[match.start() :] + following
+        if len(self._rest) <= _DECLARATION:  # which may lie across two blocks
+            self._rest += self._stream.read(_BLOCK)
+        match = _NEXT_DOCUMENT.search(
+            self._rest, 0 if self._begun else _after_space(self._rest) + 1
+        )
+        if match:
+            end = match.start()
         else:
-            self._rest = following
+            end = len(self._rest)
+            if following := self._stream.read(_BLOCK):
+                end = max(end - _DECLARATION, 0)
+            self._rest += following
+        content, self._rest = self._rest[:end], self._rest[end:]
         self._begun = True
         self.lines += content.count(b"\n")
         return content
