@@ -129,9 +129,9 @@ class Table:
             chosen = next((p for p in positions if not says_nothing(cells[p])), positions[0])
             cell = cells[chosen]
             values[name] = self._convert(name, cell, where)
-            if chosen != positions[0]:
+            if chosen != positions[0] or isinstance(cell, dict | list):
                 elsewhere.append(name)
-            if _altered(name, cell, values[name]):
+            elif _altered(name, cell, values[name]):
                 raw[name] = cell
         for position in self._lists:
             cell = cells[position]
