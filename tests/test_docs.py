@@ -164,6 +164,13 @@ def shell_commands(page):
     ]
 
 
+def test_every_make_target_named_exists():
+    for page in PAGES:
+        for code in inline_code(page):
+            if code.startswith("make "):
+                check_make(code.split()[1:])
+
+
 @of_pages(shell_commands)
 def test_every_command_is_accepted_by_its_parser(page, item, only_parsed):
     program, words = item[0], item[1:]
