@@ -304,6 +304,8 @@ def run_in_shell(page, section, folder):
 @pytest.mark.slow
 @pytest.mark.skipif(not SHIPS_A_TAGGER, reason="no tagger ships with this version")
 def test_the_tutorial_tags_a_file(tmp_path):
+    run_in_shell(TUTORIAL, "A first look", tmp_path)
+    assert (tmp_path / "studytag-demo" / "tagged.html").is_file()
     run_in_shell(TUTORIAL, "Tag a file", tmp_path)
     tagged = (tmp_path / "tagged.csv").read_text(encoding="utf-8").splitlines()
     assert "studytag_labels" in tagged[0]
