@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 DEMO ?= artifacts/demo
 
-.PHONY: install demo demo-training test test-all lint check coverage format docs clean
+.PHONY: install demo demo-training test test-all lint check coverage format docs tables clean
 
 install: $(VENV)/.installed
 
@@ -57,6 +57,10 @@ format: install
 # A warning is an error, also of a link that leads nowhere.
 docs: install
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
+
+# The tables of bench/results, from the predictions and raw figures beside them.
+tables: install
+	$(BIN)/python -m bench.tables
 
 clean:
 	rm -rf $(VENV) build docs/_build docs/reference/modules *.egg-info .pytest_cache .mypy_cache .ruff_cache
