@@ -12,13 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from studytag.errors import StudytagError, import_extra
 from studytag.training.options import config_of, normalise_flags, option_parser, parse_config
-
-if TYPE_CHECKING:
-    from studytag.evaluation.evaluate import Evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -140,20 +136,18 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _write_report(best: Path, validation_file: Path) -> Evaluation:
-    """Evaluate the best model on its validation table. TO CONNECT: the report page.
-
-    The founder connects `studytag.report.write_report` here; `read_history(best.parent)` gives the
-    epochs.
-    """
+def _write_report(best: Path, validation_file: Path) -> None:
+    """Write `report/` into the run's folder: its best model on its validation table."""
     from studytag.dataset import load_evaluable
     from studytag.evaluation.evaluate import Origin, evaluate
     from studytag.manifest import DEFAULT_OPERATING_POINT, load_manifest
+    from studytag.report.page import write_report
+    from studytag.training.history import read_history
     from studytag.training.model_folder import PYTORCH, read_validation
 
     manifest = load_manifest(best)
     table = load_evaluable(validation_file, manifest.labels)
-    return evaluate(
+    evaluation = evaluate(
         manifest.labels,
         table.truth,
         table.known,
@@ -162,6 +156,11 @@ def _write_report(best: Path, validation_file: Path) -> Evaluation:
         Origin(str(validation_file), str(best), PYTORCH, DEFAULT_OPERATING_POINT),
         table.years(),
     )
+    run = best.parent
+    page = write_report(
+        evaluation, table.rows, manifest, best, read_history(run), run / "report", fitted_here=True
+    )
+    logger.info("report: %s", page)
 
 
 if __name__ == "__main__":

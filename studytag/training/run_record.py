@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from studytag import __version__
 from studytag.documents import read_json
 from studytag.files import write_json_atomically
 from studytag.labels import LabelSet
@@ -24,6 +23,7 @@ from studytag.training.config import TrainingConfig
 from studytag.training.resume import Changes
 from studytag.training.runs import RUN_RECORD
 from studytag.training.tokenization import TokenisedTable
+from studytag.version import __version__
 
 _PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
 
