@@ -40,8 +40,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 python_use_unqualified_type_names = True
-# A word that Sphinx takes for a type, such as `labels` in "Returns: labels: ...", may be the name of
-# several attributes. A link that leads nowhere is still an error.
+# A word that Sphinx takes for a type, such as `labels` in "Returns: labels: ...", may name several
+# attributes. A link that leads nowhere is still an error.
 suppress_warnings = ["ref.python"]
 
 myst_enable_extensions = ["attrs_block", "colon_fence"]
