@@ -1,9 +1,9 @@
-"""The label set: names in their fixed order, and multi-hot encoding with a mask of the known."""
+"""The label set: names in their fixed order, what they imply, and multi-hot encoding."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,22 +15,37 @@ from studytag.errors import InputError
 class LabelSet:
     """Label names in the order of every array's columns.
 
+    Attributes:
+        names: The labels, distinct and not empty.
+        implications: A label to the labels that it brings with it: every RCT is a clinical trial.
+            Stated directly; what follows from them in turn is worked out here.
+
     Raises:
-        InputError: no name, a name twice, or an empty name.
+        InputError: no name, a name twice, an empty name, or an implication of an unknown label.
     """
 
     names: tuple[str, ...]
+    implications: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(self.names))
         if not self.names or not all(self.names) or len(set(self.names)) < len(self.names):
             raise InputError(f"label names must be given, non-empty and distinct: {self.names}")
+        stated = {name: tuple(implied) for name, implied in self.implications.items()}
+        object.__setattr__(self, "implications", stated)
+        for name, implied in stated.items():
+            for other in (name, *implied):
+                if other not in self.names:
+                    raise InputError(f"an implication names the unknown label {other!r}")
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
+
+    def __hash__(self) -> int:
+        return hash(self.names)
 
     def encode(
         self, rows: Sequence[Iterable[str] | None], column: str, first_row: int = 1
@@ -63,3 +78,58 @@ class LabelSet:
     def decode(self, multi_hot: NDArray[np.bool_]) -> list[str]:
         """The names set in one row, shape (len(self),)."""
         return [name for name, present in zip(self.names, multi_hot, strict=True) if present]
+
+    def raise_implied(self, probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Probabilities of shape (..., labels) in which no label is likelier than one it implies.
+
+        An implied label's probability becomes the maximum of its own and those that imply it: the
+        least change that respects P(RCT) <= P(ClinicalTrial).
+        """
+        if not self.implications:
+            return probabilities
+        raised: NDArray[np.floating] = probabilities.copy()
+        for column, implied in self._closure():
+            for other in implied:
+                np.maximum(raised[..., other], probabilities[..., column], out=raised[..., other])
+        return raised
+
+    def decide(
+        self, probabilities: NDArray[np.floating], thresholds: Sequence[float] | NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        """Decisions of shape (..., labels): probability >= threshold, and whatever that implies.
+
+        Args:
+            probabilities: Shape (..., labels), with `raise_implied` applied.
+            thresholds: Shape (labels,).
+        """
+        decisions: NDArray[np.bool_] = probabilities >= np.asarray(thresholds, dtype=np.float64)
+        direct = decisions.copy()
+        for column, implied in self._closure():
+            for other in implied:
+                decisions[..., other] |= direct[..., column]
+        return decisions
+
+    def _closure(self) -> list[tuple[int, list[int]]]:
+        """Column to the columns of all that it implies, directly or not."""
+        position = {name: index for index, name in enumerate(self.names)}
+        pairs = []
+        for name in self.implications:
+            reached: dict[str, None] = {}
+            waiting = list(self.implications[name])
+            while waiting:
+                other = waiting.pop()
+                if other not in reached:
+                    reached[other] = None
+                    waiting += self.implications.get(other, ())
+            pairs.append((position[name], [position[other] for other in reached]))
+        return pairs
+
+
+STUDY_DESIGNS = LabelSet(
+    (
+        *("SystematicReview", "MetaAnalysis", "RCT", "ClinicalTrial", "Cohort", "CaseControl"),
+        *("CaseReport", "InVitro", "Animal", "Human"),
+    ),
+    {"RCT": ("ClinicalTrial",)},
+)
+"""The labels of tables that do not name their own; those of the rule set `strict`."""

@@ -158,7 +158,8 @@ def test_manifest_and_card_agree_with_the_tables(everything, out, strict):
     manifest = json.loads((out / "manifest.json").read_text())
     split = tables(out)
     assert manifest["labels"] == list(strict.labels)
-    assert manifest["rules"] == "strict"
+    assert (manifest["rules"], manifest["rules_version"]) == ("strict", strict.version)
+    assert manifest["implications"] == {"RCT": ["ClinicalTrial"]}
     assert manifest["read"] == 12
     assert manifest["excluded"] == {
         **{"same title": 1, "neither title nor abstract": 1, "same pmid": 2},

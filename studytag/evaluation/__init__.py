@@ -1,1 +1,1 @@
-"""Scores and decision thresholds, shared by training, export and `studytag evaluate`."""
+"""Scores, calibration and thresholds of arrays; knows no files and no models."""

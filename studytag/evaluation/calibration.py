@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from studytag.errors import missing_dependency
-from studytag.evaluation.metrics import examined
+from studytag.errors import import_extra
+from studytag.evaluation.metrics import fully_assessed
 from studytag.evaluation.thresholds import MIN_POSITIVES
 
 
@@ -37,7 +37,7 @@ class Calibration:
 def calibrate(
     truth: NDArray[np.bool_], known: NDArray[np.bool_], logits: NDArray[np.floating]
 ) -> Calibration:
-    """Fit each label's line to its `examined` validation rows by maximum likelihood.
+    """Fit each label's line to its `fully_assessed` validation rows by maximum likelihood.
 
     As in Platt's paper, the targets are not 0 and 1 but 1 / (N- + 2) and (N+ + 1) / (N+ + 2), which
     keeps the line finite where a threshold separates all positives. A label with fewer than ten
@@ -49,7 +49,7 @@ def calibrate(
         logits: Shape (n, labels).
     """
     slope, offset = np.ones(truth.shape[1]), np.zeros(truth.shape[1])
-    for index, mask in enumerate(examined(truth, known).T):
+    for index, mask in enumerate(fully_assessed(truth, known).T):
         positive = truth[mask, index]
         if min(positive.sum(), (~positive).sum()) >= MIN_POSITIVES:
             line = _fit(positive, logits[mask, index].astype(np.float64))
@@ -60,16 +60,13 @@ def calibrate(
 
 def _fit(positive: NDArray[np.bool_], logits: NDArray[np.float64]) -> tuple[float, float]:
     """Slope and offset of one label."""
-    try:
-        from sklearn.linear_model import LogisticRegression
-    except ImportError as error:
-        raise missing_dependency("scikit-learn", "evaluate") from error
+    linear_model = import_extra("sklearn.linear_model", "evaluate")
     yes, no = positive.sum(), (~positive).sum()
     target = np.where(positive, (yes + 1) / (yes + 2), 1 / (no + 2))
     # A target between 0 and 1 is that share of a positive and the rest of a negative.
-    found = LogisticRegression(C=1e6).fit(
+    fitted = linear_model.LogisticRegression(C=1e6).fit(
         np.concatenate([logits, logits])[:, None],
         np.repeat([1, 0], len(logits)),
         sample_weight=np.concatenate([target, 1 - target]),
     )
-    return float(found.coef_[0, 0]), float(found.intercept_[0])
+    return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])

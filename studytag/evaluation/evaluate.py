@@ -1,142 +1,141 @@
-"""Scores of a predictor on a labelled table: all of it, with intervals, and year by year."""
+"""All that is measured of a system's probabilities on labelled articles."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from studytag.evaluation.metrics import bootstrap_intervals, resampled_f1, score, score_points
-from studytag.evaluation.split import Split, load_judged
+from studytag.evaluation.bootstrap import F1Intervals, f1_intervals, resampled_f1
+from studytag.evaluation.metrics import score, score_points
+from studytag.evaluation.scores import Scores
+from studytag.evaluation.tables import markdown_table, number, scores_table
 from studytag.labels import LabelSet
-from studytag.records import Row
 
-if TYPE_CHECKING:
-    from studytag.inference.predictor import Predictor
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What was scored.
+
+    Attributes:
+        table: Path of the labelled table.
+        model: Path of the bundle or model folder.
+        variant: `pytorch`, `fp32` or `int8`.
+        operating_point: Whose thresholds decide.
+    """
+
+    table: str
+    model: str
+    variant: str
+    operating_point: str
+
+
+@dataclass(frozen=True, slots=True)
+class YearScores:
+    """Of the articles of one year."""
+
+    articles: int
+    micro_f1: float
+    macro_f1: float
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a predictor says of a labelled table, and how right it is.
+    """Probabilities for labelled articles, and how right they are.
 
     Attributes:
         labels: The columns.
-        articles: Those of which a label is known, n of them.
         truth: Shape (n, labels).
         known: Shape (n, labels).
         probabilities: Shape (n, labels).
-        thresholds: Those that decide, one per label.
-        summary: `table`, `variant`, `operating_point`, `articles`; `tuned` and `fixed` (at 0.5), as
-            `score` gives them; `intervals` (95 %, bootstrap over articles) of the tuned F1;
-            `years`, year to micro-F1, macro-F1 and articles.
+        thresholds: One per label.
+        scores: At the thresholds.
+        fixed: At 0.5.
+        intervals: 95 % bootstrap intervals over articles of the F1 at the thresholds.
+        years: By year, for the articles that have one.
+        origin: What was scored.
     """
 
     labels: LabelSet
-    articles: list[Row]
     truth: NDArray[np.bool_]
     known: NDArray[np.bool_]
-    probabilities: NDArray[np.float32]
+    probabilities: NDArray[np.floating]
     thresholds: list[float]
-    summary: dict[str, Any]
+    scores: Scores
+    fixed: Scores
+    intervals: F1Intervals
+    years: dict[int, YearScores]
+    origin: Origin
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures in JSON form; without the arrays."""
+        return {
+            **asdict(self.origin),
+            "articles": len(self.truth),
+            "scores": self.scores.to_dict(),
+            "scores_at_0.5": self.fixed.to_dict(),
+            "intervals": asdict(self.intervals),
+            "years": {str(year): asdict(scores) for year, scores in self.years.items()},
+        }
+
+    def markdown(self) -> str:
+        """The figures as tables to read."""
+        lines = [
+            f"{len(self.truth)} articles of {self.origin.table}, variant {self.origin.variant}, "
+            f"operating point {self.origin.operating_point}",
+            "",
+            *scores_table(self.scores, self.fixed, self.intervals),
+        ]
+        if self.years:
+            rows = (
+                [str(year), str(of.articles), number(of.micro_f1), number(of.macro_f1)]
+                for year, of in self.years.items()
+            )
+            lines += ["", *markdown_table(["Year", "Articles", "micro-F1", "macro-F1"], rows)]
+        return "\n".join(lines) + "\n"
 
 
-def evaluate(predictor: Predictor, table: Path) -> Evaluation:
-    """Score `predictor` on every article of `table` of which a label is known.
-
-    Raises:
-        InputError: the table cannot be read, is empty, unlabelled or has unknown labels.
-    """
-    labels = LabelSet(tuple(predictor.labels))
-    split = load_judged(table, labels)
-    thresholds = [float(value) for value in predictor.thresholds]
-    origin = {
-        "table": str(table),
-        "variant": predictor.variant,
-        "operating_point": predictor.operating_point,
-    }
-    return assess(labels, split, predictor.predict_proba(split.rows), thresholds, origin)
-
-
-def assess(
+def evaluate(
     labels: LabelSet,
-    split: Split,
-    probabilities: NDArray[np.float32],
-    thresholds: list[float],
-    origin: dict[str, str],
+    truth: NDArray[np.bool_],
+    known: NDArray[np.bool_],
+    probabilities: NDArray[np.floating],
+    thresholds: Sequence[float],
+    origin: Origin,
+    years: NDArray[np.int64] | None = None,
 ) -> Evaluation:
-    """Score probabilities that are there already.
+    """Score probabilities at a set of thresholds.
 
     Args:
         labels: The columns.
-        split: n articles, each with a known label.
+        truth: Shape (n, labels).
+        known: Shape (n, labels).
         probabilities: Shape (n, labels).
         thresholds: One per label.
-        origin: `table`, `variant` and `operating_point`, for the summary.
+        origin: What is scored.
+        years: Shape (n,), 0 where unknown; None scores no years.
     """
-    truth, known = split.truth, split.known
-    years: dict[str, dict[str, Any]] = {}
-    for year in sorted({int(article["year"]) for article in split.rows if article.get("year")}):
-        of_year = np.array([article.get("year") == year for article in split.rows])
-        scores = score(labels, truth[of_year], known[of_year], probabilities[of_year], thresholds)
-        years[str(year)] = {
-            "articles": int(of_year.sum()),
-            "micro_f1": scores["micro"]["f1"],
-            "macro_f1": scores["macro"]["f1"],
-        }
-    resamples = resampled_f1(truth, known, probabilities, thresholds)
+    by_year = {}
+    for year in np.unique(years) if years is not None else ():
+        rows = years == year
+        if year:
+            scores = score(labels, truth[rows], known[rows], probabilities[rows], thresholds)
+            by_year[int(year)] = YearScores(int(rows.sum()), scores.micro.f1, scores.macro.f1)
     points = {"tuned": thresholds, "fixed": [0.5] * len(labels)}
-    summary = origin | {
-        "articles": len(split.rows),
-        **score_points(labels, truth, known, probabilities, points),
-        "intervals": bootstrap_intervals(labels, resamples),
-        "years": years,
-    }
-    return Evaluation(labels, split.rows, truth, known, probabilities, thresholds, summary)
-
-
-def report(result: dict[str, Any]) -> str:
-    """The result as a Markdown table to read, and the years below it."""
-    tuned, fixed, intervals = result["tuned"], result["fixed"], result["intervals"]
-    lines = [
-        f"{result['articles']} articles of {result['table']}, variant {result['variant']}, "
-        f"operating point {result['operating_point']}",
-        "",
-        "| Label | Support | Precision | Recall | F1 | 95 % interval | F1 at 0.5 | AP | ECE |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for name, entry in tuned["labels"].items():
-        lines.append(
-            _line(
-                name,
-                entry["support"],
-                entry,
-                intervals["labels"][name],
-                fixed["labels"][name]["f1"],
-            )
-        )
-    for name in ("micro", "macro"):
-        lines.append(_line(f"**{name}**", "", tuned[name], intervals[name], fixed[name]["f1"]))
-    if result["years"]:
-        lines += ["", "| Year | Articles | micro-F1 | macro-F1 |", "|---|---:|---:|---:|"]
-        lines += [
-            f"| {year} | {entry['articles']} | {entry['micro_f1']:.3f} | {entry['macro_f1']:.3f} |"
-            for year, entry in result["years"].items()
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def _line(
-    name: str,
-    support: object,
-    entry: dict[str, float | None],
-    interval: list[float],
-    fixed: float,
-) -> str:
-    cells = [f"{entry[key]:.3f}" for key in ("precision", "recall", "f1")]
-    cells += [f"{interval[0]:.3f}–{interval[1]:.3f}", f"{fixed:.3f}"]
-    rest = (entry.get(key) for key in ("average_precision", "calibration_error"))
-    cells += ["" if value is None else f"{value:.3f}" for value in rest]
-    return f"| {name} | {support} | {' | '.join(cells)} |"
+    scored = score_points(labels, truth, known, probabilities, points)
+    resamples = resampled_f1(labels, truth, known, probabilities, thresholds)
+    return Evaluation(
+        labels,
+        truth,
+        known,
+        probabilities,
+        [float(threshold) for threshold in thresholds],
+        scored["tuned"],
+        scored["fixed"],
+        f1_intervals(labels, resamples),
+        by_year,
+        origin,
+    )

@@ -32,17 +32,15 @@ SENSITIVE_CONFIDENCE = 0.95
 
 PRECISE_PRECISION = 0.95
 
-Thresholds = dict[str, list[float]]
-
 
 @dataclass(frozen=True)
 class Candidates:
     """All decisions that a threshold on one label can make.
 
     Attributes:
-        thresholds: Shape (m,), descending; candidate i says yes to `predicted[i]` rows.
-        lowest: Shape (m,), the lowest probability said yes to (1 where there is none).
-        predicted: Shape (m,), rows said yes to.
+        thresholds: Shape (m,), descending; candidate i predicts `predicted[i]` rows positive.
+        lowest: Shape (m,), the lowest probability predicted positive (1 where there is none).
+        predicted: Shape (m,), rows predicted positive.
         true: Shape (m,), how many of them are positives.
         positives: Known positives.
         total: Known rows.
@@ -81,7 +79,7 @@ class Candidates:
         return int(np.argmax(2 * self.true / np.maximum(self.predicted + self.positives, 1)))
 
     def sensitive(self) -> int:
-        """The fewest rows said yes to with recall of at least `SENSITIVE_RECALL`."""
+        """The fewest rows predicted positive with recall of at least `SENSITIVE_RECALL`."""
         return int(np.argmax(self.true >= SENSITIVE_RECALL * self.positives))
 
     def balanced(self) -> int:
@@ -104,10 +102,10 @@ def tune_thresholds(
     probabilities: NDArray[np.floating],
     min_positives: int = MIN_POSITIVES,
     resamples: int = RESAMPLES,
-) -> Thresholds:
+) -> dict[str, list[float]]:
     """Thresholds of every operating point, one per label in label order.
 
-    Operating points: `micro_f1` (the highest micro-F1 over all labels together), `label_f1` (each
+    Operating points: `f1` (the highest micro-F1 over all labels together), `label_f1` (each
     label's highest F1), `sensitive` (recall >= 0.98 with confidence), `balanced` (Youden's J),
     `precise` (precision >= 0.95 where reachable, else the highest F1) and `fixed` (0.5). The names
     of the three in the middle are RobotSearch's (Marshall et al. 2018).
@@ -117,7 +115,7 @@ def tune_thresholds(
         known: Shape (n, labels); unknown cells count nowhere.
         probabilities: Shape (n, labels), in [0, 1].
         min_positives: Labels with fewer known positives get 0.5 at every point.
-        resamples: How many resamples `micro_f1` and `label_f1` are averaged over, and `sensitive`
+        resamples: How many resamples `f1` and `label_f1` are averaged over, and `sensitive`
             holds in most of, always the same ones; 0 tunes them on the rows as they are.
 
     Raises:
@@ -130,7 +128,7 @@ def tune_thresholds(
     tuned = (truth & known).sum(axis=0) >= min_positives
     columns = _columns(truth, known, probabilities)
     points = {
-        "micro_f1": _pick(columns, _best_micro_f1(columns, tuned)),
+        "f1": _pick(columns, _best_micro_f1(columns, tuned)),
         "label_f1": _pick(columns, [column.best_f1() for column in columns]),
         "sensitive": _pick(columns, [column.sensitive() for column in columns]),
         "balanced": _pick(columns, [column.balanced() for column in columns]),
@@ -141,12 +139,12 @@ def tune_thresholds(
         random = np.random.default_rng(0)
         drawn = [random.integers(len(truth), size=len(truth)) for _ in range(resamples)]
         bags = [_columns(truth[rows], known[rows], probabilities[rows]) for rows in drawn]
-        points["micro_f1"] = np.mean([_pick(bag, _best_micro_f1(bag, tuned)) for bag in bags], 0)
+        points["f1"] = np.mean([_pick(bag, _best_micro_f1(bag, tuned)) for bag in bags], 0)
         points["label_f1"] = np.mean([_pick(bag, [c.best_f1() for c in bag]) for bag in bags], 0)
         safe = [_pick(bag, [c.sensitive() for c in bag]) for bag in bags]
         lowest = np.quantile(safe, 1 - SENSITIVE_CONFIDENCE, axis=0)
         points["sensitive"] = np.minimum(points["sensitive"], lowest)
-    return {name: np.where(tuned, found, FALLBACK).tolist() for name, found in points.items()}
+    return {name: np.where(tuned, values, FALLBACK).tolist() for name, values in points.items()}
 
 
 def _columns(

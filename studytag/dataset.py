@@ -1,0 +1,163 @@
+"""Labelled tables: the rows, the truth, and the mask of what is known. One reader for all.
+
+Training, evaluation, export, audit and benchmarks read labelled tables through this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from studytag.documents import read_json
+from studytag.errors import InputError
+from studytag.files import read_rows, source_files
+from studytag.labels import STUDY_DESIGNS, LabelSet
+from studytag.records import Row, TextRecipe
+
+TABLE_MANIFEST = "manifest.json"
+"""Stands beside the tables that `studytag data build` writes; names their labels."""
+
+_CHUNK_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class LabelledTable:
+    """Articles with their labels.
+
+    Attributes:
+        rows: The articles, n of them.
+        truth: Shape (n, labels).
+        known: Shape (n, labels); where False, truth is False and means nothing.
+    """
+
+    rows: list[Row]
+    truth: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def select(self, indices: NDArray[np.intp]) -> LabelledTable:
+        """The rows of these numbers, in this order."""
+        return LabelledTable(
+            [self.rows[row] for row in indices], self.truth[indices], self.known[indices]
+        )
+
+    def years(self) -> NDArray[np.int64]:
+        """The year of each row, shape (n,); 0 where it is missing."""
+        return np.array([int(row.get("year") or 0) for row in self.rows], dtype=np.int64)
+
+
+def read_label_set(table: Path) -> LabelSet:
+    """The label set of a table: of the manifest beside or in it, else the study designs.
+
+    Raises:
+        InputError: the manifest cannot be read.
+    """
+    manifest = (table if (table / TABLE_MANIFEST).is_file() else table.parent) / TABLE_MANIFEST
+    if not manifest.is_file():
+        return STUDY_DESIGNS
+    advice = "build the tables again: studytag data build"
+    stored = read_json(manifest, advice)
+    try:
+        implications = {name: tuple(to) for name, to in stored.get("implications", {}).items()}
+        return LabelSet(tuple(stored["labels"]), implications)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{manifest}: cannot read the labels; {advice}") from error
+
+
+def load_table(path: str | Path, labels: LabelSet) -> LabelledTable:
+    """Read a labelled table whole.
+
+    Raises:
+        InputError: as `read_chunks`.
+    """
+    return concatenate(list(read_chunks(path, labels)))
+
+
+def load_evaluable(path: str | Path, labels: LabelSet) -> LabelledTable:
+    """The articles of a labelled table with at least one known label; the others score no model.
+
+    Raises:
+        InputError: as `read_chunks`; or there is no such article.
+    """
+    table = load_table(path, labels)
+    evaluable = rows_with_known_label(table.known)
+    if not len(evaluable):
+        raise InputError(f"{path}: no article has a known label; there is nothing to score")
+    return table.select(evaluable)
+
+
+def rows_with_known_label(known: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Row numbers, ascending, of the articles with at least one known label.
+
+    Args:
+        known: Shape (n, labels).
+    """
+    return np.flatnonzero(known.any(axis=1))
+
+
+def concatenate(parts: list[LabelledTable]) -> LabelledTable:
+    """Several tables of the same labels, at least one, as a single one."""
+    return LabelledTable(
+        [row for part in parts for row in part.rows],
+        np.concatenate([part.truth for part in parts]),
+        np.concatenate([part.known for part in parts]),
+    )
+
+
+def read_chunks(path: str | Path, labels: LabelSet) -> Iterator[LabelledTable]:
+    """Read a labelled table, or a folder of its shards, some thousand rows at a time.
+
+    A table without a `known` column is taken as fully known. Truth counts only where known.
+
+    Args:
+        path: Any format that `read_rows` knows; in a folder, the files are read by name.
+        labels: Those of its columns `labels` and `known`.
+
+    Raises:
+        InputError: a file is missing or unreadable, there is no row or no `labels` column, a label
+            is unknown (names the row), or a row has neither title nor abstract.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such table; make it with: studytag data build SOURCE ...")
+    empty = True
+    for file in source_files(path):
+        rows = read_rows(file)
+        first_row = 1
+        while chunk := list(islice(rows, _CHUNK_ROWS)):
+            yield _labelled(file, chunk, labels, first_row)
+            first_row += len(chunk)
+            empty = False
+    if empty:
+        raise InputError(f"{path}: the table is empty; give one with at least one labelled article")
+
+
+def _labelled(path: Path, rows: list[Row], labels: LabelSet, first_row: int) -> LabelledTable:
+    """Some rows of a table with their truth."""
+    if "labels" not in rows[0]:
+        raise InputError(f"{path}: no column 'labels'; label the table with: studytag data build")
+    recipe = TextRecipe()
+    for number, row in enumerate(rows, first_row):
+        if row.get("labels") is None:
+            raise InputError(f"{path}: row {number}: labels are missing; give a list, if empty")
+        try:
+            recipe.compose_record(row)
+        except InputError as error:
+            raise InputError(f"{path}: row {number} (pmid {row.get('pmid')}): {error}") from error
+    try:
+        known = (
+            labels.encode([row.get("known") for row in rows], "known", first_row)
+            if "known" in rows[0]
+            else np.ones((len(rows), len(labels)), dtype=np.bool_)
+        )
+        truth = labels.encode([row["labels"] for row in rows], "labels", first_row)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return LabelledTable(rows, truth & known, known)

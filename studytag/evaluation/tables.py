@@ -1,0 +1,76 @@
+"""Scores as Markdown tables: one renderer for the terminal, model cards and benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from studytag.evaluation.bootstrap import F1Intervals, Interval
+from studytag.evaluation.scores import LabelScores, MacroScores, MicroScores, Scores
+
+_Entry = LabelScores | MicroScores | MacroScores
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table whose first column is text and whose others are numbers."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    lines = [header, rule, *rows]
+    return ["|" + "|".join(rule) + "|" if line is rule else _line(line) for line in lines]
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with this many decimals; a dash where it is undefined."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def interval(bounds: Interval | None) -> str:
+    """An interval as 0.123–0.456; a dash without one."""
+    return "–" if bounds is None else f"{bounds[0]:.3f}–{bounds[1]:.3f}"
+
+
+def scores_table(scores: Scores, fixed: Scores, intervals: F1Intervals | None = None) -> list[str]:
+    """The lines of a table: each label, then micro and macro.
+
+    Args:
+        scores: At the operating point.
+        fixed: The same probabilities at 0.5.
+        intervals: Of the F1 at the operating point; None leaves the column out.
+    """
+    header = ["Label", "Support", "Threshold", "Precision", "Recall", "F1"]
+    header += ["95 % interval"] * (intervals is not None)
+    header += ["F1 at 0.5", "AP", "ECE"]
+
+    def row(name: str, entry: _Entry, bounds: Interval | None, at_half: float) -> list[str]:
+        return [
+            name,
+            *_support(entry),
+            *(number(value) for value in (entry.precision, entry.recall, entry.f1)),
+            *([interval(bounds)] if intervals is not None else []),
+            number(at_half),
+            *_ranking(entry),
+        ]
+
+    bounds = intervals.labels if intervals is not None else {}
+    rows = [
+        row(name, entry, bounds.get(name), fixed.labels[name].f1)
+        for name, entry in scores.labels.items()
+    ]
+    micro, macro = (intervals.micro, intervals.macro) if intervals is not None else (None, None)
+    rows.append(row("**micro**", scores.micro, micro, fixed.micro.f1))
+    rows.append(row("**macro**", scores.macro, macro, fixed.macro.f1))
+    return markdown_table(header, rows)
+
+
+def _support(entry: _Entry) -> list[str]:
+    if isinstance(entry, LabelScores):
+        return [str(entry.support), number(entry.threshold)]
+    return ["", ""]
+
+
+def _ranking(entry: _Entry) -> list[str]:
+    if isinstance(entry, MicroScores):
+        return ["", ""]
+    return [number(entry.average_precision), number(entry.calibration_error)]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
