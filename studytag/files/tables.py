@@ -22,6 +22,7 @@ from studytag.files.values import (
     missing,
     model_text,
     named_pmid,
+    noted_pmid,
     says_nothing,
     to_list,
     to_pmid,
@@ -138,7 +139,7 @@ class Table:
             values[self.layout.views[position]] = None if missing(cell) else to_list(cell)
         for name, sources in self._derived.items():
             if not values.get(name):
-                found = _derive(name, (cells[p] for p in sources))
+                found = _derive(name, ((cells[p], key) for p, key in sources))
                 if found is None:
                     continue
                 if name in values and name not in raw:
@@ -181,15 +182,15 @@ def _sources(header: Sequence[str]) -> dict[str, list[int]]:
 
 def _derivations(
     header: Sequence[str], views: Sequence[str], sources: dict[str, list[int]]
-) -> dict[str, list[int]]:
-    """The positions of the columns from which a pmid or a year may be derived, best first."""
+) -> dict[str, list[tuple[int, str]]]:
+    """The positions and keys of the columns that may tell a pmid or a year, best first."""
     keys: dict[str, int] = {}
     for position, name in enumerate(header):
         keys.setdefault(column_key(name), position)
-    found = {}
+    found: dict[str, list[tuple[int, str]]] = {}
     for name in ("pmid", "year"):
         wanted = derived_columns(BY_NAME[name])
-        positions = [keys[key] for key in wanted if key in keys]
+        positions = [(keys[key], key) for key in wanted if key in keys]
         if positions and (name in sources or name not in views):
             found[name] = positions
     return found
@@ -200,15 +201,16 @@ def _may_hold_text(name: str) -> bool:
     return found is None or found[0].name in ("notes", "label")
 
 
-def _derive(name: str, cells: Iterable[Any]) -> Any:
+def _derive(name: str, cells: Iterable[tuple[Any, str]]) -> Any:
     if name == "year":
-        return first_year(*cells)
-    for cell in cells:
+        return first_year(*(cell for cell, _ in cells))
+    for cell, key in cells:
         if isinstance(cell, list):
             cell = " ".join(map(str, cell))
         elif isinstance(cell, dict):
             cell = " ".join(f"{key}:{value}" for key, value in cell.items())
-        if isinstance(cell, str) and (pmid := named_pmid(cell)):
+        pmid_in = noted_pmid if key in ("notes", "note", "extra") else named_pmid
+        if isinstance(cell, str) and (pmid := pmid_in(cell)):
             return pmid
     return None
 

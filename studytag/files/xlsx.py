@@ -118,7 +118,7 @@ def _refuse_bomb(path: Path) -> None:
             size = sum(info.file_size for info in packed.infolist())
     except (zipfile.BadZipFile, OSError) as error:
         raise InputError(f"{path}: not an Excel workbook, or damaged; save it again") from error
-    if size > _LARGEST or (size > 2**28 and size > _RATIO * path.stat().st_size):
+    if size > _LARGEST or (size > 2**27 and size > _RATIO * path.stat().st_size):
         raise InputError(
             f"{path}: unpacks to {size >> 20} MB; no articles are that large: save it as CSV"
         )
