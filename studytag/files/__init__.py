@@ -20,6 +20,7 @@ from studytag.files import delimited, jsonl, nbib, parquet, pubmed_xml, ris
 from studytag.files.atomic import (
     atomic_folder,
     atomic_path,
+    repair_folder,
     replace_folder,
     write_json_atomically,
     write_text_atomically,
@@ -34,6 +35,7 @@ __all__ = [
     "count_rows",
     "open_writer",
     "read_rows",
+    "repair_folder",
     "replace_folder",
     "source_files",
     "write_json_atomically",
