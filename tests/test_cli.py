@@ -98,7 +98,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path):
 
 
 def test_made_up_articles_become_tables(tmp_path, capsys):
-    main(["data", "demo", str(tmp_path / "articles.jsonl"), "--articles", "200"])
+    main(["data", "demo", "--output", str(tmp_path / "articles.jsonl"), "--articles", "200"])
     main(["data", "build", str(tmp_path / "articles.jsonl"), "--output", str(tmp_path / "tables")])
     assert "# Data card" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "tables").iterdir()} == {

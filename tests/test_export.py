@@ -194,7 +194,7 @@ def test_a_failed_export_leaves_the_bundle_before_it(exported, tmp_path):
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_an_incomplete_model_folder_names_the_missing_file(model, exported, tmp_path, name):
     (model / name).unlink()
-    with pytest.raises(BundleError, match=rf"{name} is missing"):
+    with pytest.raises(BundleError, match=rf"{name}( is missing|; give the folder)"):
         export_bundle(model, tmp_path / "bundle", exported.validation)
 
 

@@ -118,7 +118,9 @@ def _audit(options: argparse.Namespace) -> None:
 
 
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", type=Path, help="file to write, such as data/demo.jsonl")
+    parser.add_argument(
+        "--output", type=Path, default=Path("data/demo.jsonl"), help="file of any format to write"
+    )
     parser.add_argument("--articles", type=int, default=3000, help="how many")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other articles")
     parser.set_defaults(run=_demo)

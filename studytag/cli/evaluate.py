@@ -119,7 +119,7 @@ def _write_report(
 
     epochs = []
     if options.training is not None:
-        from studytag.training.runs import read_history
+        from studytag.training.history import read_history
 
         epochs = read_history(options.training)
     page = write_report(evaluation, table.rows, manifest, folder, epochs, options.report)

@@ -15,12 +15,14 @@ from studytag.errors import MissingDependencyError, StudytagError, missing_depen
 from studytag.version import __version__
 
 _COMMANDS = {
+    "demo": ("files,report", "tag a few invented articles, for a first look"),
     "predict": ("files", "tag a file of articles, or a single article"),
     "evaluate": ("evaluate", "score a bundle or a model on a labelled table"),
     "data": ("data", "build, fetch, audit or make up tables of articles"),
     "train": ("train", "fine-tune an encoder; the same as: accelerate launch train"),
     "runs": ("train", "list training runs and compare their scores"),
     "export": ("export", "make a bundle of a trained model"),
+    "calibrate": ("evaluate", "fit a bundle to your own articles, without retraining"),
 }
 """Command to the extra that it needs, and its help. The module `studytag.cli.<command>` is imported
 only when the command is used: predicting must not pay for what exporting needs."""

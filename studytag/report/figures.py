@@ -137,7 +137,8 @@ def merged_bins(bins: NDArray[np.float64], minimum: int = MIN_BIN) -> NDArray[np
     if len(merged) > 1 and merged[-1][0] < minimum:
         leftover = merged.pop()
         merged[-1] = merged[-1] + leftover
-    return np.array(merged).T
+    joined: NDArray[np.float64] = np.array(merged).T
+    return joined
 
 
 def f1_by_threshold(evaluation: Evaluation) -> Figure:
@@ -241,4 +242,6 @@ def _shares(cells: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.fl
     present = (cells & known).astype(np.float64)
     together = present.T @ present
     base = present.T @ known.astype(np.float64)
-    return np.divide(together, base, out=np.full_like(base, np.nan), where=base > 0)
+    shares: NDArray[np.float64] = np.full_like(base, np.nan)
+    np.divide(together, base, out=shares, where=base > 0)
+    return shares

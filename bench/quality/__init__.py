@@ -1,0 +1,1 @@
+"""How good is it, beside simpler systems, on articles that training never saw?"""
