@@ -126,7 +126,7 @@ def test_formats_can_be_named(predictor, tmp_path):
     )
     with (tmp_path / "out.txt").open() as stream:
         (row,) = csv.DictReader(stream)
-    assert (row["title"], row["Year"]) == ("A trial", "2020")
+    assert (row["Title"], row["Year"]) == ("A trial", "2020")
 
 
 def test_one_article_on_the_command_line(exported, predictor, capsys):
