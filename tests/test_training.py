@@ -22,6 +22,7 @@ from accelerate.state import AcceleratorState, PartialState
 from safetensors.torch import load_file
 from studytag.inference.runtime import available_cores
 from studytag.report.run import report_on_run
+from studytag.training.command import main
 from support import LABELS, MAX_LENGTH, invented_articles, save_tiny_model, torch_probabilities
 
 from studytag.dataset import load_table
@@ -30,7 +31,6 @@ from studytag.labels import LabelSet
 from studytag.manifest import hash_files
 from studytag.training import loop
 from studytag.training.checkpoint import checkpoints
-from studytag.training.command import main
 from studytag.training.config import TrainingConfig
 from studytag.training.encoder import load_encoder
 from studytag.training.loop import train

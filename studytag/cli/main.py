@@ -21,6 +21,8 @@ _COMMANDS = {
     "train": ("train", "fine-tune an encoder; the same as: accelerate launch train"),
     "runs": ("train", "list training runs and compare their scores"),
     "export": ("export", "make a bundle of a trained model"),
+    "package": ("package", "make a bundle a package that pip installs"),
+    "push": ("hub", "put a bundle on the Hugging Face Hub"),
 }
 """Command to the extra that it needs, and its help. The module `studytag.cli.<command>` is imported
 only when the command is used: predicting must not pay for what exporting needs."""
