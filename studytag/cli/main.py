@@ -24,6 +24,8 @@ _COMMANDS = {
     "runs": ("train", "list training runs and compare their scores"),
     "export": ("export", "make a bundle of a trained model"),
     "calibrate": ("evaluate", "fit a bundle to your own articles, without retraining"),
+    "package": ("package", "make a bundle a package that pip installs"),
+    "push": ("hub", "put a bundle on the Hugging Face Hub"),
 }
 """Command to the extra that it needs, and its help. The module `studytag.cli.<command>` is imported
 only when the command is used: predicting must not pay for what exporting needs."""
