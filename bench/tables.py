@@ -1,7 +1,7 @@
 """Render every table of bench/results from what is kept beside it.
 
-    python -m bench.tables            # write them (make tables)
-    python -m bench.tables --check    # only say which are out of date
+python -m bench.tables            # write them (make tables)
+python -m bench.tables --check    # only say which are out of date
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.harness.store import RAW, RESULTS, Raw
 from bench.quality.tables import quality
+from bench.speed import picture
 from bench.speed import tables as speed
 from studytag.evaluation.tables import markdown_table
 from studytag.files import write_text_atomically
@@ -74,13 +75,29 @@ def write(name: str) -> str:
     """Render a table and write it; its text."""
     text = render(name)
     write_text_atomically(path_of(name), text)
+    content = Raw.load(name).content
+    if "micro_f1" in content:
+        picture.draw(content, picture_of(name))
     return text
 
 
+def picture_of(name: str) -> Path:
+    """Where the picture of a table with F1 and speed is drawn."""
+    return RESULTS / f"{name}.svg"
+
+
 def out_of_date(name: str) -> bool:
-    """Whether the table on disk differs from what is kept beside it."""
-    path = path_of(name)
-    return not path.is_file() or path.read_bytes() != render(name).encode()
+    """Whether the table on disk, or its picture, was made from something else than is kept.
+
+    A picture's bytes depend on the version of matplotlib; what it shows is known by a digest.
+    """
+    path, content = path_of(name), Raw.load(name).content
+    if not path.is_file() or path.read_bytes() != render(name).encode():
+        return True
+    if "micro_f1" not in content:
+        return False
+    drawn = picture_of(name)
+    return not drawn.is_file() or picture.digest(content) not in drawn.read_text(encoding="utf-8")
 
 
 def main() -> None:

@@ -1,15 +1,16 @@
 """Where results are kept: predictions and truth as npz, measurements as JSON, tables beside them.
 
-    results/NAME.md                       a table; bench/tables.py renders it from
-    results/raw/NAME.json                 what was measured; `kind` names its renderer
-    results/predictions/NAME/truth.npz    the truth of evaluated articles, without text or pmid
-    results/predictions/NAME/*.npz        the probabilities of one system and seed for them
+results/NAME.md                       a table; bench/tables.py renders it from
+results/raw/NAME.json                 what was measured; `kind` names its renderer
+results/predictions/NAME/truth.npz    the truth of evaluated articles, without text or pmid
+results/predictions/NAME/*.npz        the probabilities of one system and seed for them
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -209,9 +210,14 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def dump(content: dict[str, Any]) -> str:
-    """JSON on one line, for the output of a child process."""
-    return json.dumps(content, allow_nan=False)
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read JSON lines."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _save(path: Path, **arrays: NDArray[Any]) -> None:

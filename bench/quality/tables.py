@@ -122,7 +122,9 @@ def _by_part(section: Section) -> list[str]:
     parts = next(iter(section.scored.values())).parts
     heads = [f"{name} ({part.articles})" for name, part in parts.items()]
     if not years:
-        sources = [len(np.unique(section.truth.source[section.truth.fold == int(f)])) for f in parts]
+        sources = [
+            len(np.unique(section.truth.source[section.truth.fold == int(f)])) for f in parts
+        ]
         heads = [
             f"{count} sources, {part.articles} articles"
             for count, part in zip(sources, parts.values(), strict=True)
