@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 DEMO ?= artifacts/demo
 
-.PHONY: install demo test test-all check format clean
+.PHONY: install demo demo-training test test-all lint check coverage format docs clean
 
 install: $(VENV)/.installed
 
@@ -16,12 +16,16 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
-# From made-up articles to a scored bundle, with no model hub and no PubMed.
+# A first look: invented articles tagged by the tagger that ships.
 demo: install
+	$(BIN)/studytag demo --output $(DEMO)
+
+# From invented articles to a scored bundle, with no model hub and no PubMed: trains for minutes.
+demo-training: install
 	@echo "== studytag demo: SYNTHETIC articles, written by a generator; figures say nothing of real ones"
-	$(BIN)/studytag data demo $(DEMO)/articles.jsonl --articles 3000
+	$(BIN)/studytag data demo --output $(DEMO)/articles.jsonl --articles 3000
 	$(BIN)/studytag data build $(DEMO)/articles.jsonl --output $(DEMO)/processed > $(DEMO)/data-card.txt
-	$(BIN)/accelerate launch --quiet --num_processes 1 --mixed_precision no train --config train/configs/demo.yaml
+	$(BIN)/accelerate launch --quiet --num_processes 1 --mixed_precision no train --config demo
 	$(BIN)/python export --model $(DEMO)/model/best --validation $(DEMO)/processed/val.parquet --output $(DEMO)/bundle
 	$(BIN)/python infer $(DEMO)/processed/test.parquet $(DEMO)/tagged.csv --bundle $(DEMO)/bundle
 	$(BIN)/studytag evaluate $(DEMO)/processed/test.parquet --bundle $(DEMO)/bundle --output $(DEMO)/test-metrics.json
@@ -34,15 +38,25 @@ test: install
 test-all: install
 	$(BIN)/python -m pytest
 
-check: install
+lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(MAKE) test
+	$(BIN)/lint-imports
+
+check: lint test
+
+# Every test, slow ones included, with the floor of coverage.
+coverage: install
+	$(BIN)/python -m pytest --cov --cov-report=term
 
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# A warning is an error, also of a link that leads nowhere.
+docs: install
+	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build docs/_build docs/reference/modules *.egg-info .pytest_cache .mypy_cache .ruff_cache

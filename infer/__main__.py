@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from studytag.cli import main
+from studytag.cli.main import main
 
 if __name__ == "__main__":
     main(["predict", *sys.argv[1:]])

@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from studytag.inference.predictor import Prediction, Predictor
+from studytag.version import __version__
 
-__all__ = ["Prediction", "Predictor", "__version__"]
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from studytag.errors import BundleError, InputError, MissingDependencyError, StudytagError
+    from studytag.inference.files import predict_file
+    from studytag.inference.predictor import Prediction, Predictor
+    from studytag.manifest import load_manifest
+
+__all__ = [
+    "BundleError",
+    "InputError",
+    "MissingDependencyError",
+    "Prediction",
+    "Predictor",
+    "StudytagError",
+    "__version__",
+    "load_manifest",
+    "predict_file",
+]
+
+
+_HOMES = {
+    "Prediction": "studytag.inference.predictor",
+    "Predictor": "studytag.inference.predictor",
+    "predict_file": "studytag.inference.files",
+    "load_manifest": "studytag.manifest",
+    **dict.fromkeys(
+        ("BundleError", "InputError", "MissingDependencyError", "StudytagError"), "studytag.errors"
+    ),
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the predictor only when it is asked for: building data needs no onnxruntime."""
-    if name in ("Prediction", "Predictor"):
-        from studytag.inference import predictor
-
-        return getattr(predictor, name)
+    """Import a public name only when it is asked for: building data needs no onnxruntime."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -87,7 +87,7 @@ class LabelSet:
         """
         if not self.implications:
             return probabilities
-        raised = probabilities.copy()
+        raised: NDArray[np.floating] = probabilities.copy()
         for column, implied in self._closure():
             for other in implied:
                 np.maximum(raised[..., other], probabilities[..., column], out=raised[..., other])

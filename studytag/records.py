@@ -25,7 +25,7 @@ LIST_COLUMNS = ("pub_types", "mesh_terms", "labels", "known")
 COLUMNS = (
     *("pmid", "title", "abstract", "year", "journal"),
     *LIST_COLUMNS,
-    "split",
+    *("split", "source"),
 )
 
 

@@ -8,8 +8,10 @@ import logging
 import pytest
 from test_build import article, write
 
-from studytag.cli import main
+from studytag.cli.main import main
+from studytag.data.audit import audit
 from studytag.data.build import build
+from studytag.data.corrections import read_corrections
 from studytag.data.labelling import load_rules
 from studytag.errors import InputError
 from studytag.files import read_rows
@@ -69,12 +71,35 @@ def test_wrong_labels_and_duplicates_are_found(built, capsys):
         assert {row["given"], row["suggested"]} == {"yes", "no"}
         assert (float(row["probability"]) > 0.5) == (row["suggested"] == "yes")
         assert row["title"].startswith("Made-up")
-        assert row["decision"] == ""
+        assert row["decision"] == row["kind"] == row["note"] == ""
+        assert row["pub_types"] in ("Systematic Review", "Case Reports")
     # The made-up articles are much alike too; this one is a copy.
     (alike,) = (row for row in rows if (row["reason"], row["pmid"]) == ("duplicate", "90000501"))
     assert alike["split"] == "test"
     assert float(alike["probability"]) > 0.95
-    assert "like pmid 90000500 of train: Twice in the table" in alike["note"]
+    assert "like pmid 90000500 of train: Twice in the table" in alike["detail"]
+
+
+def test_a_wrong_label_that_a_whole_source_shares_is_found(tmp_path):
+    """Source 3 calls every case report a review, so only a model that never saw it objects."""
+    rows = articles()
+    for number, row in enumerate(rows):
+        row["source"] = f"source {number % 12 // 2}"
+        row["abstract"] += f" Written in the style of {row['source']}." * 3
+        if row["source"] == "source 3":
+            row["pub_types"] = ["Systematic Review"]
+    build([write(tmp_path / "articles.jsonl", rows)], tmp_path / "processed", load_rules("strict"))
+    doubted = [row for row in review(tmp_path) if row["reason"] == "model"]
+    shared = [row for row in doubted if row["source"] == "source 3" and row["given"] == "yes"]
+    assert len(shared) >= 8
+    assert {row["suggested"] for row in shared} == {"no"}
+    assert review(tmp_path, "--group", "source") == review(tmp_path)
+
+
+def test_a_group_that_no_article_has_is_refused(built):
+    pytest.importorskip("cleanlab", reason="pip install 'studytag[audit]'")
+    with pytest.raises(InputError, match="anything in the column 'sauce'"):
+        audit(built / "processed", built / "review.csv", load_rules("reference"), group="sauce")
 
 
 def test_rule_sets_that_disagree_are_listed_up_to_the_limit(built):
@@ -135,6 +160,10 @@ def test_decisions_are_applied_by_the_next_build(built, caplog):
             "pmid,label,decision,title\n1,RCT,yes,T\n1,RCT,no,T\n",
             "row 2: contradicts an earlier row on RCT of pmid 1",
         ),
+        (
+            "pmid,label,decision,title\n1,ClinicalTrial,no,T\n1,RCT,yes,T\n",
+            "row 2: RCT of pmid 1 contradicts an earlier row: RCT implies ClinicalTrial",
+        ),
     ],
 )
 def test_wrong_corrections_are_named(tmp_path, text, message):
@@ -144,3 +173,44 @@ def test_wrong_corrections_are_named(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
         build([source], tmp_path / "out", load_rules("strict"), corrections=table)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def trial():
+    """A randomised trial that nothing but its type calls a trial."""
+    return article(7, pub_types=["Randomized Controlled Trial"], year=2020)
+
+
+@pytest.mark.parametrize(
+    ("decisions", "labels", "unknown"),
+    [
+        ({}, {"RCT", "ClinicalTrial", "Human"}, set()),
+        ({"Human": "no"}, {"RCT", "ClinicalTrial"}, set()),
+        # The type was wrong; whether it is another kind of trial, nobody has said.
+        ({"RCT": "no"}, {"Human"}, {"ClinicalTrial"}),
+        ({"RCT": "unknown"}, {"Human"}, {"RCT", "ClinicalTrial"}),
+        ({"RCT": "no", "ClinicalTrial": "yes"}, {"ClinicalTrial", "Human"}, set()),
+        ({"ClinicalTrial": "no"}, {"Human"}, set()),
+        ({"ClinicalTrial": "unknown"}, {"Human"}, {"RCT", "ClinicalTrial"}),
+    ],
+    ids=str,
+)
+def test_decisions_reach_the_labels_that_are_implied(tmp_path, trial, decisions, labels, unknown):
+    rules = load_rules("strict")
+    table = tmp_path / "corrections.csv"
+    lines = [f"{trial['pmid']},{label},{decision},T" for label, decision in decisions.items()]
+    table.write_text("\n".join(["pmid,label,decision,title", *lines, "1,RCT,yes,T"]) + "\n")
+    found, known = read_corrections(table, rules).apply(trial["pmid"], trial, rules)
+    assert set(found) == labels
+    assert set(rules.labels) - set(known) == unknown
+
+
+def test_a_yes_brings_what_it_implies(tmp_path):
+    rules = load_rules("strict")
+    row = article(8, mesh_terms=[])
+    table = tmp_path / "corrections.csv"
+    table.write_text(f"pmid,label,decision,title\n{row['pmid']},RCT,yes,T\n")
+    assert read_corrections(table, rules).apply(row["pmid"], row, rules) == (
+        ["RCT", "ClinicalTrial"],
+        ["RCT", "ClinicalTrial"],
+    )

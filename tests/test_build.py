@@ -158,7 +158,8 @@ def test_manifest_and_card_agree_with_the_tables(everything, out, strict):
     manifest = json.loads((out / "manifest.json").read_text())
     split = tables(out)
     assert manifest["labels"] == list(strict.labels)
-    assert manifest["rules"] == "strict"
+    assert (manifest["rules"], manifest["rules_version"]) == ("strict", strict.version)
+    assert manifest["implications"] == {"RCT": ["ClinicalTrial"]}
     assert manifest["read"] == 12
     assert manifest["excluded"] == {
         **{"same title": 1, "neither title nor abstract": 1, "same pmid": 2},
@@ -363,7 +364,7 @@ def test_a_table_without_any_label_is_refused(tmp_path, out):
 
 
 @pytest.mark.parametrize(
-    ("column", "value"), [("title", 5), ("abstract", ["A"]), ("mesh_terms", [7]), ("pmid", 1.5)]
+    ("column", "value"), [("title", 5), ("abstract", {"A": 1}), ("mesh_terms", [7]), ("pmid", 1.5)]
 )
 def test_a_cell_that_is_not_text_names_its_place(tmp_path, out, strict, column, value):
     source = write(tmp_path / "a.jsonl", [article(1), article(2, **{column: value})])

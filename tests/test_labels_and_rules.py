@@ -75,7 +75,7 @@ def test_both_rule_sets_have_the_ten_labels_in_order(strict, reference):
 
 def test_an_indexed_article_is_known_in_every_label(strict):
     labels, known = strict.apply(article(["Randomized Controlled Trial"], ["Humans"]))
-    assert labels == ["RCT", "Human"]
+    assert labels == ["RCT", "ClinicalTrial", "Human"]
     assert known == list(TEN)
 
 
@@ -83,8 +83,8 @@ def test_an_indexed_article_is_known_in_every_label(strict):
 def test_without_headings_nothing_is_known_but_what_is_present(strict, mesh_terms):
     row = article(["Journal Article", "Case Reports"]) | {"mesh_terms": mesh_terms}
     assert strict.apply(row) == (["CaseReport"], ["CaseReport"])
-    row["abstract"] = "Enamel was etched in vitro."
-    assert strict.apply(row) == (["CaseReport", "InVitro"], ["CaseReport", "InVitro"])
+    row = article() | {"mesh_terms": mesh_terms, "abstract": "Enamel was etched in vitro."}
+    assert strict.apply(row) == (["InVitro"], ["InVitro"])
 
 
 def test_without_publication_types_only_what_headings_tell_is_known(strict):
@@ -151,7 +151,121 @@ def test_reference_keeps_its_known_defects(reference):
 
 def test_case_and_white_space_do_not_matter(strict):
     row = article(["JOURNAL ARTICLE", " RANDOMIZED  controlled TRIAL "], ["humans", "ANIMALS"])
-    assert strict.apply(row)[0] == ["RCT", "Animal", "Human"]
+    assert strict.apply(row)[0] == ["RCT", "ClinicalTrial", "Animal", "Human"]
+
+
+# --- what strict doubts, and what it implies
+
+
+def answer(rules, label, **parts):
+    """True, False or None: whether an article has the label."""
+    year = parts.pop("year", 2022)
+    labels, known = rules.apply(article(**parts) | {"year": year})
+    return label in labels if label in known else None
+
+
+def test_strict_has_a_version_and_the_implications_of_the_mesh_tree(strict, reference):
+    assert (strict.version, reference.version) == (2, 1)
+    assert strict.implications == strict.labels.implications == {"RCT": ("ClinicalTrial",)}
+    assert reference.implications == {}
+
+
+@pytest.mark.parametrize(
+    "pub_type",
+    [
+        "Randomized Controlled Trial",
+        "Randomized Controlled Trial, Veterinary",
+        "Pragmatic Clinical Trial",
+        "Equivalence Trial",
+    ],
+)
+def test_a_randomised_trial_is_a_clinical_trial(strict, pub_type):
+    assert labels_of(strict, pub_types=[pub_type]) >= {"RCT", "ClinicalTrial"}
+    unindexed = article([pub_type], [])
+    assert strict.apply(unindexed)[1][:2] == ["RCT", "ClinicalTrial"]
+
+
+def test_a_clinical_trial_need_not_be_randomised(strict):
+    assert labels_of(strict, pub_types=["Clinical Trial, Phase I"]) == {"ClinicalTrial"}
+    assert answer(strict, "RCT", pub_types=["Clinical Trial, Phase I"]) is False
+
+
+def test_what_may_be_a_randomised_trial_may_be_a_clinical_trial(strict):
+    parts = {"title": "Varnish for molars: a randomised controlled trial"}
+    assert answer(strict, "RCT", **parts) is None
+    assert answer(strict, "ClinicalTrial", **parts) is None
+
+
+@pytest.mark.parametrize(
+    ("label", "parts"),
+    [
+        (
+            "SystematicReview",
+            {"title": "Varnish: a systematic review", "pub_types": ["Review"], "year": 2016},
+        ),
+        (
+            "SystematicReview",
+            {"title": "Varnish: a systematic literature review", "year": None},
+        ),
+        ("SystematicReview", {"pub_types": ["Meta-Analysis"], "year": 2010}),
+        (
+            "SystematicReview",
+            {"pub_types": ["Review"], "abstract": "We searched MEDLINE and Scopus.", "year": 2020},
+        ),
+        ("MetaAnalysis", {"title": "Varnish: systematic review and meta-analysis"}),
+        ("MetaAnalysis", {"abstract": "A random-effects meta-analysis was performed."}),
+        ("RCT", {"abstract": "Sixty patients were randomly assigned to varnish or gel."}),
+        ("RCT", {"mesh_terms": ["Double-Blind Method"]}),
+        (
+            "RCT",
+            {"pub_types": ["Clinical Trial Protocol"], "abstract": "We will randomise 60 people."},
+        ),
+        ("ClinicalTrial", {"pub_types": ["Clinical Study"]}),
+        ("ClinicalTrial", {"title": "An open-label phase II trial of a gel"}),
+        ("Cohort", {"abstract": "We retrospectively reviewed the charts of 40 children."}),
+        ("Cohort", {"title": "Caries over ten years: a birth cohort"}),
+        ("CaseControl", {"abstract": "In this case-control study, 40 cases were seen."}),
+        ("CaseReport", {"title": "A rare case of ameloblastoma"}),
+        ("InVitro", {"abstract": "HeLa cells were treated with the extract."}),
+        ("InVitro", {"abstract": "The gene was silenced in two cell lines."}),
+        ("InVitro", {"abstract": "Its effect in vitro is well known."}),
+        (
+            "InVitro",
+            {"title": "Resins: a review", "abstract": "In vitro studies of resins are discussed."},
+        ),
+        ("InVitro", {"pub_types": ["Review"], "title": "In vitro and in vivo wear"}),
+        ("Animal", {"title": "Wear of molars in mice"}),
+        ("Human", {"mesh_terms": ["Aged"]}),
+    ],
+    ids=str,
+)
+def test_contradictions_make_unknown(strict, label, parts):
+    assert answer(strict, label, **parts) is None
+
+
+@pytest.mark.parametrize(
+    ("label", "parts"),
+    [
+        # After the type was introduced everywhere, its absence means something.
+        ("SystematicReview", {"title": "Protocol of a systematic review", "year": 2024}),
+        ("SystematicReview", {"pub_types": ["Meta-Analysis"], "year": 2024}),
+        ("RCT", {"title": "Randomised controlled trials of varnish: a systematic review"}),
+        ("MetaAnalysis", {"abstract": "A meta-analysis is needed."}),
+        ("ClinicalTrial", {"title": "Trials of varnish"}),
+        ("Cohort", {"abstract": "Prospects for follow-up."}),
+        ("CaseReport", {"title": "Use cases of resins"}),
+        ("InVitro", {"abstract": "Patients were treated with resin."}),
+        ("Human", {"abstract": "Patients were treated with resin."}),
+    ],
+    ids=str,
+)
+def test_what_strict_does_not_doubt(strict, label, parts):
+    assert answer(strict, label, **parts) is False
+
+
+def test_types_and_headings_stand_against_words(strict):
+    parts = {"pub_types": ["Review"], "mesh_terms": ["Cells, Cultured"], "title": "A review"}
+    assert answer(strict, "InVitro", **parts) is True
 
 
 # --- rule sets of other fields
@@ -212,18 +326,89 @@ def test_rules_and_the_table_can_be_mixed(tmp_path):
     assert rules.apply({"title": "Plunge"}) == ([], ["Lungs"])
 
 
+CHAIN = """
+labels:
+  Guild: {patterns: ['\\bguild'], implies: [Society]}
+  Society: {patterns: ['\\bsociety'], implies: [Group], doubted_by: {absence: [{patterns: [club]}]}}
+  Group: {patterns: ['\\bgroup']}
+"""
+
+
+@pytest.mark.parametrize(
+    ("title", "labels", "known"),
+    [
+        ("A guild", ["Guild", "Society", "Group"], ["Guild", "Society", "Group"]),
+        ("A society", ["Society", "Group"], ["Guild", "Society", "Group"]),
+        ("A club", [], ["Guild"]),  # perhaps a society, so perhaps a group
+        ("A club is a group", ["Group"], ["Guild", "Group"]),
+        ("A person", [], ["Guild", "Society", "Group"]),
+    ],
+)
+def test_implications_reach_through_other_labels(tmp_path, title, labels, known):
+    rules = load_rules(rule_file(tmp_path, CHAIN))
+    assert rules.implications == {"Guild": ("Society",), "Society": ("Group",)}
+    assert rules.apply({"title": title}) == (labels, known)
+
+
+@pytest.mark.parametrize(
+    ("row", "labels", "known"),
+    [
+        ({"labels": ["A"], "known": ["A"]}, ["A", "B"], ["A", "B"]),
+        # That B is absent was stated by whoever labelled the table, so A is absent too.
+        ({"labels": [], "known": ["B"]}, [], ["A", "B"]),
+        ({"labels": [], "known": ["A"]}, [], ["A"]),
+        ({"labels": ["B"], "known": ["B"]}, ["B"], ["B"]),
+    ],
+)
+def test_implications_between_labels_of_the_table(tmp_path, row, labels, known):
+    rules = load_rules(rule_file(tmp_path, "labels: {A: {implies: [B]}, B: }"))
+    assert rules.apply({"title": "A title"} | row) == (labels, known)
+
+
+@pytest.mark.parametrize(
+    ("doubt", "row", "known"),
+    [
+        ("presence: [{pub_types: [News]}]", {"pub_types": ["News", "Fire"]}, False),
+        ("presence: [{pub_types: [News]}]", {"pub_types": ["Fire"]}, True),
+        ("pattern: [{pub_types: [News]}]", {"pub_types": ["News", "Fire"]}, True),
+        ("pattern: [{pub_types: [News]}]", {"pub_types": ["News"], "title": "Fire!"}, False),
+        ("presence: [{pub_types: [News]}]", {"pub_types": ["News"], "title": "Fire!"}, False),
+        # Every key of a circumstance must hold, and one circumstance suffices.
+        ("absence: [{pub_types: [News], patterns: [smoke]}]", {"pub_types": ["News"]}, True),
+        (
+            "absence: [{pub_types: [News], patterns: [smoke]}]",
+            {"pub_types": ["news"], "title": "SMOKE"},
+            False,
+        ),
+        ("absence: [{until: 1990}, {patterns: [smoke]}]", {"title": "Smoke", "year": 2000}, False),
+        ("absence: [{until: 1990}]", {"year": 1990}, False),
+        ("absence: [{until: 1990}]", {"year": 1991}, True),
+        ("absence: [{until: 1990}]", {"year": None}, False),
+        ("absence: [{title_patterns: [smoke]}]", {"abstract": "Smoke."}, True),
+        ("absence: [{mesh_terms: [Smoke]}]", {"mesh_terms": ["Smoke"]}, False),
+    ],
+)
+def test_doubts(tmp_path, doubt, row, known):
+    text = f"labels: {{Fire: {{pub_types: [Fire], patterns: [fire], doubted_by: {{{doubt}}}}}}}"
+    rules = load_rules(rule_file(tmp_path, text))
+    assert rules.apply({"title": "A title"} | row)[1] == ["Fire"] * known
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("labels: [", "not valid YAML"),
-        ("labels: !!python/object:os.system {}", "not valid YAML"),
-        ("", "needs a mapping 'labels'"),
-        ("- A", "needs a mapping 'labels'"),
+        ("labels: [", "cannot be read as YAML"),
+        ("labels: !!python/object:os.system {}", "cannot be read as YAML"),
+        ("", "expected a YAML mapping"),
+        ("- A", "expected a YAML mapping"),
+        ("name: mine", "needs a mapping 'labels'"),
         ("labels: [A, B]", "needs a mapping 'labels'"),
         ("labels: {}", "needs a mapping 'labels'"),
         ("labels: {A: }\nkeep: true", "unknown key 'keep'"),
         ("labels: {A: }\n1: x\nb: y", "unknown key '1'"),
         ("labels: {A: }\nkeep_unlabelled: 'no'", "keep_unlabelled must be true or false"),
+        ("labels: {A: }\nversion: '2'", "version must be a whole number from 1 on, not '2'"),
+        ("labels: {A: }\nversion: 0", "version must be a whole number from 1 on, not 0"),
         ("labels: {No: }", "label False is not text; put it in quotes"),
         ("labels: {2024: }", "label 2024 is not text; put it in quotes"),
         ("labels: {A: text}", "label 'A': a rule has the keys"),
@@ -232,7 +417,32 @@ def test_rules_and_the_table_can_be_mixed(tmp_path):
         ("labels: {A: {pub_types: [1]}}", "label 'A': pub_types must be a list"),
         ("labels: {A: {patterns: ['']}}", "label 'A': patterns must be a list"),
         ("labels: {A: {patterns: ['(in']}}", "label 'A': pattern is not valid"),
+        ("labels: {A: {title_patterns: ['a)']}}", "label 'A': pattern is not valid"),
         ("labels: {A: {absence_needs: [mesh]}}", "label 'A': absence_needs names 'mesh'"),
+        ("labels: {A: {implies: B}}", "label 'A': implies must be a list"),
+        ("labels: {A: {implies: [B]}}", "label 'A': implies 'B', which is none of the labels A"),
+        ("labels: {A: {implies: [B]}, B: {implies: [A]}}", "label 'A' implies itself"),
+        ("labels: {A: {doubted_by: {absence: []}}}", "doubted_by needs evidence"),
+        (
+            "labels: {A: {patterns: [a], doubted_by: [b]}}",
+            "label 'A': doubted_by has the keys ['absence', 'pattern', 'presence']",
+        ),
+        (
+            "labels: {A: {patterns: [a], doubted_by: {absent: []}}}",
+            "label 'A': doubted_by has the keys ['absence', 'pattern', 'presence']",
+        ),
+        (
+            "labels: {A: {patterns: [a], doubted_by: {absence: {patterns: [b]}}}}",
+            "label 'A': doubted_by absence must be a list of circumstances",
+        ),
+        (
+            "labels: {A: {patterns: [a], doubted_by: {absence: [{pattern: [b]}]}}}",
+            "label 'A': doubted_by absence: a circumstance has the keys",
+        ),
+        (
+            "labels: {A: {patterns: [a], doubted_by: {absence: [{until: soon}]}}}",
+            "label 'A': doubted_by absence: until must be a year, not 'soon'",
+        ),
     ],
 )
 def test_a_wrong_rule_file_is_refused_in_one_line(tmp_path, text, message):
@@ -247,7 +457,7 @@ def test_a_wrong_rule_file_is_refused_in_one_line(tmp_path, text, message):
 def test_a_rule_file_that_is_not_text_is_refused(tmp_path):
     path = tmp_path / "rules.yaml"
     path.write_bytes(b"\xff\xfelabels")
-    with pytest.raises(InputError, match="not valid YAML"):
+    with pytest.raises(InputError, match="cannot be read as YAML"):
         load_rules(path)
 
 

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import LABELS
+from support import LABELS
 
 from studytag import Predictor
-from studytag.cli import main
+from studytag.cli.main import main
 from studytag.errors import InputError
 from studytag.files import open_writer, read_rows
-from studytag.inference.stream import predict_file
+from studytag.inference.files import predict_file
 
 ADDED = ["studytag_labels", *(f"p_{label}" for label in LABELS), "studytag_error"]
 ROOT = Path(__file__).parent.parent
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def predictor(exported):
-    with Predictor.from_pretrained(exported.bundle, "fp32", threads=2) as loaded:
+    with Predictor.from_pretrained(exported.bundle, variant="fp32", workers=2) as loaded:
         yield loaded
 
 
@@ -43,8 +43,8 @@ def test_csv_to_parquet_keeps_every_row_and_column(predictor, exported, tmp_path
     for row, article, prediction in zip(rows, exported.articles, expected, strict=True):
         assert {name: row[name] for name in article} == article
         assert row["studytag_labels"] == prediction.labels
-        found = [row[f"p_{label}"] for label in LABELS]
-        assert found == pytest.approx(list(prediction.probabilities.values()), abs=1e-7)
+        probabilities = [row[f"p_{label}"] for label in LABELS]
+        assert probabilities == pytest.approx(list(prediction.probabilities.values()), abs=1e-7)
         assert row["studytag_error"] is None
 
 
@@ -105,13 +105,13 @@ def test_the_input_is_never_the_output(predictor, tmp_path):
 
 def test_operating_points_decide_differently(predictor, exported, tmp_path):
     source = write(tmp_path / "in.jsonl", exported.articles)
-    for point in ("micro_f1", "fixed"):
+    for point in ("f1", "fixed"):
         target = tmp_path / f"{point}.jsonl"
         predict_file(predictor, source, target, operating_point=point, progress=False)
         expected = predictor.predict(exported.articles, operating_point=point)
-        found = [row["studytag_labels"] for row in read_rows(target)]
-        assert found == [prediction.labels for prediction in expected]
-    assert (tmp_path / "micro_f1.jsonl").read_text() != (tmp_path / "fixed.jsonl").read_text()
+        tagged = [row["studytag_labels"] for row in read_rows(target)]
+        assert tagged == [prediction.labels for prediction in expected]
+    assert (tmp_path / "f1.jsonl").read_text() != (tmp_path / "fixed.jsonl").read_text()
 
 
 def test_formats_can_be_named(predictor, tmp_path):
@@ -126,7 +126,7 @@ def test_formats_can_be_named(predictor, tmp_path):
     )
     with (tmp_path / "out.txt").open() as stream:
         (row,) = csv.DictReader(stream)
-    assert (row["title"], row["Year"]) == ("A trial", "2020")
+    assert (row["Title"], row["Year"]) == ("A trial", "2020")
 
 
 def test_one_article_on_the_command_line(exported, predictor, capsys):
@@ -146,7 +146,7 @@ def test_one_article_on_the_command_line(exported, predictor, capsys):
     assert found["probabilities"] == pytest.approx(expected.probabilities)
     main(command)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[-5] for line in lines] == LABELS
+    assert [line.split()[-4] for line in lines] == LABELS
     assert [line.startswith("*") for line in lines] == [n in expected.labels for n in LABELS]
 
 
@@ -182,3 +182,37 @@ def test_ris_carries_the_tags_as_keywords(exported, tmp_path):
         labels = predictor.predict([{"title": "Sealants in children: a trial"}])[0].labels
     keywords = [line[6:] for line in target.read_text().splitlines() if line.startswith("KW")]
     assert keywords == ["teeth", *(f"studytag: {label}" for label in labels)]
+
+
+def test_standard_streams(exported, tmp_path):
+    source = write(tmp_path / "in.jsonl", exported.articles[:3])
+    command = ["predict", "-", "-", "--input-format", "jsonl", "--output-format", "csv"]
+    done = subprocess.run(
+        [sys.executable, "-m", "studytag", *command, "--bundle", str(exported.bundle)],
+        input=source.read_bytes(),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    rows = list(csv.DictReader(done.stdout.decode().splitlines()))
+    assert [row["pmid"] for row in rows] == [row["pmid"] for row in exported.articles[:3]]
+    assert b"standard output: 3 rows" in done.stderr
+    quiet = subprocess.run(
+        [sys.executable, "-m", "studytag", *command, "--bundle", str(exported.bundle), "--quiet"],
+        input=source.read_bytes(),
+        capture_output=True,
+        check=False,
+    )
+    assert quiet.stdout == done.stdout
+    assert quiet.stderr == b""
+
+
+@pytest.mark.parametrize(("input", "output"), [("-", "out.csv"), ("in.jsonl", "-")])
+def test_a_standard_stream_needs_a_format(exported, tmp_path, capsys, input, output):
+    write(tmp_path / "in.jsonl", exported.articles[:3])
+    places = [name if name == "-" else str(tmp_path / name) for name in (input, output)]
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", *places, "--bundle", str(exported.bundle)])
+    assert stop.value.code == 2
+    option = "--input-format" if input == "-" else "--output-format"
+    assert option in capsys.readouterr().err

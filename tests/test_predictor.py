@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
+import pickle
 import shutil
 import subprocess
 import sys
@@ -12,17 +14,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import LABELS, MAX_LENGTH, invented_articles
+from support import LABELS, MAX_LENGTH, invented_articles
 
 from studytag import Prediction, Predictor
-from studytag.bundle import MANIFEST, hash_files, load_manifest, write_manifest
 from studytag.errors import BundleError, InputError
+from studytag.hashing import hash_files
 from studytag.inference.model import sigmoid
+from studytag.labels import LabelSet
+from studytag.manifest import MANIFEST, load_manifest, write_manifest
 
 
 @pytest.fixture(scope="module")
 def predictor(exported):
-    with Predictor.from_pretrained(exported.bundle, "fp32", threads=2) as loaded:
+    with Predictor.from_pretrained(exported.bundle, variant="fp32", workers=2) as loaded:
         yield loaded
 
 
@@ -33,9 +37,13 @@ def bundle(exported, tmp_path):
 
 
 def edit_manifest(bundle, **entries):
+    """Change entries of the manifest, and its checksum with them, as a faulty program would."""
     path = bundle / MANIFEST
-    stored = json.loads(path.read_text())
-    path.write_text(json.dumps(stored | entries))
+    stored = json.loads(path.read_text()) | entries
+    stored.pop("checksum")
+    canonical = json.dumps(stored, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    checksum = hashlib.sha256(canonical.encode()).hexdigest()
+    path.write_text(json.dumps(stored | {"checksum": checksum}))
 
 
 def set_thresholds(bundle, **points):
@@ -47,7 +55,7 @@ def set_thresholds(bundle, **points):
 @pytest.mark.parametrize("kind", ["exported", "exported_bert"])
 def test_fp32_equals_pytorch(kind, request):
     exported = request.getfixturevalue(kind)
-    with Predictor.from_pretrained(exported.bundle, "fp32") as predictor:
+    with Predictor.from_pretrained(exported.bundle, variant="fp32") as predictor:
         probabilities = predictor.predict_proba(exported.articles)
     assert probabilities.dtype == np.float32
     assert np.abs(probabilities - exported.expected).max() < 1e-4
@@ -55,18 +63,20 @@ def test_fp32_equals_pytorch(kind, request):
 
 
 @pytest.mark.parametrize("kind", ["exported", "exported_bert"])
-@pytest.mark.parametrize("variant", ["fp32", "quantized"])
+@pytest.mark.parametrize("variant", ["fp32", "int8"])
 def test_neither_neighbours_nor_order_nor_threads_matter(kind, variant, request):
     exported = request.getfixturevalue(kind)
     order = np.random.default_rng(0).permutation(len(exported.articles))
-    with Predictor.from_pretrained(exported.bundle, variant, threads=1) as one:
+    with Predictor.from_pretrained(exported.bundle, variant=variant, workers=1) as one:
         together = one.predict_proba(exported.articles)
         alone = np.concatenate([one.predict_proba([row]) for row in exported.articles])
-    with Predictor.from_pretrained(exported.bundle, variant, threads=3) as three:
+    with Predictor.from_pretrained(exported.bundle, variant=variant, workers=3) as three:
         shuffled = three.predict_proba([exported.articles[index] for index in order])
-    with Predictor.from_pretrained(exported.bundle, variant, threads_per_record=2) as shared:
+    with Predictor.from_pretrained(
+        exported.bundle, variant=variant, threads_per_worker=2
+    ) as shared:
         by_two = shared.predict_proba(exported.articles)
-    if variant == "quantized":
+    if variant == "int8":
         assert np.array_equal(alone, together)
         assert np.array_equal(shuffled, together[order])
         assert np.array_equal(by_two, together)
@@ -85,24 +95,31 @@ def test_prediction_holds_labels_in_order_and_every_probability(predictor, expor
         assert isinstance(prediction, Prediction)
         assert list(prediction.probabilities) == LABELS
         assert list(prediction.probabilities.values()) == row.tolist()
-        decided = row >= predictor.thresholds
-        assert prediction.labels == [n for n, yes in zip(LABELS, decided, strict=True) if yes]
+        expected = [
+            label
+            for label, value in zip(LABELS, row, strict=True)
+            if value >= predictor.thresholds[label]
+        ]
+        assert prediction.labels == expected
 
 
 def test_each_label_has_its_own_threshold_and_reaching_it_is_enough(bundle, exported):
     row = exported.articles[0]
-    with Predictor.from_pretrained(bundle, "fp32") as predictor:
+    with Predictor.from_pretrained(bundle, variant="fp32") as predictor:
         exact = predictor.predict_proba([row])[0].astype(float).tolist()
     above = [float(np.nextafter(value, 1)) for value in exact]
     set_thresholds(
-        bundle, micro_f1=exact, precise=above, mixed=[exact[0], *above[1:3], exact[3], above[4]]
+        bundle, f1=exact, precise=above, balanced=[exact[0], *above[1:3], exact[3], above[4]]
     )
     with Predictor.from_pretrained(bundle) as predictor:
         assert predictor.predict([row])[0].labels == LABELS
         assert predictor.predict([row], operating_point="precise")[0].labels == []
-        assert predictor.predict([row], "mixed")[0].labels == [LABELS[0], LABELS[3]]
-    with Predictor.from_pretrained(bundle, operating_point="mixed") as predictor:
-        assert predictor.operating_point == "mixed"
+        assert predictor.predict([row], operating_point="balanced")[0].labels == [
+            LABELS[0],
+            LABELS[3],
+        ]
+    with Predictor.from_pretrained(bundle, operating_point="balanced") as predictor:
+        assert predictor.operating_point == "balanced"
         assert predictor.predict([row])[0].labels == [LABELS[0], LABELS[3]]
 
 
@@ -146,15 +163,168 @@ def test_a_bad_record_is_named_by_its_index(predictor, method, bad):
 
 
 @pytest.mark.parametrize("one", ["A trial", {"title": "A trial"}])
-def test_one_record_instead_of_several_is_refused(predictor, one):
-    with pytest.raises(InputError, match="put it into a list"):
-        predictor.predict(one)
+def test_one_record_is_a_list_of_one(predictor, one):
+    assert predictor.predict(one) == predictor.predict([one])
+    assert predictor.predict_proba(one).shape == (1, len(LABELS))
 
 
-def test_predict_each_goes_on_after_a_bad_record(predictor):
-    good, bad, last = predictor.predict_each(["A trial", {}, "A trial"])
+def test_errors_can_be_returned_in_their_place(predictor):
+    good, bad, last = predictor.predict(["A trial", {}, "A trial"], errors="return")
     assert isinstance(bad, InputError)
     assert good == last
+    with pytest.raises(InputError, match="errors must be 'raise' or 'return'"):
+        predictor.predict(["A trial"], errors="ignore")
+
+
+def tables(articles):
+    """The same articles as every kind of table."""
+    import pandas as pd
+    import pyarrow as pa
+
+    frame = pd.DataFrame(articles)
+    columns = frame[["title", "abstract"]].fillna("").astype("U200")
+    return {
+        "DataFrame": frame,
+        "indexed from elsewhere": frame.set_index("pmid"),
+        "without a title": frame[["abstract", "year"]],
+        "Arrow table": pa.table(frame),
+        "record batch": pa.RecordBatch.from_pandas(frame),
+        "record array": np.rec.fromrecords(columns.values.tolist(), names="title,abstract"),
+        "Series of texts": frame["title"],
+    }
+
+
+@pytest.mark.parametrize("kind", sorted(tables(invented_articles(2))))
+def test_a_table_is_read_by_its_columns(predictor, kind):
+    articles = [row for row in invented_articles(9) if row["abstract"]]
+    expected = {
+        "without a title": [{"abstract": row["abstract"]} for row in articles],
+        "record array": [row | {"abstract": row["abstract"][:200]} for row in articles],
+        "Series of texts": [row["title"] for row in articles],
+    }.get(kind, articles)
+    got = predictor.predict_proba(tables(articles)[kind])
+    assert np.array_equal(got, predictor.predict_proba(expected))
+
+
+def test_a_row_of_a_table_is_one_record(predictor):
+    import pandas as pd
+
+    articles = invented_articles(3)
+    row = pd.DataFrame(articles).iloc[1]
+    assert predictor.predict(row) == predictor.predict(articles[1])
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        (b"A trial", "bytes; decode them"),
+        (7, "records are a int"),
+        (np.array([["A", "B"]]), "an array of 2 dimensions"),
+        ({"title": ["A", "B"]}, "record 0: expected text, found list"),
+    ],
+)
+def test_what_is_no_record_is_refused(predictor, records, message):
+    with pytest.raises(InputError, match=message):
+        predictor.predict(records)
+
+
+def test_a_table_without_text_columns_is_refused(predictor):
+    import pandas as pd
+
+    frame = pd.DataFrame({"Titel": ["A trial"], "pmid": ["1"]})
+    with pytest.raises(
+        InputError, match="neither a column 'title' nor 'abstract', but Titel, pmid"
+    ):
+        predictor.predict(frame)
+
+
+def test_thresholds_can_be_given(exported, predictor):
+    never = dict.fromkeys(LABELS, 1.0)
+    assert not any(p.labels for p in predictor.predict(exported.articles, thresholds=never))
+    always = predictor.predict(exported.articles[:1], thresholds={"RCT": 0.0})[0]
+    assert "RCT" in always.labels
+    with Predictor(exported.bundle, variant="fp32", thresholds={"RCT": 0.0}) as lenient:
+        assert lenient.thresholds == predictor.thresholds | {"RCT": 0.0}
+        assert lenient.predict(exported.articles[0])[0] == always
+    for bad, message in (
+        ({"Trial": 0.5}, "unknown label 'Trial'"),
+        ({"RCT": 1.5}, "RCT must be between 0 and 1"),
+        ({"RCT": float("nan")}, "RCT must be between 0 and 1"),
+    ):
+        with pytest.raises(InputError, match=message):
+            predictor.predict("A trial", thresholds=bad)
+
+
+@pytest.mark.parametrize("name", ["thresholds", "labels", "variant", "workers", "typo"])
+def test_what_cannot_be_set_fails_loudly(predictor, name):
+    with pytest.raises(AttributeError):
+        setattr(predictor, name, None)
+
+
+def test_its_repr_says_how_it_was_loaded(predictor, exported):
+    assert repr(predictor) == (
+        f"Predictor({str(exported.bundle)!r}, variant='fp32', workers=2, threads_per_worker=1, "
+        "operating_point='f1')"
+    )
+
+
+def test_a_pickled_predictor_is_loaded_again_by_path(predictor, exported, tmp_path, monkeypatch):
+    with Predictor(exported.bundle, variant="fp32", thresholds={"RCT": 0.1}) as original:
+        stored = pickle.dumps(original)
+        expected = original.predict(exported.articles[:5])
+    monkeypatch.chdir(tmp_path)
+    with pickle.loads(stored) as copy:
+        assert copy.predict(exported.articles[:5]) == expected
+
+
+def _predict_in_worker(predictor, articles):
+    return predictor.predict_proba(articles).tolist()
+
+
+def test_joblib_workers_take_a_predictor(predictor, exported):
+    from joblib import Parallel, delayed
+
+    halves = exported.articles[:10], exported.articles[10:20]
+    results = Parallel(n_jobs=2)(delayed(_predict_in_worker)(predictor, half) for half in halves)
+    together = np.array([row for rows in results for row in rows], dtype=np.float32)
+    assert np.array_equal(together, predictor.predict_proba(exported.articles[:20]))
+
+
+def test_implied_labels_follow(bundle, exported):
+    """Whatever the model thinks: an RCT is tagged as a Cohort here, and at least as likely one."""
+    manifest = load_manifest(bundle)
+    labels = LabelSet(manifest.labels.names, {"RCT": ("Cohort",)})
+    write_manifest(bundle, replace(manifest, labels=labels))
+    with Predictor(bundle, variant="fp32") as plain, Predictor(exported.bundle) as before:
+        raised = plain.predict_proba(exported.articles)
+        rct, cohort = LABELS.index("RCT"), LABELS.index("Cohort")
+        assert (raised[:, cohort] >= raised[:, rct]).all()
+        assert (before.predict_proba(exported.articles)[:, cohort] < raised[:, rct]).any()
+        strict = {"RCT": 0.2, "Cohort": 1.0}
+        tagged = plain.predict(exported.articles, thresholds=strict)
+        assert any("RCT" in prediction.labels for prediction in tagged)
+        assert all("Cohort" in p.labels for p in tagged if "RCT" in p.labels)
+
+
+def test_closing_while_others_predict_loses_nothing(exported):
+    predictor = Predictor(exported.bundle, variant="fp32", workers=2)
+    expected = predictor.predict_proba(exported.articles[:20])
+    done = threading.Event()
+
+    def close_again_and_again():
+        while not done.is_set():
+            predictor.close()
+
+    closer = threading.Thread(target=close_again_and_again)
+    closer.start()
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            work = [pool.submit(predictor.predict_proba, exported.articles[:20]) for _ in range(30)]
+            assert all(np.array_equal(result.result(), expected) for result in work)
+    finally:
+        done.set()
+        closer.join()
+        predictor.close()
 
 
 def test_predict_iter_reads_two_windows_ahead_and_keeps_the_order(predictor, exported):
@@ -169,11 +339,11 @@ def test_predict_iter_reads_two_windows_ahead_and_keeps_the_order(predictor, exp
 
     predictions = predictor.predict_iter(endless())
     assert taken == 0
-    found = [next(predictions) for _ in range(100)]
-    assert taken <= 100 + 2 * 16 * predictor.threads
+    first = [next(predictions) for _ in range(100)]
+    assert taken <= 100 + 2 * 16 * predictor.workers
     predictions.close()
-    assert found[:60] == predictor.predict(exported.articles)
-    assert found[60:] == found[:40]
+    assert first[:60] == predictor.predict(exported.articles)
+    assert first[60:] == first[:40]
 
 
 def test_an_error_of_the_source_arrives(predictor):
@@ -224,21 +394,21 @@ def test_closed_predictors_can_be_used_again(bundle):
 
 def test_auto_says_what_it_chose(exported, caplog):
     with caplog.at_level("INFO"), Predictor.from_pretrained(exported.bundle) as predictor:
-        assert predictor.variant in ("fp32", "quantized")
+        assert predictor.variant in ("fp32", "int8")
     assert f"variant {predictor.variant}: " in caplog.text
 
 
 def test_unknown_choices_name_what_there_is(exported, predictor):
-    with pytest.raises(InputError, match="no variant 'int4'; choose from: auto, fp32, quantized"):
+    with pytest.raises(InputError, match="no variant 'int4'; choose from: auto, fp32, int8"):
         Predictor.from_pretrained(exported.bundle, variant="int4")
-    with pytest.raises(InputError, match="no operating point 'bold'; choose from: .*micro_f1"):
+    with pytest.raises(InputError, match="no operating point 'bold'; choose from: f1"):
         Predictor.from_pretrained(exported.bundle, operating_point="bold")
     with pytest.raises(InputError, match="no operating point 'bold'"):
         predictor.predict_iter(["A trial"], operating_point="bold")  # before it is iterated
-    with pytest.raises(InputError, match="threads_per_record must be at least 1"):
-        Predictor.from_pretrained(exported.bundle, threads_per_record=0)
-    with pytest.raises(InputError, match="threads must be at least 1"):
-        Predictor.from_pretrained(exported.bundle, threads=0)
+    with pytest.raises(InputError, match="threads_per_worker must be at least 1"):
+        Predictor.from_pretrained(exported.bundle, threads_per_worker=0)
+    with pytest.raises(InputError, match="workers must be at least 1"):
+        Predictor.from_pretrained(exported.bundle, workers=0)
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "onnx/model.onnx"])
@@ -247,18 +417,18 @@ def test_one_altered_byte_is_refused(bundle, name):
     content[len(content) // 2] ^= 1
     (bundle / name).write_bytes(content)
     with pytest.raises(BundleError, match=f"{name} has changed"):
-        Predictor.from_pretrained(bundle, "fp32")
+        Predictor.from_pretrained(bundle, variant="fp32")
 
 
 def test_an_altered_variant_does_not_hinder_the_other(bundle):
     (bundle / "onnx/model_quantized.onnx").write_bytes(b"")
-    Predictor.from_pretrained(bundle, "fp32").close()
+    Predictor.from_pretrained(bundle, variant="fp32").close()
     with pytest.raises(BundleError, match="has changed"):
-        Predictor.from_pretrained(bundle, "quantized")
+        Predictor.from_pretrained(bundle, variant="int8")
 
 
 def test_bundles_of_another_kind_are_refused(bundle, tmp_path):
-    with pytest.raises(BundleError, match="is not a bundle"):
+    with pytest.raises(BundleError, match="neither a model folder nor a bundle"):
         Predictor.from_pretrained(tmp_path)
     edit_manifest(bundle, text_recipe={"name": "abstract-title-v9", "separator": "\n"})
     with pytest.raises(BundleError, match="recipe 'abstract-title-v9' is unknown"):
@@ -273,7 +443,15 @@ def test_a_graph_of_another_number_of_labels_is_refused(bundle):
     edit_manifest(
         bundle,
         labels=[*LABELS, "InVitro"],
-        variants={"fp32": {"file": "onnx/model.onnx", "thresholds": {"micro_f1": [0.5] * 6}}},
+        variants={
+            "fp32": {
+                "file": "onnx/model.onnx",
+                "thresholds": {"f1": [0.5] * 6},
+                "scores": {},
+                "parity": {},
+                "adjustment": {"slope": {}, "offset": {}},
+            }
+        },
     )
     assert len(manifest.labels) == 5
     with pytest.raises(BundleError, match="5 outputs for 6 labels"):
@@ -300,10 +478,12 @@ def test_truncation_and_padding_stored_in_the_tokenizer_are_overruled(bundle, ex
         "pad_token": "[PAD]",
     }
     path.write_text(json.dumps(stored))
-    write_manifest(bundle, replace(load_manifest(exported.bundle), files=hash_files(bundle)))
-    with Predictor.from_pretrained(bundle, "fp32") as predictor:
-        found = predictor.predict_proba(exported.articles)
-    assert np.abs(found - exported.expected).max() < 1e-4
+    write_manifest(
+        bundle, replace(load_manifest(exported.bundle), files=hash_files(bundle, {MANIFEST}))
+    )
+    with Predictor.from_pretrained(bundle, variant="fp32") as predictor:
+        probabilities = predictor.predict_proba(exported.articles)
+    assert np.abs(probabilities - exported.expected).max() < 1e-4
 
 
 def test_long_texts_are_cut_to_max_length(predictor):
@@ -326,8 +506,8 @@ class Block:
             raise ImportError(f"{name} is blocked")
 sys.meta_path.insert(0, Block())
 from studytag import Predictor
-from studytag.inference.stream import predict_file
-import studytag.inference.command
+from studytag.inference.files import predict_file
+import studytag.cli.predict
 bundle, source, target = sys.argv[1:]
 with Predictor.from_pretrained(bundle) as predictor:
     print(len(predictor.predict(["A trial", {"abstract": "Rats."}])))
@@ -365,3 +545,38 @@ def test_the_examples_run(exported, tmp_path):
 def test_invented_articles_vary_in_length():
     lengths = {len(str(row["abstract"])) for row in invented_articles(60)}
     assert len(lengths) > 10
+
+
+def test_every_flipped_byte_of_the_manifest_is_refused(bundle):
+    path = bundle / MANIFEST
+    content = path.read_bytes()
+    for position in range(0, len(content), max(len(content) // 300, 1)):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << (position % 7)
+        if json_equal(damaged, content):
+            continue  # white space
+        path.write_bytes(damaged)
+        with pytest.raises(BundleError):
+            load_manifest(bundle)
+
+
+def json_equal(first, second):
+    try:
+        return json.loads(first) == json.loads(second)
+    except ValueError:
+        return False
+
+
+def test_weights_that_give_nan_are_an_error_not_a_tag(bundle, exported):
+    import onnx
+
+    graph = onnx.load(bundle / "onnx/model.onnx")
+    for tensor in graph.graph.initializer:
+        if tensor.name == "classifier.bias":
+            nan = np.full(len(LABELS), np.nan, dtype=np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(nan, tensor.name))
+    onnx.save(graph, bundle / "onnx/model.onnx")
+    manifest = load_manifest(exported.bundle)
+    write_manifest(bundle, replace(manifest, files=hash_files(bundle, {MANIFEST})))
+    with Predictor(bundle, variant="fp32") as predictor, pytest.raises(BundleError, match="NaN"):
+        predictor.predict("A trial")

@@ -5,14 +5,19 @@ from __future__ import annotations
 import base64
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import LABELS
+from hypothesis import given
+from hypothesis import strategies as st
+from support import LABELS
 
 from studytag import Predictor
-from studytag.cli import main
-from studytag.evaluation.evaluate import evaluate
+from studytag.cli.main import main
+from studytag.dataset import load_evaluable
+from studytag.evaluation.evaluate import Origin, evaluate
+from studytag.labels import LabelSet
 
 pytest.importorskip("matplotlib", reason="pip install 'studytag[report]'")
 
@@ -20,38 +25,52 @@ from studytag.report import figures  # noqa: E402
 from studytag.report.page import confident_errors  # noqa: E402
 
 EPOCHS = [
-    {
-        "epoch": number,
-        "best": number < 3,
-        "train_loss": 0.6 / number,
-        "validation/loss": 0.5,
-        "validation/micro_f1/micro/f1": micro,
-        "validation/micro_f1/macro/f1": micro - 0.1,
-    }
+    SimpleNamespace(
+        epoch=number,
+        best=number < 3,
+        train_loss=0.6 / number,
+        validation_loss=0.5,
+        micro_f1=micro,
+        macro_f1=micro - 0.1,
+    )
     for number, micro in ((1, 0.5), (2, 0.8), (3, 0.7))
 ]
 
 
 @pytest.fixture(scope="module")
-def evaluation(exported):
-    with Predictor.from_pretrained(exported.bundle, "fp32") as predictor:
-        return evaluate(predictor, exported.validation)
+def table(exported):
+    return load_evaluable(exported.validation, LabelSet(tuple(LABELS)))
+
+
+@pytest.fixture(scope="module")
+def evaluation(exported, table):
+    with Predictor(exported.bundle, variant="fp32") as predictor:
+        probabilities = predictor.predict_proba(table.rows)
+        thresholds = list(predictor.thresholds.values())
+    origin = Origin("val.jsonl", "bundle", "fp32", "f1")
+    labels = LabelSet(tuple(LABELS))
+    return evaluate(
+        labels, table.truth, table.known, probabilities, thresholds, origin, table.years()
+    )
+
+
+def test_training_curves_mark_the_epoch_that_was_kept():
+    losses, scores = figures.training_curves(EPOCHS).axes
+    assert "kept: epoch 2" in [text.get_text() for text in losses.get_legend().get_texts()]
+    assert [line.get_label() for line in scores.lines][:2] == ["micro-F1", "macro-F1"]
 
 
 def test_the_page_stands_alone_and_holds_the_scores(exported, tmp_path, evaluation):
-    run = tmp_path / "model"
-    run.mkdir()
-    (run / "history.json").write_text(json.dumps({"epochs": EPOCHS}))
     output = tmp_path / "report"
-    flags = ["--bundle", str(exported.bundle), "--run", str(run), "--output", str(output)]
-    main(["report", str(exported.validation), "--variant", "fp32", *flags])
+    flags = ["--bundle", str(exported.bundle), "--variant", "fp32", "--report", str(output)]
+    main(["evaluate", str(exported.validation), *flags])
     page = (output / "report.html").read_text(encoding="utf-8")
     assert not re.search(r'(src|href)="(?!data:)', page)
     pictures = {path.name: path.read_bytes() for path in output.glob("*.png")}
     assert set(pictures) == {
         f"{name}.png"
         for name in (
-            *("training", "precision-recall", "reliability", "thresholds"),
+            *("precision-recall", "reliability", "thresholds"),
             *("co-occurrence", "years"),
         )
     }
@@ -59,9 +78,9 @@ def test_the_page_stands_alone_and_holds_the_scores(exported, tmp_path, evaluati
     assert sorted(embedded) == sorted(pictures.values())
     assert all(data.startswith(b"\x89PNG") for data in embedded)
     for name in LABELS:
-        assert f"<td>{evaluation.summary['tuned']['labels'][name]['f1']:.3f}</td>" in page
+        assert f"<td>{evaluation.scores.labels[name].f1:.3f}</td>" in page
     stored = json.loads((output / "metrics.json").read_text())
-    assert stored["tuned"] == evaluation.summary["tuned"]
+    assert stored["scores"] == evaluation.to_dict()["scores"]
 
 
 def test_text_of_articles_is_escaped(exported, tmp_path):
@@ -71,14 +90,14 @@ def test_text_of_articles_is_escaped(exported, tmp_path):
     odd = {"pmid": "1", "title": "<script>alert(1)</script> p < 0.05 & more"}
     rows += [odd | {"labels": LABELS}, odd | {"labels": []}]
     table.write_text("\n".join(map(json.dumps, rows)))
-    flags = ["--bundle", str(exported.bundle), "--output", str(tmp_path / "report")]
-    main(["report", str(table), *flags])
+    flags = ["--bundle", str(exported.bundle), "--report", str(tmp_path / "report")]
+    main(["evaluate", str(table), *flags])
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)" in page
 
 
-def test_errors_are_wrong_known_and_the_most_confident_first(evaluation):
+def test_errors_are_wrong_known_and_the_most_confident_first(evaluation, table):
     truth, known = evaluation.truth.copy(), evaluation.known.copy()
     order = np.argsort(-evaluation.probabilities[:, 0])
     truth[order[0], 0] = truth[order[1], 0] = False
@@ -86,13 +105,13 @@ def test_errors_are_wrong_known_and_the_most_confident_first(evaluation):
     wrong = type(evaluation)(
         **{**vars(evaluation), "truth": truth, "known": known, "thresholds": [0.5] * len(LABELS)}
     )
-    found = confident_errors(wrong, count=1000)
-    distances = [abs(error["probability"] - 0.5) for error in found]
+    errors = confident_errors(wrong, table.rows, count=1000)
+    distances = [abs(error.probability - 0.5) for error in errors]
     assert distances == sorted(distances, reverse=True)
-    assert all((error["probability"] >= 0.5) != error["truth"] for error in found)
-    first = [error["pmid"] for error in found if error["label"] == LABELS[0]]
-    assert evaluation.articles[order[0]]["pmid"] in first
-    assert evaluation.articles[order[1]]["pmid"] not in first
+    assert all((error.probability >= 0.5) != error.truth for error in errors)
+    first = [error.pmid for error in errors if error.label == LABELS[0]]
+    assert table.rows[order[0]]["pmid"] in first
+    assert table.rows[order[1]]["pmid"] not in first
 
 
 def test_co_occurrence_by_hand():
@@ -104,9 +123,23 @@ def test_co_occurrence_by_hand():
     assert np.isnan(shares[2]).all()
 
 
-def test_a_label_with_one_answer_only_still_has_its_panel(evaluation):
+def test_a_label_without_both_answers_still_has_its_panel(evaluation):
     truth = evaluation.truth.copy()
     truth[:, 1] = False
     alike = type(evaluation)(**{**vars(evaluation), "truth": truth})
-    figure = figures.reliability(alike)
-    assert [text.get_text() for text in figure.axes[1].texts] == ["all known articles\nare alike"]
+    (text,) = figures.reliability(alike).axes[1].texts
+    assert text.get_text() == "all known articles are\npositive, or all negative"
+
+
+@given(
+    st.lists(st.integers(0, 60), min_size=1, max_size=15),
+    st.integers(1, 40),
+)
+def test_no_bin_of_a_reliability_diagram_is_too_small(counts, minimum):
+    bins = np.array([counts, np.array(counts) * 0.5, np.array(counts) // 3], dtype=float)
+    merged = figures.merged_bins(bins, minimum)
+    assert merged.sum(axis=1) == pytest.approx(bins.sum(axis=1))
+    if sum(counts) >= minimum:
+        assert (merged[0] >= minimum).all()
+    else:
+        assert merged.shape == (3, 1)

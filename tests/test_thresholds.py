@@ -9,16 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from studytag.evaluation.bootstrap import f1_intervals, resampled_f1
 from studytag.evaluation.calibration import calibrate
 from studytag.evaluation.metrics import (
-    bootstrap_intervals,
-    examined,
     expected_calibration_error,
-    resampled_f1,
+    fully_assessed,
     score,
 )
 from studytag.evaluation.thresholds import tune_thresholds
 from studytag.labels import LabelSet
+
+ABC = LabelSet(("a", "b", "c"))
 
 
 def problem(seed, n=12, labels=3, ties=False):
@@ -55,7 +56,7 @@ def micro_f1(truth, known, probabilities, thresholds):
 @given(st.integers(0, 10_000), st.booleans())
 def test_micro_f1_is_the_best_of_all_combinations(seed, ties):
     truth, known, p = problem(seed, n=8, ties=ties)
-    tuned = tune_thresholds(truth, known, p, min_positives=0, resamples=0)["micro_f1"]
+    tuned = tune_thresholds(truth, known, p, min_positives=0, resamples=0)["f1"]
     combinations = itertools.product(*(all_cuts(p[:, j]) for j in range(p.shape[1])))
     best = max(micro_f1(truth, known, p, combination) for combination in combinations)
     assert micro_f1(truth, known, p, tuned) == pytest.approx(best)
@@ -88,7 +89,7 @@ def test_operating_points_match_brute_force(seed, ties):
 
 def test_thresholds_survive_rounding_to_float32():
     truth, known, p = problem(3, n=200)
-    tuned = np.asarray(tune_thresholds(truth, known, p)["micro_f1"])
+    tuned = np.asarray(tune_thresholds(truth, known, p)["f1"])
     assert ((p >= tuned) == (p >= tuned.astype(np.float32).astype(np.float64))).all()
 
 
@@ -101,8 +102,7 @@ def test_bagged_thresholds_generalise_better_than_the_exact_maximum():
         p = 1 / (1 + np.exp(-logits))
         known = np.ones_like(truth)
         exact, bagged = (
-            tune_thresholds(truth[:200], known[:200], p[:200], resamples=n)["micro_f1"]
-            for n in (0, 50)
+            tune_thresholds(truth[:200], known[:200], p[:200], resamples=n)["f1"] for n in (0, 50)
         )
         unseen = truth[200:], known[200:], p[200:]
         gains.append(micro_f1(*unseen, bagged) - micro_f1(*unseen, exact))
@@ -113,7 +113,7 @@ def test_bagging_is_the_same_every_time_and_spares_the_other_points():
     truth, known, p = problem(2, n=300)
     once, again, exact = (tune_thresholds(truth, known, p, resamples=n) for n in (20, 20, 0))
     assert once == again
-    assert {n for n in once if once[n] != exact[n]} == {"micro_f1", "label_f1", "sensitive"}
+    assert {n for n in once if once[n] != exact[n]} == {"f1", "label_f1", "sensitive"}
 
 
 def test_labels_with_few_positives_keep_the_fallback():
@@ -156,9 +156,10 @@ def test_scores_equal_scikit_learn_where_all_is_known():
     yes = p >= np.array([0.4, 0.5, 0.6, 0.7])
     for average in ("micro", "macro"):
         expected = precision_recall_fscore_support(truth, yes, average=average)[:3]
-        assert [ours[average][k] for k in ("precision", "recall", "f1")] == pytest.approx(expected)
+        scores = getattr(ours, average)
+        assert (scores.precision, scores.recall, scores.f1) == pytest.approx(expected)
     expected = average_precision_score(truth, p, average="macro")
-    assert ours["macro"]["average_precision"] == pytest.approx(expected)
+    assert ours.macro.average_precision == pytest.approx(expected)
 
 
 def test_scores_with_a_mask_equal_scores_without_the_unknown_cells():
@@ -167,41 +168,52 @@ def test_scores_with_a_mask_equal_scores_without_the_unknown_cells():
     keep = known[:, 0]
     masked = score(label, truth, known, p, [0.5])
     assert masked == score(label, truth[keep], known[keep], p[keep], [0.5])
-    assert masked["labels"]["a"]["known"] == keep.sum()
+    assert masked.labels["a"].known == keep.sum()
 
 
 def test_a_label_without_support_is_left_out_of_the_macro_average():
     truth, known, p = problem(9, n=100, labels=2)
     truth[:, 1] = False
     scores = score(LabelSet(("a", "b")), truth, known, p, [0.5, 0.5])
-    assert scores["macro"]["f1"] == scores["labels"]["a"]["f1"]
-    assert scores["labels"]["b"]["average_precision"] is None
+    assert scores.macro.f1 == scores.labels["a"].f1
+    assert scores.labels["b"].average_precision is None
 
 
 def test_bootstrap_interval_holds_the_score_and_narrows_with_more_articles():
-    labels = LabelSet(("a", "b", "c"))
     widths = []
     for n in (200, 3200):
         truth, known, p = problem(11, n=n)
-        draws = resampled_f1(truth, known, p, [0.5] * 3, resamples=300)
-        intervals = bootstrap_intervals(labels, draws)
-        scores = score(labels, truth, known, p, [0.5] * 3)
+        draws = resampled_f1(ABC, truth, known, p, [0.5] * 3, resamples=300)
+        intervals = f1_intervals(ABC, draws)
+        scores = score(ABC, truth, known, p, [0.5] * 3)
         for average in ("micro", "macro"):
-            assert intervals[average][0] < scores[average]["f1"] < intervals[average][1]
-        widths.append(intervals["micro"][1] - intervals["micro"][0])
+            assert (
+                getattr(intervals, average)[0]
+                < getattr(scores, average).f1
+                < getattr(intervals, average)[1]
+            )
+        widths.append(intervals.micro[1] - intervals.micro[0])
     assert widths[1] < widths[0] / 2.5
 
 
 def test_resampled_groups_stay_together():
     truth, known, p = problem(12, n=400)
-    alone = resampled_f1(truth, known, p, [0.5] * 3, resamples=300)
-    singles = resampled_f1(truth, known, p, [0.5] * 3, resamples=300, groups=np.arange(400))
+    alone = resampled_f1(ABC, truth, known, p, [0.5] * 3, resamples=300)
+    singles = resampled_f1(ABC, truth, known, p, [0.5] * 3, resamples=300, groups=np.arange(400))
     np.testing.assert_array_equal(alone.labels, singles.labels)
     # Copies of an article teach nothing new: four in a group are as good as one.
     copied = [np.repeat(each, 4, axis=0) for each in (truth, known, p)]
-    copies = resampled_f1(*copied, [0.5] * 3, resamples=300, groups=np.repeat(np.arange(400), 4))
+    copies = resampled_f1(
+        ABC,
+        *copied,
+        [0.5] * 3,
+        resamples=300,
+        groups=np.repeat(np.arange(400), 4),
+    )
     np.testing.assert_allclose(alone.micro, copies.micro)
-    assert resampled_f1(*copied, [0.5] * 3, resamples=300).micro.std() < 0.7 * copies.micro.std()
+    assert (
+        resampled_f1(ABC, *copied, [0.5] * 3, resamples=300).micro.std() < 0.7 * copies.micro.std()
+    )
 
 
 def test_calibration_finds_the_line_that_made_the_outcomes():
@@ -253,24 +265,23 @@ def test_what_is_known_only_because_it_is_present_says_nothing_about_calibration
     truth[truth.all(axis=1)] = False  # who has every label might have been indexed
     indexed = np.arange(len(truth)) % 2 == 0
     known = truth | indexed[:, None]
-    assert (examined(truth, known) == indexed[:, None]).all()
+    assert (fully_assessed(truth, known) == indexed[:, None]).all()
     found = calibrate(truth, known, logits)
     assert found(logits[indexed]) == pytest.approx(calibrate_all(truth[indexed], logits[indexed]))
     p = 1 / (1 + np.exp(-logits))
-    labels = LabelSet(("a", "b", "c"))
-    scores = score(labels, truth, known, p, [0.5] * 3)
-    alone = score(labels, truth[indexed], known[indexed], p[indexed], [0.5] * 3)
-    assert scores["macro"]["calibration_error"] == alone["macro"]["calibration_error"] < 0.05
+    scores = score(ABC, truth, known, p, [0.5] * 3)
+    alone = score(ABC, truth[indexed], known[indexed], p[indexed], [0.5] * 3)
+    assert scores.macro.calibration_error == alone.macro.calibration_error < 0.05
     assert expected_calibration_error(truth[known[:, 0], 0], p[known[:, 0], 0]) > 0.06
-    assert scores["labels"]["a"]["known"] == known[:, 0].sum()
+    assert scores.labels["a"].known == known[:, 0].sum()
 
 
 def test_an_article_of_which_all_labels_are_known_counts_whatever_they_are():
     truth = np.array([[True], [False], [True]])
-    assert (examined(truth, truth | True) == 1).all()
+    assert (fully_assessed(truth, truth | True) == 1).all()
     truth = np.array([[True, True], [True, False], [True, False]])
     known = np.array([[True, True], [True, False], [True, True]])
-    assert examined(truth, known).any(axis=1).tolist() == [True, False, True]
+    assert fully_assessed(truth, known).any(axis=1).tolist() == [True, False, True]
 
 
 def test_the_sensitive_threshold_keeps_its_promise_on_new_articles():

@@ -1,6 +1,6 @@
-"""`accelerate launch train`: fine-tune an encoder; see train/configs/ for configurations."""
+"""`accelerate launch train`: fine-tune an encoder; see README.md here."""
 
-from studytag.training.command import main
+from studytag.cli.train import main
 
 if __name__ == "__main__":
     main()

@@ -11,7 +11,7 @@ articles = [
     {"title": "Zirconia bond strength", "abstract": "Forty crowns were cemented in vitro."},
 ]
 
-with Predictor.from_pretrained(sys.argv[1]) as predictor:
+with Predictor(sys.argv[1]) as predictor:
     for article, prediction in zip(articles, predictor.predict_iter(articles), strict=True):
         print(article["title"], prediction.labels)
 

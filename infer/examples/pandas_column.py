@@ -10,8 +10,9 @@ from studytag import Predictor
 
 bundle, source, target = sys.argv[1:]
 table = pd.read_csv(source)
-records = table[["title", "abstract"]].to_dict("records")
-with Predictor.from_pretrained(bundle) as predictor:
-    probabilities = predictor.predict_proba(records)
-    table[predictor.labels] = probabilities >= predictor.thresholds
+with Predictor(bundle) as predictor:
+    for label in predictor.labels:
+        table[label] = False
+    for place, prediction in enumerate(predictor.predict_iter(table)):
+        table.loc[table.index[place], prediction.labels] = True
 table.to_csv(target, index=False)

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from studytag.bundle import sha256
 from studytag.data.card import Card
 from studytag.data.corrections import Corrections, read_corrections
 from studytag.data.labelling import RuleSet
 from studytag.data.splitting import SPLITS, Splitter, choose, title_key
 from studytag.errors import InputError
 from studytag.files import atomic_folder, open_writer, read_rows, source_files
+from studytag.hashing import sha256
 from studytag.records import COLUMNS, LIST_COLUMNS, Row, clean
 
 logger = logging.getLogger(__name__)
@@ -56,8 +56,8 @@ def build(
     Splitter(split_by, train_until, val_until)  # refuses wrong options before anything is read
     files = [file for source in sources for file in source_files(source)]
     _refuse_loss(output, files)
-    corrected = read_corrections(corrections, rules.labels) if corrections else Corrections()
-    card = Card(rules.name, list(rules.labels), [str(file) for file in files])
+    corrected = read_corrections(corrections, rules) if corrections else Corrections()
+    card = Card(rules, [str(file) for file in files])
     with atomic_folder(output) as folder:
         articles = folder / "articles.parquet"
         _collect(files, rules, corrected, articles, folder / "excluded.csv", card)
@@ -136,9 +136,7 @@ def _articles(
                 row = _to_table(raw)
                 reason = _duplicate(row, seen)
                 if reason is None:
-                    row["labels"], row["known"] = corrections.apply(
-                        row["pmid"], *rules.apply(row), rules.labels
-                    )
+                    row["labels"], row["known"] = corrections.apply(row["pmid"], row, rules)
                     if not row["labels"] and not rules.keep_unlabelled:
                         reason = "none of the labels"
             except InputError as error:

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from studytag.data.labelling import RuleSet
 from studytag.data.splitting import SPLITS
 from studytag.records import Row
 
@@ -15,8 +16,7 @@ class Card:
     """Counts of a build.
 
     Attributes:
-        rules: Name of the rule set.
-        labels: In label order.
+        rules: What made the labels.
         sources: Files read.
         read: Articles read.
         excluded: Reason to number of articles.
@@ -30,8 +30,7 @@ class Card:
         any_year: Whether a row has a year.
     """
 
-    rules: str
-    labels: list[str]
+    rules: RuleSet
     sources: list[str]
     read: int = 0
     excluded: Counter[str] = field(default_factory=Counter)
@@ -43,6 +42,11 @@ class Card:
     split: str = ""
     any_split: bool = False
     any_year: bool = False
+
+    @property
+    def labels(self) -> list[str]:
+        """In label order."""
+        return list(self.rules.labels)
 
     def count(self, row: Row) -> None:
         """Count one article that is kept."""
@@ -60,7 +64,9 @@ class Card:
         """The JSON form: the manifest beside the tables."""
         return {
             "labels": self.labels,
-            "rules": self.rules,
+            "implications": {name: list(to) for name, to in self.rules.implications.items()},
+            "rules": self.rules.name,
+            "rules_version": self.rules.version,
             "split": self.split,
             "sources": self.sources,
             "read": self.read,
@@ -81,7 +87,11 @@ class Card:
             "# Data card",
             "",
             f"- Sources: {', '.join(self.sources)}",
-            f"- Label rules: `{self.rules}`",
+            f"- Label rules: `{self.rules.name}`, version {self.rules.version}",
+            *[
+                f"- Every {name} is also {' and '.join(implied)}"
+                for name, implied in self.rules.implications.items()
+            ],
             f"- Split: {self.split}",
             f"- Articles: {self.read} read, {sum(self.rows.values())} kept "
             f"({', '.join(f'{split} {self.rows[split]}' for split in SPLITS)})",

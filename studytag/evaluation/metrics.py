@@ -86,14 +86,17 @@ def _scores(
     true, predicted, support = (decisions & positive).sum(0), decisions.sum(0), positive.sum(0)
     per_label = precision_recall_f1(true, predicted, support)
     supported = support > 0
+    precision, recall, f1 = per_label
     micro = precision_recall_f1(true.sum(), predicted.sum(), support.sum())
     macro = [float(values[supported].mean()) if supported.any() else 0.0 for values in per_label]
     return Scores(
-        MicroScores(*(float(value) for value in micro)),
-        MacroScores(*macro, _mean(ranking), _mean(errors)),
+        MicroScores(float(micro[0]), float(micro[1]), float(micro[2])),
+        MacroScores(macro[0], macro[1], macro[2], _mean(ranking), _mean(errors)),
         {
             label: LabelScores(
-                *(float(values[column]) for values in per_label),
+                precision=float(precision[column]),
+                recall=float(recall[column]),
+                f1=float(f1[column]),
                 average_precision=ranking[column],
                 calibration_error=errors[column],
                 support=int(support[column]),
@@ -131,7 +134,7 @@ def fully_assessed(truth: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArra
 def expected_calibration_error(
     truth: NDArray[np.bool_], probabilities: NDArray[np.floating], bins: int = BINS
 ) -> float | None:
-    """Mean distance of a label's predicted probability from its frequency, over bins of equal width.
+    """Mean distance of predicted probability from frequency, over bins of equal width.
 
     Args:
         truth: Shape (n,); for n = 0 the error is undefined, None.

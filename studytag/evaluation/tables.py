@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from studytag.evaluation.bootstrap import F1Intervals, Interval
 from studytag.evaluation.scores import LabelScores, MacroScores, MicroScores, Scores
 
+_Entry = LabelScores | MicroScores | MacroScores
+
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """The lines of a table whose first column is text and whose others are numbers."""
@@ -37,32 +39,37 @@ def scores_table(scores: Scores, fixed: Scores, intervals: F1Intervals | None = 
     header += ["95 % interval"] * (intervals is not None)
     header += ["F1 at 0.5", "AP", "ECE"]
 
-    def row(
-        name: str,
-        entry: LabelScores | MicroScores | MacroScores,
-        bounds: Interval | None,
-        at_half: float,
-    ) -> list[str]:
-        label = isinstance(entry, LabelScores)
-        ranked = not isinstance(entry, MicroScores)
+    def row(name: str, entry: _Entry, bounds: Interval | None, at_half: float) -> list[str]:
         return [
             name,
-            str(entry.support) if label else "",
-            number(entry.threshold) if label else "",
+            *_support(entry),
             *(number(value) for value in (entry.precision, entry.recall, entry.f1)),
             *([interval(bounds)] if intervals is not None else []),
             number(at_half),
-            number(entry.average_precision) if ranked else "",
-            number(entry.calibration_error) if ranked else "",
+            *_ranking(entry),
         ]
 
+    bounds = intervals.labels if intervals is not None else {}
     rows = [
-        row(name, entry, intervals and intervals.labels[name], fixed.labels[name].f1)
+        row(name, entry, bounds.get(name), fixed.labels[name].f1)
         for name, entry in scores.labels.items()
     ]
-    rows.append(row("**micro**", scores.micro, intervals and intervals.micro, fixed.micro.f1))
-    rows.append(row("**macro**", scores.macro, intervals and intervals.macro, fixed.macro.f1))
+    micro, macro = (intervals.micro, intervals.macro) if intervals is not None else (None, None)
+    rows.append(row("**micro**", scores.micro, micro, fixed.micro.f1))
+    rows.append(row("**macro**", scores.macro, macro, fixed.macro.f1))
     return markdown_table(header, rows)
+
+
+def _support(entry: _Entry) -> list[str]:
+    if isinstance(entry, LabelScores):
+        return [str(entry.support), number(entry.threshold)]
+    return ["", ""]
+
+
+def _ranking(entry: _Entry) -> list[str]:
+    if isinstance(entry, MicroScores):
+        return ["", ""]
+    return [number(entry.average_precision), number(entry.calibration_error)]
 
 
 def _line(cells: Sequence[str]) -> str:

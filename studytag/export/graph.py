@@ -7,7 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from studytag.errors import missing_dependency
+from studytag.errors import import_extra
+from studytag.export.layers import faster_layers
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -27,20 +28,15 @@ def export_graph(model: PreTrainedModel, target: Path) -> None:
     Raises:
         MissingDependencyError: optimum is not installed.
     """
-    try:
-        import onnx
-        from optimum.exporters.onnx import onnx_export_from_model
-
-        from studytag.export.layers import faster_layers
-    except ImportError as error:
-        raise missing_dependency("optimum-onnx", "export") from error
+    onnx = import_extra("onnx", "export")
+    exporter = import_extra("optimum.exporters.onnx", "export")
     with (
         TemporaryDirectory(dir=target.parent) as folder,
         warnings.catch_warnings(),
         faster_layers(model),
     ):
         warnings.simplefilter("ignore")  # the tracer's remarks; parity is measured afterwards
-        onnx_export_from_model(
+        exporter.onnx_export_from_model(
             model, folder, task="text-classification", opset=OPSET, do_validation=False
         )
         graph = onnx.load(Path(folder, "model.onnx"))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
 from studytag.inference.model import sigmoid
@@ -14,25 +12,10 @@ from studytag.inference.model import sigmoid
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-    from studytag.export.source import TrainedModel
+    from studytag.training.model_folder import TrainedModel
 
 BATCHES = (1, 3, 17)
 """Batch sizes to try. Tracing can freeze one into the graph, so none is that of the trace."""
-
-
-def torch_probabilities(trained: TrainedModel, texts: Sequence[str]) -> NDArray[np.float32]:
-    """PyTorch's probabilities of each text on its own, shape (n, labels)."""
-    import torch
-
-    rows = []
-    with torch.inference_mode():
-        for text in texts:
-            encoded = trained.tokenizer(
-                text, truncation=True, max_length=trained.max_length, return_tensors="pt"
-            )
-            # Alone and unpadded, a text needs neither a mask nor token types.
-            rows.append(trained.model(encoded["input_ids"]).logits[0].numpy())
-    return sigmoid(np.array(rows))
 
 
 def shape_difference(trained: TrainedModel, session: ort.InferenceSession) -> float:
@@ -40,7 +23,7 @@ def shape_difference(trained: TrainedModel, session: ort.InferenceSession) -> fl
 
     Lengths are 1, 2 and the two longest; within a batch, rows are ever shorter and padded.
     """
-    longest = trained.max_length
+    longest = trained.manifest.max_length
     lengths = sorted({1, min(2, longest), max(1, longest - 1), longest})
     return max(_batch_difference(trained, session, b, n) for b in BATCHES for n in lengths)
 

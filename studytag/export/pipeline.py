@@ -8,43 +8,49 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
-from studytag.bundle import (
+from studytag.dataset import LabelledTable, load_evaluable
+from studytag.errors import InputError, StudytagError
+from studytag.evaluation.metrics import score_points
+from studytag.evaluation.prevalence import label_prevalence
+from studytag.evaluation.thresholds import tune_thresholds
+from studytag.export.graph import export_graph
+from studytag.export.parity import shape_difference
+from studytag.export.quantisation import quantise
+from studytag.files import atomic_folder
+from studytag.hashing import hash_files
+from studytag.inference.predictor import Predictor
+from studytag.inference.session import open_session
+from studytag.manifest import (
     DEFAULT_OPERATING_POINT,
+    FIXED,
     MANIFEST,
     TOKENIZER,
     Manifest,
     Variant,
-    hash_files,
+    package_versions,
     write_manifest,
 )
-from studytag.errors import InputError, StudytagError
-from studytag.evaluation.metrics import score_points
-from studytag.evaluation.split import Split, load_judged
-from studytag.evaluation.thresholds import tune_thresholds
-from studytag.export.graph import export_graph
-from studytag.export.parity import shape_difference, torch_probabilities
-from studytag.export.quantisation import quantise
-from studytag.export.source import TrainedModel, load_trained
-from studytag.files import atomic_folder
-from studytag.inference.predictor import Predictor
-from studytag.inference.runtime import open_session
+from studytag.training.model_folder import TrainedModel, load_model_folder, torch_probabilities
+from studytag.version import __version__
 
 logger = logging.getLogger(__name__)
 
-GRAPHS = {"fp32": "onnx/model.onnx", "quantized": "onnx/model_quantized.onnx"}
+GRAPHS = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
+"""Variant to its file, under the names that optimum and transformers.js look for."""
 TOKENIZER_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json")
 PARITY_ROWS = 256
 """Validation rows on which graphs are compared with PyTorch, spread evenly."""
 
-FIXED = "fixed"
-PACKAGES = ("torch", "transformers", "optimum-onnx", "onnx", "onnxruntime", "tokenizers", "numpy")
+_PACKAGES = (
+    *("torch", "transformers", "optimum-onnx", "onnx"),
+    *("onnxruntime", "tokenizers", "numpy"),
+)
 
 
 def export_bundle(
@@ -61,7 +67,7 @@ def export_bundle(
         model_dir: A best model folder.
         output: The bundle, replaced if it is there.
         validation: The labelled table to tune thresholds and measure on.
-        max_f1_drop: The quantized variant is left out if its micro-F1 is lower than float32's by
+        max_f1_drop: The int8 variant is left out if its micro-F1 is lower than float32's by
             more than this.
         tolerance: Largest difference from PyTorch that a float32 probability may have.
 
@@ -73,16 +79,21 @@ def export_bundle(
     output = Path(output)
     if output.is_dir() and any(output.iterdir()) and not (output / MANIFEST).is_file():
         raise InputError(f"{output}: holds something other than a bundle; name another folder")
-    trained = load_trained(Path(model_dir))
-    split = load_judged(validation, trained.labels)
+    trained = load_model_folder(Path(model_dir))
+    table = load_evaluable(validation, trained.manifest.labels)
     with atomic_folder(output) as folder:
         _write_files(trained, folder)
         _check_shapes(trained, folder / GRAPHS["fp32"], tolerance)
         manifest = _draft(trained, folder)
-        measured = _measure_all(trained, split, folder, manifest)
+        measured = _measure_all(trained, table, folder, manifest)
         _check_parity(measured["fp32"], tolerance)
         kept = _without_losses(measured, folder, max_f1_drop)
-        manifest = replace(manifest, variants=kept, files=hash_files(folder))
+        manifest = replace(
+            manifest,
+            variants=kept,
+            prevalence=label_prevalence(manifest.labels, table.truth, table.known),
+            files=hash_files(folder, {MANIFEST}),
+        )
         write_manifest(folder, manifest)
     logger.info("wrote %s with %s", output, " and ".join(kept))
     return manifest
@@ -92,7 +103,7 @@ def _write_files(trained: TrainedModel, folder: Path) -> None:
     """Write everything but the manifest."""
     (folder / "onnx").mkdir()
     export_graph(trained.model, folder / GRAPHS["fp32"])
-    quantise(folder / GRAPHS["fp32"], folder / GRAPHS["quantized"])
+    quantise(folder / GRAPHS["fp32"], folder / GRAPHS["int8"])
     trained.model.config.save_pretrained(folder)
     with TemporaryDirectory(dir=folder) as everything:
         trained.tokenizer.save_pretrained(everything)
@@ -103,36 +114,35 @@ def _write_files(trained: TrainedModel, folder: Path) -> None:
 
 def _draft(trained: TrainedModel, folder: Path) -> Manifest:
     """A manifest with thresholds of 0.5, so that the predictor can open the bundle."""
-    untuned = {FIXED: [0.5] * len(trained.labels)}
-    manifest = Manifest(
-        labels=trained.labels,
-        text_recipe=trained.recipe,
-        max_length=trained.max_length,
+    untuned: dict[str, list[float]] = {
+        DEFAULT_OPERATING_POINT: [0.5] * len(trained.manifest.labels)
+    }
+    manifest = replace(
+        trained.manifest,
         variants={name: Variant(file, untuned) for name, file in GRAPHS.items()},
-        files=hash_files(folder),
-        versions=_versions(),
-        encoder=trained.encoder,
+        files=hash_files(folder, {MANIFEST}),
+        versions=package_versions(_PACKAGES) | {"studytag": __version__},
     )
     write_manifest(folder, manifest)
     return manifest
 
 
 def _measure_all(
-    trained: TrainedModel, split: Split, folder: Path, manifest: Manifest
+    trained: TrainedModel, table: LabelledTable, folder: Path, manifest: Manifest
 ) -> dict[str, Variant]:
     """Each variant with thresholds, scores and parity, of one pass over the validation rows."""
-    count = min(PARITY_ROWS, len(split.rows))
-    sample = np.linspace(0, len(split.rows) - 1, count).astype(int)
-    texts = [trained.recipe.compose_record(split.rows[index]) for index in sample]
+    count = min(PARITY_ROWS, len(table))
+    sample = np.linspace(0, len(table) - 1, count).astype(int)
+    texts = [manifest.text_recipe.compose_record(table.rows[index]) for index in sample]
     expected = torch_probabilities(trained, texts)
     measured = {}
     for name, variant in manifest.variants.items():
-        logger.info("%s: %d validation rows", name, len(split.rows))
-        with Predictor.from_pretrained(folder, name, operating_point=FIXED) as predictor:
-            probabilities = predictor.predict_proba(split.rows)
+        logger.info("%s: %d validation rows", name, len(table))
+        with Predictor(folder, variant=name) as predictor:  # type: ignore[arg-type]
+            probabilities = predictor.predict_proba(table.rows)
         difference = np.abs(probabilities[sample] - expected)
         measured[name] = replace(
-            _tuned(variant, trained, split, probabilities),
+            _tuned(variant, manifest, table, probabilities),
             parity={
                 "max_abs_difference": float(difference.max()),
                 "mean_abs_difference": float(difference.mean()),
@@ -147,16 +157,18 @@ def _measure_all(
 
 
 def _tuned(
-    variant: Variant, trained: TrainedModel, split: Split, probabilities: NDArray[np.float32]
+    variant: Variant, manifest: Manifest, table: LabelledTable, probabilities: NDArray[np.float32]
 ) -> Variant:
-    thresholds = tune_thresholds(split.truth, split.known, probabilities)
-    points = {"tuned": thresholds[DEFAULT_OPERATING_POINT], "fixed": thresholds[FIXED]}
-    metrics = score_points(trained.labels, split.truth, split.known, probabilities, points)
-    return replace(variant, thresholds=thresholds, metrics=metrics)
+    thresholds = tune_thresholds(table.truth, table.known, probabilities)
+    points: dict[str, list[float]] = {
+        point: thresholds[point] for point in (DEFAULT_OPERATING_POINT, FIXED)
+    }
+    scores = score_points(manifest.labels, table.truth, table.known, probabilities, points)
+    return replace(variant, thresholds=thresholds, scores=scores)
 
 
 def _micro_f1(variant: Variant) -> float:
-    return float(variant.metrics["tuned"]["micro"]["f1"])
+    return variant.scores[DEFAULT_OPERATING_POINT].micro.f1
 
 
 def _check_shapes(trained: TrainedModel, graph: Path, tolerance: float) -> None:
@@ -195,13 +207,3 @@ def _without_losses(
         else:
             kept[name] = variant
     return kept
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in ("studytag", *PACKAGES):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from studytag.errors import missing_dependency
+from studytag.errors import import_extra
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -45,16 +45,14 @@ def quantise(source: Path, target: Path) -> None:
     Raises:
         MissingDependencyError: onnx is not installed.
     """
-    try:
-        import onnx
-        from onnx import TensorProto
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-        from onnxruntime.quantization.shape_inference import quant_pre_process
-    except ImportError as error:
-        raise missing_dependency("onnx", "export") from error
+    onnx = import_extra("onnx", "export")
+    quantization = import_extra("onnxruntime.quantization", "export")
+    inference = import_extra("onnxruntime.quantization.shape_inference", "export")
     with TemporaryDirectory(dir=target.parent) as folder, _quiet_root_logger():
         inferred = Path(folder, "inferred.onnx")
-        quant_pre_process(source, inferred, skip_optimization=True, skip_symbolic_shape=True)
+        inference.quant_pre_process(
+            source, inferred, skip_optimization=True, skip_symbolic_shape=True
+        )
         model = onnx.load(inferred)
         flat = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) == 2}
         head = [node.name for node in model.graph.node if _in_head(node.name)]
@@ -65,17 +63,17 @@ def quantise(source: Path, target: Path) -> None:
             if node.op_type == "MatMul" and node.input[1] not in flat
         ]
         own = [node.name for node in _narrowing(model)]
-        quantize_dynamic(
+        quantization.quantize_dynamic(
             inferred,
             inferred,
             op_types_to_quantize=["MatMul", "Gather"],
             per_channel=True,
             reduce_range=True,
-            weight_type=QuantType.QInt8,
+            weight_type=quantization.QuantType.QInt8,
             # onnxruntime first splits every Gemm into a MatMul of this name and an Add.
             nodes_to_exclude=[*head, *(f"{name}_MatMul" for name in head), *small, *own],
             # The type of what attention puts out, which ONNX's inference does not know.
-            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT},
+            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
         )
         model = onnx.load(inferred)
         _quantise_by_token(model)

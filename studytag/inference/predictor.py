@@ -1,7 +1,7 @@
 """The predictor: records in, labels with probabilities out, one document on each core.
 
     predictor = Predictor.from_pretrained("artifacts/bundle")
-    predictor.predict([{"title": "...", "abstract": "..."}])
+    predictor.predict({"title": "...", "abstract": "..."})
 
 A document is run alone and unpadded, so its result never depends on its neighbours, and no time
 goes into padding.
@@ -13,39 +13,47 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from studytag.bundle import DEFAULT_OPERATING_POINT, Manifest, load_manifest
 from studytag.errors import InputError
+from studytag.hardware import available_cores, has_fast_int8
+from studytag.inference.inputs import Record, Records, iterate_records
 from studytag.inference.model import Model
-from studytag.inference.runtime import available_cores, choose_variant, has_fast_int8
+from studytag.inference.session import choose_variant
+from studytag.labels import LabelSet
+from studytag.manifest import (
+    DEFAULT_OPERATING_POINT,
+    Manifest,
+    OperatingPoint,
+    load_manifest,
+    verify_variant,
+)
+from studytag.models import default_bundle
 
 logger = logging.getLogger(__name__)
 
-Record = Mapping[str, Any] | str
-"""An article: a mapping with `title` and/or `abstract`, or a ready-made text."""
+VariantName = Literal["auto", "int8", "fp32"]
 
-WINDOW_PER_THREAD = 16
-"""Records read ahead for each thread: enough to even out lengths, few enough to stay lazy."""
-
-Outcome = TypeVar("Outcome")
+WINDOW_PER_WORKER = 16
+"""Records read ahead for each worker: enough to even out lengths, few enough to stay lazy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What is said of one record.
+    """The tags of one record.
 
     Attributes:
-        labels: Names whose probability reaches their threshold, in label order.
+        labels: Names whose probability reaches their threshold, and what those imply, in label
+            order.
         probabilities: Every label's probability.
     """
 
@@ -53,25 +61,68 @@ class Prediction:
     probabilities: dict[str, float]
 
 
+Outcome = Prediction | InputError
+_Row = NDArray[np.float32] | InputError
+
+
 class Predictor:
-    """A bundle's variant, loaded and ready. Safe to use from several threads; close when done."""
+    """A bundle's variant, loaded and ready. Safe to use from several threads; close when done.
+
+    It can be pickled, so that joblib, multiprocessing and cluster engines can send it to workers:
+    what travels is the bundle's path and the options, and the worker loads it itself.
+    """
+
+    __slots__ = (
+        *("_executor", "_executor_process", "_lock", "_manifest", "_model", "_operating_point"),
+        *("_options", "_path", "_thresholds", "_threads_per_worker", "_variant", "_workers"),
+        "__weakref__",
+    )
 
     def __init__(
         self,
-        model: Model,
-        manifest: Manifest,
-        variant: str,
-        threads: int,
-        operating_point: str,
+        path: str | Path | None = None,
+        *,
+        variant: VariantName = "auto",
+        workers: int | None = None,
+        threads_per_worker: int = 1,
+        operating_point: OperatingPoint = DEFAULT_OPERATING_POINT,
+        thresholds: Mapping[str, float] | None = None,
     ) -> None:
-        """Put together what `from_pretrained` has loaded."""
-        self.manifest = manifest
-        self.labels = list(manifest.labels)
-        self.variant = variant
-        self.threads = threads
-        self.operating_point = operating_point
-        self.thresholds = self._thresholds(operating_point)
-        self._model = model
+        """Load a bundle from disk; its files are verified first.
+
+        Args:
+            path: The bundle; None is the tagger that ships with studytag.
+            variant: `fp32`, `int8`, or `auto`: int8 where the bundle has it and the processor runs
+                it fast.
+            workers: Documents run side by side; None takes every core that this process may use.
+            threads_per_worker: Cores that work on one document. More than one answer a single
+                record sooner, as a service wants it, and many records later.
+            operating_point: The set of thresholds that decides.
+            thresholds: By label, in [0, 1]; over those of the operating point.
+
+        Raises:
+            BundleError: the bundle is incomplete, altered or unknown to this version.
+            InputError: no such variant, operating point or label, or a number is out of range.
+        """
+        for name, count in (("workers", workers), ("threads_per_worker", threads_per_worker)):
+            if count is not None and count < 1:
+                raise InputError(f"{name} must be at least 1, not {count}; leave it out")
+        self._path = default_bundle() if path is None else Path(path)
+        self._options: dict[str, Any] = {
+            "variant": variant,
+            "workers": workers,
+            "threads_per_worker": threads_per_worker,
+            "operating_point": operating_point,
+            "thresholds": None if thresholds is None else dict(thresholds),
+        }
+        self._manifest = load_manifest(self._path, variants=())
+        self._variant = self._choose(variant)
+        verify_variant(self._path, self._manifest, self._variant)
+        self._operating_point = operating_point
+        self._thresholds = self._resolve(operating_point, thresholds)
+        self._threads_per_worker = threads_per_worker
+        self._workers = workers or max(available_cores() // threads_per_worker, 1)
+        self._model = Model(self._path, self._manifest, self._variant, threads_per_worker)
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
         self._executor_process = 0
@@ -79,91 +130,174 @@ class Predictor:
     @classmethod
     def from_pretrained(
         cls,
-        path: str | Path,
-        variant: str = "auto",
-        threads: int | None = None,
-        operating_point: str = DEFAULT_OPERATING_POINT,
-        threads_per_record: int = 1,
+        path: str | Path | None = None,
+        *,
+        variant: VariantName = "auto",
+        workers: int | None = None,
+        threads_per_worker: int = 1,
+        operating_point: OperatingPoint = DEFAULT_OPERATING_POINT,
+        thresholds: Mapping[str, float] | None = None,
     ) -> Predictor:
-        """Load a bundle from disk; its files are verified first.
-
-        Args:
-            path: The bundle.
-            variant: `fp32`, `quantized`, or `auto`: quantized where the bundle has it and the
-                processor runs it fast.
-            threads: Documents run side by side; None takes every core that this process may use.
-            operating_point: The set of thresholds that decides.
-            threads_per_record: Cores that work on one document. More than one answer a single
-                record sooner, as a service wants it, and many records later.
-
-        Raises:
-            BundleError: the bundle is incomplete, altered or unknown to this version.
-            InputError: no such variant or operating point, or a number of threads is not positive.
-        """
-        folder = Path(path)
-        for name, number in (("threads", threads), ("threads_per_record", threads_per_record)):
-            if number is not None and number < 1:
-                raise InputError(f"{name} must be at least 1, not {number}; leave it out")
-        fast_int8 = has_fast_int8()
-        wanted = variant if variant != "auto" else "quantized" if fast_int8 else "fp32"
-        manifest = load_manifest(folder, [wanted])
-        if variant == "auto":
-            chosen, reason = choose_variant(manifest.variants, fast_int8)
-            logger.info("variant %s: %s", chosen, reason)
-            if chosen != wanted:
-                manifest = load_manifest(folder, [chosen])
-        elif variant in manifest.variants:
-            chosen = variant
-        else:
-            raise InputError(
-                f"{folder} has no variant {variant!r}; choose from: "
-                f"auto, {', '.join(manifest.variants)}"
-            )
-        model = Model(folder, manifest, chosen, threads_per_record)
-        threads = threads or max(available_cores() // threads_per_record, 1)
-        return cls(model, manifest, chosen, threads, operating_point)
-
-    def predict(
-        self, records: Iterable[Record], operating_point: str | None = None
-    ) -> list[Prediction]:
-        """Tag records; the order is kept.
-
-        Args:
-            records: Mappings with `title` and/or `abstract`, or texts.
-            operating_point: Decide by these thresholds instead of the predictor's own.
-
-        Raises:
-            InputError: a record has no text (names its index), or no such operating point.
-        """
-        return list(self.predict_iter(records, operating_point))
-
-    def predict_iter(
-        self, records: Iterable[Record], operating_point: str | None = None
-    ) -> Iterator[Prediction]:
-        """As `predict`, for any iterable, in constant memory: it is read two windows ahead."""
-        decided = self.predict_each(records, operating_point)
-        return (_raise_if_error(index, outcome) for index, outcome in enumerate(decided))
-
-    def predict_each(
-        self, records: Iterable[Record], operating_point: str | None = None
-    ) -> Iterator[Prediction | InputError]:
-        """As `predict_iter`, but a bad record yields its error instead of ending the run."""
-        thresholds = self._thresholds(operating_point or self.operating_point)
-        outcomes = self._outcomes(_many(records))
-        return (
-            row if isinstance(row, InputError) else self._decide(row, thresholds)
-            for row in outcomes
+        """The same as the constructor, under the name that users of transformers look for."""
+        return cls(
+            path,
+            variant=variant,
+            workers=workers,
+            threads_per_worker=threads_per_worker,
+            operating_point=operating_point,
+            thresholds=thresholds,
         )
 
-    def predict_proba(self, records: Iterable[Record]) -> NDArray[np.float32]:
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says of itself."""
+        return self._manifest
+
+    @property
+    def path(self) -> Path:
+        """The bundle."""
+        return self._path
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels, in the order of probability arrays."""
+        return list(self._manifest.labels)
+
+    @property
+    def label_set(self) -> LabelSet:
+        """The labels and what they imply."""
+        return self._manifest.labels
+
+    @property
+    def variant(self) -> str:
+        """The variant in use."""
+        return self._variant
+
+    @property
+    def operating_point(self) -> str:
+        """The set of thresholds that decides."""
+        return self._operating_point
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The threshold of each label; change them by `thresholds=`, here or for each call."""
+        return dict(zip(self.labels, self._thresholds.tolist(), strict=True))
+
+    @property
+    def workers(self) -> int:
+        """Documents run side by side."""
+        return self._workers
+
+    @property
+    def threads_per_worker(self) -> int:
+        """Cores that work on one document."""
+        return self._threads_per_worker
+
+    @overload
+    def predict(
+        self,
+        records: Records,
+        *,
+        operating_point: OperatingPoint | None = None,
+        thresholds: Mapping[str, float] | None = None,
+        errors: Literal["raise"] = "raise",
+    ) -> list[Prediction]: ...
+
+    @overload
+    def predict(
+        self,
+        records: Records,
+        *,
+        operating_point: OperatingPoint | None = None,
+        thresholds: Mapping[str, float] | None = None,
+        errors: Literal["return"],
+    ) -> list[Prediction | InputError]: ...
+
+    def predict(
+        self,
+        records: Records,
+        *,
+        operating_point: OperatingPoint | None = None,
+        thresholds: Mapping[str, float] | None = None,
+        errors: Literal["raise", "return"] = "raise",
+    ) -> list[Any]:
+        """Tag one record or many; the order is kept.
+
+        Args:
+            records: A mapping with `title` and/or `abstract`, a text, an iterable of these, or a
+                table (pandas, polars, Arrow) with such columns.
+            operating_point: Decide by these thresholds instead of the predictor's own.
+            thresholds: By label; over those of the operating point.
+            errors: `raise` at the first record without text, or `return` its error in its place.
+
+        Returns:
+            One prediction for each record, also where a single record was given.
+
+        Raises:
+            InputError: a record has no text (names its index), or no such operating point or label.
+        """
+        return list(self._predict(records, operating_point, thresholds, errors))
+
+    @overload
+    def predict_iter(
+        self,
+        records: Records,
+        *,
+        operating_point: OperatingPoint | None = None,
+        thresholds: Mapping[str, float] | None = None,
+        errors: Literal["raise"] = "raise",
+    ) -> Iterator[Prediction]: ...
+
+    @overload
+    def predict_iter(
+        self,
+        records: Records,
+        *,
+        operating_point: OperatingPoint | None = None,
+        thresholds: Mapping[str, float] | None = None,
+        errors: Literal["return"],
+    ) -> Iterator[Prediction | InputError]: ...
+
+    def predict_iter(
+        self,
+        records: Records,
+        *,
+        operating_point: OperatingPoint | None = None,
+        thresholds: Mapping[str, float] | None = None,
+        errors: Literal["raise", "return"] = "raise",
+    ) -> Iterator[Any]:
+        """As `predict`, for any iterable, in constant memory: it is read two windows ahead."""
+        return self._predict(records, operating_point, thresholds, errors)
+
+    def _predict(
+        self,
+        records: Records,
+        operating_point: str | None,
+        thresholds: Mapping[str, float] | None,
+        errors: str,
+    ) -> Iterator[Any]:
+        if errors not in ("raise", "return"):
+            raise InputError(f"errors must be 'raise' or 'return', not {errors!r}")
+        decide_by = self._thresholds
+        if operating_point is not None or thresholds is not None:
+            decide_by = self._resolve(operating_point or self._operating_point, thresholds)
+        rows = self._probability_rows(iterate_records(records))
+        return (
+            self._outcome(index, row, decide_by, errors == "raise")
+            for index, row in enumerate(rows)
+        )
+
+    def predict_proba(self, records: Records) -> NDArray[np.float32]:
         """Probabilities of shape (n, labels), columns in the order of `labels`.
 
         Raises:
             InputError: a record has no text; names its index.
         """
-        outcomes = self._outcomes(_many(records))
-        rows = [_raise_if_error(index, outcome) for index, outcome in enumerate(outcomes)]
-        return np.array(rows, dtype=np.float32).reshape(len(rows), len(self.labels))
+        rows = [
+            _raise_if_error(index, row)
+            for index, row in enumerate(self._probability_rows(iterate_records(records)))
+        ]
+        return np.array(rows, dtype=np.float32).reshape(len(rows), len(self._manifest.labels))
 
     def close(self) -> None:
         """Stop the threads once their work is done. The predictor starts new ones if used again."""
@@ -183,86 +317,133 @@ class Predictor:
     ) -> None:
         self.close()
 
-    def _thresholds(self, operating_point: str) -> NDArray[np.float64]:
-        points = self.manifest.variants[self.variant].thresholds
-        if operating_point not in points:
-            raise InputError(
-                f"no operating point {operating_point!r}; choose from: {', '.join(points)}"
-            )
-        return np.array(points[operating_point], dtype=np.float64)
-
-    def _decide(
-        self, probabilities: NDArray[np.float32], thresholds: NDArray[np.float64]
-    ) -> Prediction:
-        return Prediction(
-            self.manifest.labels.decode(probabilities >= thresholds),
-            dict(zip(self.labels, probabilities.tolist(), strict=True)),
+    def __repr__(self) -> str:
+        return (
+            f"Predictor({str(self._path)!r}, variant={self._variant!r}, workers={self._workers}, "
+            f"threads_per_worker={self._threads_per_worker}, "
+            f"operating_point={self._operating_point!r})"
         )
 
-    def _outcomes(self, records: Iterable[Record]) -> Iterator[NDArray[np.float32] | InputError]:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_predictor, (str(self._path.resolve()), self._options)
+
+    def _choose(self, variant: str) -> str:
+        """The variant to load."""
+        offered = [name for name in self._manifest.variants if name != "pytorch"]
+        if not offered:
+            raise InputError(
+                f"{self._path} is a model folder, not a bundle; make one: "
+                f"studytag export --model {self._path}"
+            )
+        if variant == "auto":
+            chosen, reason = choose_variant(offered, has_fast_int8())
+            logger.info("variant %s: %s", chosen, reason)
+            return chosen
+        if variant not in offered:
+            raise InputError(
+                f"{self._path} has no variant {variant!r}; choose from: auto, {', '.join(offered)}"
+            )
+        return variant
+
+    def _resolve(
+        self, operating_point: str, thresholds: Mapping[str, float] | None
+    ) -> NDArray[np.float64]:
+        """The thresholds that decide, shape (labels,)."""
+        resolved = np.array(self._manifest.thresholds(self._variant, operating_point))
+        names = list(self._manifest.labels)
+        for label, threshold in (thresholds or {}).items():
+            if label not in names:
+                raise InputError(
+                    f"thresholds: unknown label {label!r}; the labels are {', '.join(names)}"
+                )
+            if not 0 <= threshold <= 1:
+                raise InputError(f"thresholds: {label} must be between 0 and 1, not {threshold!r}")
+            resolved[names.index(label)] = threshold
+        return resolved
+
+    def _outcome(
+        self, index: int, row: _Row, thresholds: NDArray[np.float64], raises: bool
+    ) -> Outcome:
+        if isinstance(row, InputError) and not raises:
+            return row
+        probabilities = _raise_if_error(index, row)
+        labels = self._manifest.labels
+        return Prediction(
+            labels.decode(labels.decide(probabilities, thresholds)),
+            dict(zip(labels, probabilities.tolist(), strict=True)),
+        )
+
+    def _probability_rows(self, records: Iterator[Record]) -> Iterator[_Row]:
         """Each record's probabilities, shape (labels,), or its error; in order.
 
         While one window's results are used, the next is already at work, so that neither reading
         nor writing leaves a core idle.
         """
-        source = iter(records)
         windows: deque[list[Future[NDArray[np.float32]] | InputError]] = deque()
         try:
-            while window := list(islice(source, WINDOW_PER_THREAD * self.threads)):
+            while window := list(islice(records, WINDOW_PER_WORKER * self._workers)):
                 windows.append(self._submit(window))
                 if len(windows) == 2:
                     yield from map(_result, windows[0])
                     windows.popleft()
             yield from map(_result, windows[0] if windows else ())
         finally:
-            for outcome in (outcome for window in windows for outcome in window):
-                if isinstance(outcome, Future):
-                    outcome.cancel()
+            for pending in (pending for window in windows for pending in window):
+                if isinstance(pending, Future):
+                    pending.cancel()
 
     def _submit(self, window: list[Record]) -> list[Future[NDArray[np.float32]] | InputError]:
         """Start a window's work, longest text first, so that no core ends on a long one."""
         composed = [self._compose(record) for record in window]
         texts = [(index, text) for index, text in enumerate(composed) if isinstance(text, str)]
-        pool = self._pool()
         started = {
-            index: pool.submit(self._model.probabilities, text)
+            index: self._start(text)
             for index, text in sorted(texts, key=lambda numbered: -len(numbered[1]))
         }
         return [
-            outcome if isinstance(outcome, InputError) else started[index]
-            for index, outcome in enumerate(composed)
+            text if isinstance(text, InputError) else started[index]
+            for index, text in enumerate(composed)
         ]
+
+    def _start(self, text: str) -> Future[NDArray[np.float32]]:
+        """Hand one text to the threads; another thread may close them at any moment."""
+        while True:
+            pool = self._pool()
+            try:
+                return pool.submit(self._model.probabilities, text)
+            except RuntimeError:
+                if pool is self._executor:  # not closed by us: the interpreter is shutting down
+                    raise
 
     def _compose(self, record: Record) -> str | InputError:
         try:
-            text = self.manifest.text_recipe.compose_record(record)
+            text = self._manifest.text_recipe.compose_record(record)
             text.encode()
         except InputError as error:
             return error
         except UnicodeEncodeError:
-            return InputError("the text holds half a character (a lone surrogate); remove it")
+            return InputError("the text holds an unpaired surrogate; remove it")
         return text
 
     def _pool(self) -> ThreadPoolExecutor:
         """The threads; started late, and again in a forked child, which inherits none."""
         with self._lock:
             if self._executor is None or self._executor_process != os.getpid():
-                self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="studytag")
+                self._executor = ThreadPoolExecutor(self._workers, thread_name_prefix="studytag")
                 self._executor_process = os.getpid()
             return self._executor
 
 
-def _many(records: Iterable[Record]) -> Iterable[Record]:
-    if isinstance(records, (str, bytes, Mapping)):
-        raise InputError("expected several records, found one; put it into a list")
-    return records
+def _load_predictor(path: str, options: dict[str, Any]) -> Predictor:
+    """What unpickling calls."""
+    return Predictor(path, **options)
 
 
-def _result(outcome: Future[NDArray[np.float32]] | InputError) -> NDArray[np.float32] | InputError:
-    return outcome if isinstance(outcome, InputError) else outcome.result()
+def _result(pending: Future[NDArray[np.float32]] | InputError) -> _Row:
+    return pending if isinstance(pending, InputError) else pending.result()
 
 
-def _raise_if_error(index: int, outcome: Outcome | InputError) -> Outcome:
-    if isinstance(outcome, InputError):
-        raise InputError(f"record {index}: {outcome}") from outcome
-    return outcome
+def _raise_if_error(index: int, row: _Row) -> NDArray[np.float32]:
+    if isinstance(row, InputError):
+        raise InputError(f"record {index}: {row}") from row
+    return row

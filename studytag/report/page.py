@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,8 +14,10 @@ from matplotlib.figure import Figure
 from tokenizers import Tokenizer
 
 from studytag.evaluation.evaluate import Evaluation
+from studytag.evaluation.tables import interval, number
 from studytag.files import atomic_folder, write_json_atomically
-from studytag.records import TextRecipe, clean
+from studytag.manifest import TOKENIZER, Manifest
+from studytag.records import Row, clean
 from studytag.report import figures
 
 PAGE = "report.html"
@@ -23,27 +25,12 @@ _ERRORS = 30
 _SNIPPET = 200
 
 
-@dataclass(frozen=True)
-class Reader:
-    """How the model reads articles.
-
-    Attributes:
-        encoder: What was fine-tuned.
-        max_length: Texts are cut to this many tokens.
-        text_recipe: How title and abstract become text.
-        tokenizer: The tokenizer's file.
-    """
-
-    encoder: str
-    max_length: int
-    text_recipe: TextRecipe
-    tokenizer: Path
-
-
 def write_report(
     evaluation: Evaluation,
-    reader: Reader,
-    epochs: list[dict[str, Any]],
+    articles: Sequence[Row],
+    manifest: Manifest,
+    model: Path,
+    epochs: Sequence[figures.Epoch],
     output: Path,
     fitted_here: bool = False,
 ) -> Path:
@@ -51,8 +38,10 @@ def write_report(
 
     Args:
         evaluation: Of the model on a labelled table.
-        reader: How the model reads.
-        epochs: The training's `history.json`; may be empty.
+        articles: The rows of that table, in the order of the evaluation's arrays.
+        manifest: Of the model.
+        model: The model folder or bundle, for its tokenizer.
+        epochs: Of the training; may be empty.
         output: The folder.
         fitted_here: Whether calibration and thresholds were fitted to this very table.
 
@@ -66,7 +55,8 @@ def write_report(
     environment = Environment(
         loader=PackageLoader("studytag.report", ""), autoescape=True, undefined=StrictUndefined
     )
-    environment.globals["number"] = environment.filters["number"] = _number
+    environment.globals["number"] = environment.filters["number"] = number
+    environment.globals["interval"] = interval
     with atomic_folder(output) as folder:
         pictures = []
         for name, (title, text, figure) in drawn.items():
@@ -76,56 +66,69 @@ def write_report(
             data = base64.b64encode(stream.getvalue()).decode()
             pictures.append({"title": title, "text": text, "data": data})
         page = environment.get_template("page.html.j2").render(
-            summary=evaluation.summary,
-            reader=reader,
-            truncated=_truncated(evaluation, reader),
+            evaluation=evaluation,
+            manifest=manifest,
+            truncated=_truncated_share(articles, manifest, model / TOKENIZER),
             fitted_here=fitted_here,
             pictures=pictures,
-            errors=confident_errors(evaluation),
+            errors=confident_errors(evaluation, articles),
         )
         (folder / PAGE).write_text(page, encoding="utf-8")
-        write_json_atomically(folder / "metrics.json", evaluation.summary)
+        write_json_atomically(folder / "metrics.json", evaluation.to_dict())
     return output / PAGE
 
 
-def confident_errors(evaluation: Evaluation, count: int = _ERRORS) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class ConfidentError:
+    """A wrong decision, for the page."""
+
+    pmid: str | None
+    label: str
+    truth: bool
+    probability: float
+    title: str
+    snippet: str
+
+
+def confident_errors(
+    evaluation: Evaluation, articles: Sequence[Row], count: int = _ERRORS
+) -> list[ConfidentError]:
     """Wrong decisions on known cells, the furthest from their threshold first."""
-    distance = evaluation.probabilities - np.array(evaluation.thresholds)
-    wrong = ((distance >= 0) != evaluation.truth) & evaluation.known
-    cells = np.argwhere(wrong)
-    order = np.argsort(-np.abs(distance[wrong]), kind="stable")[:count]
-    names = list(evaluation.labels)
-    found = []
-    for row, column in cells[order]:
-        article = evaluation.articles[row]
-        abstract = clean(article.get("abstract"))
-        cut = "…" if len(abstract) > _SNIPPET else ""
-        found.append(
-            {
-                "pmid": article.get("pmid"),
-                "label": names[column],
-                "truth": bool(evaluation.truth[row, column]),
-                "probability": float(evaluation.probabilities[row, column]),
-                "title": clean(article.get("title")),
-                "snippet": abstract[:_SNIPPET] + cut,
-            }
+    labels = evaluation.labels
+    decisions = labels.decide(evaluation.probabilities, evaluation.thresholds)
+    wrong = (decisions != evaluation.truth) & evaluation.known
+    distance = np.abs(evaluation.probabilities - np.array(evaluation.thresholds))[wrong]
+    order = np.argsort(-distance, kind="stable")[:count]
+    return [
+        ConfidentError(
+            articles[row].get("pmid"),
+            labels.names[column],
+            bool(evaluation.truth[row, column]),
+            float(evaluation.probabilities[row, column]),
+            clean(articles[row].get("title")),
+            _snippet(clean(articles[row].get("abstract"))),
         )
-    return found
+        for row, column in np.argwhere(wrong)[order]
+    ]
+
+
+def _snippet(text: str) -> str:
+    return text if len(text) <= _SNIPPET else text[:_SNIPPET] + "…"
 
 
 def _draw(
-    evaluation: Evaluation, epochs: list[dict[str, Any]], fitted_here: bool
+    evaluation: Evaluation, epochs: Sequence[figures.Epoch], fitted_here: bool
 ) -> dict[str, tuple[str, str, Figure]]:
     """File name to title, explanation and figure."""
-    found = {}
+    pictures = {}
     if epochs:
-        found["training"] = (
+        pictures["training"] = (
             "Training",
             "The epoch with the highest micro-F1 on the validation table was kept, of those that "
             "read whole texts if there are any.",
             figures.training_curves(epochs),
         )
-    found |= {
+    pictures |= {
         "precision-recall": (
             "Precision and recall",
             "Every threshold is a point of the curve; AP is the area below it.",
@@ -133,8 +136,9 @@ def _draw(
         ),
         "reliability": (
             "Reliability",
-            "On the dashed line, probabilities are frequencies. Below it the model promises too "
-            "much, above it too little. Large dots hold many articles.",
+            "On the dashed line, probabilities are frequencies. Below it the model is "
+            "overconfident, above it underconfident. Bars are 95 % intervals; neighbouring bins "
+            f"are merged until each holds {figures.MIN_BIN} articles.",
             figures.reliability(evaluation),
         ),
         "thresholds": (
@@ -150,21 +154,17 @@ def _draw(
             figures.co_occurrence(evaluation),
         ),
     }
-    if evaluation.summary["years"]:
+    if evaluation.years:
         text = "Indexing changes over the years, and so do the labels."
-        found["years"] = ("Year by year", text, figures.years(evaluation))
-    return found
+        pictures["years"] = ("Year by year", text, figures.years(evaluation))
+    return pictures
 
 
-def _truncated(evaluation: Evaluation, reader: Reader) -> float:
-    """Share of the articles with more tokens than the model reads."""
-    tokenizer = Tokenizer.from_file(str(reader.tokenizer))
+def _truncated_share(articles: Sequence[Row], manifest: Manifest, tokenizer_file: Path) -> float:
+    """The share of the articles with more tokens than the model reads."""
+    tokenizer = Tokenizer.from_file(str(tokenizer_file))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    texts = [reader.text_recipe.compose_record(article) for article in evaluation.articles]
-    longer = [len(each) > reader.max_length for each in tokenizer.encode_batch_fast(texts)]
+    texts = [manifest.text_recipe.compose_record(article) for article in articles]
+    longer = [len(one) > manifest.max_length for one in tokenizer.encode_batch_fast(texts)]
     return sum(longer) / len(longer)
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,15 +18,16 @@ _WINDOW = 50
 the composition of batches changes from epoch to epoch."""
 
 Batch = dict[str, torch.Tensor]
+Side = Literal["right", "left"]
 
 
 class LengthGroupedBatches(Sampler[list[int]]):
     """The training batches of one process, each a list of row numbers.
 
-    Every row is met exactly once an epoch, over all processes together. The order depends on the
-    seed and the epoch alone, so that a run can be resumed at any batch. What enters an optimizer
-    step depends on processes x accumulation only: two processes take the very steps of one process
-    that accumulates two batches.
+    All processes together read every row exactly once an epoch. The order depends only on the seed
+    and the epoch, so that a run can be resumed at any batch. What enters an optimizer step depends
+    only on processes x accumulation: two processes take the same steps as one process that
+    accumulates two batches.
 
     Args:
         lengths: Tokens of each row.
@@ -36,8 +37,8 @@ class LengthGroupedBatches(Sampler[list[int]]):
         processes: How many processes share the work.
         accumulation: Batches that a process takes for one optimizer step.
         seed: Of the shuffling.
-        short_epochs: How many epochs, the first ones, take rows for no longer than `short_length`.
-        short_length: Tokens.
+        truncated_epochs: So many of the first epochs read only `truncated_length` tokens of a row.
+        truncated_length: Tokens.
     """
 
     def __init__(
@@ -49,8 +50,8 @@ class LengthGroupedBatches(Sampler[list[int]]):
         processes: int = 1,
         accumulation: int = 1,
         seed: int = 0,
-        short_epochs: int = 0,
-        short_length: int = 128,
+        truncated_epochs: int = 0,
+        truncated_length: int = 128,
     ) -> None:
         self._lengths = np.asarray(lengths)
         self._batch_size = batch_size
@@ -59,11 +60,11 @@ class LengthGroupedBatches(Sampler[list[int]]):
         self._processes = processes
         self._accumulation = accumulation
         self._seed = seed
-        self._short_epochs = short_epochs
-        self._short_length = short_length
+        self._truncated_epochs = truncated_epochs
+        self._truncated_length = truncated_length
         self.epoch = 0
         self.start = 0
-        """Batches of this process to leave out at the front, because they were trained before."""
+        """Batches of this process to skip at the front, because they were trained before."""
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
         """The batches of all processes in an epoch.
@@ -83,32 +84,32 @@ class LengthGroupedBatches(Sampler[list[int]]):
         rng = np.random.default_rng((self._seed, epoch))
         order = rng.permutation(len(self._lengths))
         window = self._batch_size * _WINDOW
-        found: list[NDArray[np.int64]] = []
+        batches: list[NDArray[np.int64]] = []
         for begin in range(0, len(order), window):
             part = order[begin : begin + window]
             part = part[np.argsort(-lengths[part], kind="stable")]
             while len(part):
                 size = min(self._batch_size, max(self._tokens_per_batch // lengths[part[0]], 1))
-                found.append(part[:size])
+                batches.append(part[:size])
                 part = part[size:]
-        while len(found) % multiple and max(map(len, found)) > 1:
-            largest = found.pop(max(range(len(found)), key=lambda index: len(found[index])))
-            found += [largest[::2], largest[1::2]]
+        while len(batches) % multiple and max(map(len, batches)) > 1:
+            largest = batches.pop(max(range(len(batches)), key=lambda index: len(batches[index])))
+            batches += [largest[::2], largest[1::2]]
         # Batches of the same step are of like length, so no process waits long.
-        found.sort(key=lambda batch: int(lengths[batch[0]]))
-        spare = len(found) % multiple
-        pairs = zip(found[1 : 2 * spare : 2], found[: 2 * spare : 2], strict=True)
-        found[: 2 * spare] = [np.concatenate(pair) for pair in pairs]
-        groups = np.arange(len(found)).reshape(-1, multiple)
-        return [found[index] for index in rng.permutation(groups).ravel()]
+        batches.sort(key=lambda batch: int(lengths[batch[0]]))
+        spare = len(batches) % multiple
+        pairs = zip(batches[1 : 2 * spare : 2], batches[: 2 * spare : 2], strict=True)
+        batches[: 2 * spare] = [np.concatenate(pair) for pair in pairs]
+        groups = np.arange(len(batches)).reshape(-1, multiple)
+        return [batches[index] for index in rng.permutation(groups).ravel()]
 
     def limit(self, epoch: int) -> int | None:
-        """Tokens that an epoch reads of a text; None: all there are."""
-        return self._short_length if epoch < self._short_epochs else None
+        """Tokens that an epoch reads of a text; None for all of them."""
+        return self._truncated_length if epoch < self._truncated_epochs else None
 
     def __iter__(self) -> Iterator[list[int]]:
-        own = self.batches(self.epoch)[self._rank :: self._processes]
-        for batch in own[self.start :]:
+        share = self.batches(self.epoch)[self._rank :: self._processes]
+        for batch in share[self.start :]:
             yield batch.tolist()
 
     def count(self, epoch: int) -> int:
@@ -122,23 +123,28 @@ class Collator:
 
     Attributes:
         table: Holds the rows.
-        padding_id: Fills up shorter rows; they are masked out of attention.
-        limit: Tokens that are read of a row; None: all of them.
+        padding_id: Fills up shorter rows; it is masked out of attention.
+        padding_side: The side on which a row is filled up.
+        truncation_side: The side on which a row loses tokens to `limit`.
+        limit: Tokens that are read of a row; None for all of them.
     """
 
     table: TokenisedTable
     padding_id: int
+    padding_side: Side = "right"
+    truncation_side: Side = "right"
     limit: int | None = None
 
     def __call__(self, rows: list[int]) -> Batch:
         """One batch: input_ids, attention_mask (b, longest), labels, known (b, labels)."""
-        token_ids = [self._cut(self.table.token_ids(row)) for row in rows]
+        token_ids = [self._truncated(self.table.token_ids(row)) for row in rows]
         longest = max(map(len, token_ids))
         input_ids = np.full((len(rows), longest), self.padding_id, dtype=np.int64)
         attention_mask = np.zeros_like(input_ids)
         for place, ids in enumerate(token_ids):
-            input_ids[place, : len(ids)] = ids
-            attention_mask[place, : len(ids)] = 1
+            begin = longest - len(ids) if self.padding_side == "left" else 0
+            input_ids[place, begin : begin + len(ids)] = ids
+            attention_mask[place, begin : begin + len(ids)] = 1
         return {
             "input_ids": torch.from_numpy(input_ids),
             "attention_mask": torch.from_numpy(attention_mask),
@@ -146,8 +152,10 @@ class Collator:
             "known": torch.from_numpy(self.table.known[rows].astype(np.float32)),
         }
 
-    def _cut(self, ids: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
-        """The beginning of a text, and the special token that closes every text."""
+    def _truncated(self, ids: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+        """A row without its surplus; the special tokens that open and close it stay."""
         if self.limit is None or len(ids) <= self.limit:
             return ids
+        if self.truncation_side == "left":
+            return np.append(ids[:1], ids[len(ids) - self.limit + 1 :])
         return np.append(ids[: self.limit - 1], ids[-1])

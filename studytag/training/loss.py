@@ -1,4 +1,4 @@
-"""The loss: of every cell that is known, and its mean."""
+"""The loss: the mean over known cells."""
 
 from __future__ import annotations
 

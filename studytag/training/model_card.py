@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from studytag.bundle import DEFAULT_OPERATING_POINT
-from studytag.evaluation.metrics import Scores
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from studytag.evaluation.scores import Scores
+from studytag.evaluation.tables import scores_table
+from studytag.manifest import DEFAULT_OPERATING_POINT, FIXED
 
 _USE = """```python
 from transformers import pipeline
@@ -12,8 +17,8 @@ tag = pipeline("text-classification", model="PATH", top_k=None)
 tag("TITLE ABSTRACT", truncation=True)
 ```
 
-The decisions belong to the thresholds in `thresholds.json`, not to 0.5. `studytag export` puts
-both into one bundle that needs no torch:
+Decide by the thresholds in `studytag.json`, not by 0.5. `studytag export` puts the model and its
+thresholds into one bundle that needs no torch:
 
 ```python
 from studytag import Predictor
@@ -21,30 +26,33 @@ from studytag import Predictor
 Predictor.from_pretrained("artifacts/bundle").predict([{"title": "...", "abstract": "..."}])
 ```"""
 
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
-def model_card(scores: dict[str, Scores], encoder: str) -> str:
+
+def model_card(scores: Mapping[str, Scores], encoder: str) -> str:
     """Markdown with YAML metadata; all figures are of the validation table.
 
     Args:
-        scores: By operating point.
-        encoder: What was fine-tuned.
+        scores: By operating point, `f1` and `fixed`.
+        encoder: The encoder that was fine-tuned.
     """
-    tuned, fixed = scores[DEFAULT_OPERATING_POINT], scores["fixed"]
+    tuned, fixed = scores[DEFAULT_OPERATING_POINT], scores[FIXED]
     metrics = [
-        ("micro-F1", tuned["micro"]["f1"]),
-        ("macro-F1", tuned["macro"]["f1"]),
-        ("macro average precision", tuned["macro"]["average_precision"]),
+        ("micro-F1", tuned.micro.f1),
+        ("macro-F1", tuned.macro.f1),
+        ("macro average precision", tuned.macro.average_precision),
     ]
-    index = "\n".join(
+    index = [
         f"          - {{type: f1, name: {name}, value: {value:.4f}}}"
         for name, value in metrics
         if value is not None
-    )
+    ]
     lines = [
         "---",
         "library_name: transformers",
         "pipeline_tag: text-classification",
         "language: en",
+        *([f"base_model: {encoder}"] if _is_hub_name(encoder) else []),
         "tags: [studytag, biomedical, study-design, multi-label]",
         "model-index:",
         "  - name: studytag",
@@ -52,7 +60,7 @@ def model_card(scores: dict[str, Scores], encoder: str) -> str:
         "      - task: {type: text-classification}",
         "        dataset: {type: tabular, name: validation table}",
         "        metrics:",
-        index,
+        *index,
         "---",
         "",
         "# Study-design tagger",
@@ -64,8 +72,8 @@ def model_card(scores: dict[str, Scores], encoder: str) -> str:
         "",
         "## Scores on the validation table",
         "",
-        "Probabilities were calibrated and thresholds tuned on the same table, so expect a little",
-        "less elsewhere. Cells whose label is unknown count nowhere.",
+        "Probabilities were calibrated and thresholds tuned on the same table, so expect slightly",
+        "lower scores elsewhere. Cells whose label is unknown count nowhere.",
         "",
         *scores_table(tuned, fixed),
         "",
@@ -73,23 +81,5 @@ def model_card(scores: dict[str, Scores], encoder: str) -> str:
     return "\n".join(lines)
 
 
-def scores_table(tuned: Scores, fixed: Scores) -> list[str]:
-    """Lines of a Markdown table: per label, micro and macro, tuned beside 0.5."""
-    lines = [
-        "| Label | Support | Threshold | Precision | Recall | F1 | F1 at 0.5 | AP |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for name, entry in tuned["labels"].items():
-        precision = entry["average_precision"]
-        lines.append(
-            f"| {name} | {entry['support']} | {entry['threshold']:.3f} | {entry['precision']:.3f} "
-            f"| {entry['recall']:.3f} | {entry['f1']:.3f} | {fixed['labels'][name]['f1']:.3f} "
-            f"| {'–' if precision is None else f'{precision:.3f}'} |"
-        )
-    for name in ("micro", "macro"):
-        entry = tuned[name]
-        lines.append(
-            f"| **{name}** | | | {entry['precision']:.3f} | {entry['recall']:.3f} "
-            f"| {entry['f1']:.3f} | {fixed[name]['f1']:.3f} | |"
-        )
-    return lines
+def _is_hub_name(encoder: str) -> bool:
+    return _HUB_NAME.fullmatch(encoder) is not None and not Path(encoder).exists()

@@ -1,144 +1,246 @@
-"""The best model on disk: a transformers folder that also knows its thresholds."""
+"""The best model on disk: a transformers folder with a manifest.
+
+config.json, model.safetensors, tokenizer.json, ...    as transformers writes them
+studytag.json                                          labels, thresholds, scores, hashes
+validation.parquet                                     probabilities that thresholds were tuned on
+README.md                                              the model card
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
-from studytag.bundle import DEFAULT_OPERATING_POINT
+from studytag.errors import BundleError, StudytagError
 from studytag.evaluation.calibration import Calibration
-from studytag.evaluation.metrics import Scores
-from studytag.evaluation.thresholds import Thresholds
-from studytag.files import atomic_folder, write_json_atomically, write_text_atomically
+from studytag.files import atomic_folder, write_text_atomically
+from studytag.hashing import hash_files
 from studytag.labels import LabelSet
+from studytag.manifest import (
+    MANIFEST,
+    CalibrationRecord,
+    Manifest,
+    Variant,
+    load_manifest,
+    write_manifest,
+)
 from studytag.records import TextRecipe, probability_column
+from studytag.training.encoder import check_weights, readable_tokens
 from studytag.training.head import output_layer
 from studytag.training.model_card import model_card
+from studytag.training.run_record import versions
+from studytag.training.validation import ValidationResult
+
+PYTORCH = "pytorch"
+"""The variant of a model folder."""
+
+WEIGHTS = "model.safetensors"
+VALIDATION = "validation.parquet"
+DEFAULT_LENGTH = 512
+"""Tokens that a checkpoint without any limit is made to read."""
 
 
 @dataclass(frozen=True)
-class Selection:
-    """What the validation table said of one epoch's model.
+class TrainedModel:
+    """A model folder in memory.
 
     Attributes:
-        epoch: Counted from 1.
-        loss: What training minimises, before calibration.
-        calibration: Of the logits.
-        thresholds: Of every operating point, tuned on the calibrated probabilities.
-        scores: By operating point, as `studytag.evaluation.metrics.score` gives them.
-        probabilities: Calibrated, shape (n, labels), of the validation articles of which a label is
-            known, in the order of the table.
+        model: In float32 and evaluation mode, on the CPU.
+        tokenizer: Without truncation and padding of its own.
+        manifest: Of the folder. That of a checkpoint trained elsewhere has neither variants nor
+            files.
     """
 
-    epoch: int
-    loss: float
-    calibration: Calibration
-    thresholds: Thresholds
-    scores: dict[str, Scores]
-    probabilities: NDArray[np.float32]
-
-    @property
-    def micro_f1(self) -> float:
-        """What epochs are compared by: micro-F1 at the tuned thresholds."""
-        return float(self.scores[DEFAULT_OPERATING_POINT]["micro"]["f1"])
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    manifest: Manifest
 
 
-@dataclass(frozen=True)
-class ModelOrigin:
-    """What a model was trained to read and to say; `training.json` of the model folder.
+def load_model_folder(folder: str | Path) -> TrainedModel:
+    """Load a model folder, or a plain transformers checkpoint that classifies sequences.
 
-    Attributes:
-        labels: Of the outputs, in order.
-        text_recipe: How title and abstract become text.
-        max_length: Texts are cut to this many tokens.
-        encoder: What was fine-tuned.
+    The model hub is never asked.
+
+    Raises:
+        BundleError: a file is missing, altered or malformed, the labels disagree, or the tokenizer
+            has no `tokenizer.json`.
     """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise BundleError(
+            f"{folder} is no model: it has no config.json; give the folder of a trained model, "
+            "such as artifacts/model/best"
+        )
+    manifest = load_manifest(folder) if (folder / MANIFEST).is_file() else None
+    model, tokenizer = _load_transformers(folder)
+    names = tuple(str(model.config.id2label[index]) for index in range(model.config.num_labels))
+    if manifest is None:
+        manifest = _plain_manifest(folder, names, model, tokenizer)
+    elif names != manifest.labels.names:
+        raise BundleError(
+            f"{folder}: the labels of config.json ({', '.join(names)}) are not those of {MANIFEST} "
+            f"({', '.join(manifest.labels)}); copy the whole folder again, or train again"
+        )
+    tokenizer.truncation_side = manifest.truncation_side
+    return TrainedModel(model, tokenizer, manifest)
 
-    labels: LabelSet
-    text_recipe: TextRecipe
-    max_length: int
-    encoder: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON form."""
-        return {
-            "labels": list(self.labels),
-            "text_recipe": self.text_recipe.to_dict(),
-            "max_length": self.max_length,
-            "encoder": self.encoder,
-        }
+def torch_probabilities(trained: TrainedModel, texts: Sequence[str]) -> NDArray[np.floating]:
+    """PyTorch's probabilities of each text by itself, shape (n, labels)."""
+    rows = []
+    with torch.inference_mode():
+        for text in texts:
+            encoded = trained.tokenizer(
+                text, truncation=True, max_length=trained.manifest.max_length, return_tensors="pt"
+            )
+            # A single unpadded text needs neither a mask nor token types.
+            rows.append(torch.sigmoid(trained.model(encoded["input_ids"]).logits[0]).numpy())
+    labels = trained.manifest.labels
+    return labels.raise_implied(np.array(rows, dtype=np.float32).reshape(-1, len(labels)))
+
+
+def read_validation(folder: Path, labels: LabelSet) -> NDArray[np.float32]:
+    """The probabilities that thresholds were tuned on, shape (n, labels).
+
+    They are those of the validation articles with a known label, in the order of the table.
+    """
+    stored = pq.read_table(folder / VALIDATION)
+    columns = [stored[probability_column(label)].to_numpy() for label in labels]
+    return np.column_stack(columns).astype(np.float32)
 
 
 def save_model_folder(
     folder: Path,
     model: PreTrainedModel,
     weights: dict[str, torch.Tensor],
-    tokenizer: PreTrainedTokenizerBase,
-    selection: Selection,
-    origin: ModelOrigin,
+    tokenizer: PreTrainedTokenizerFast,
+    result: ValidationResult,
+    manifest: Manifest,
 ) -> None:
     """Write the folder under a temporary name, then put it in the place of the one before.
 
-    It holds what transformers needs (`config.json`, `model.safetensors`, the tokenizer), and
-    `thresholds.json`, `metrics.json`, `validation.parquet` (the probabilities that both were
-    computed from), `training.json` (how text is made) and a model card. The weights are those of
-    the calibrated model.
+    Args:
+        folder: The model folder.
+        model: Its architecture is saved.
+        weights: Of the model, before calibration.
+        tokenizer: Of the encoder.
+        result: The model on the validation table.
+        manifest: What is known before training; variants, calibration and files are added here.
     """
-    weights = _calibrated(weights, output_layer(model), selection.calibration)
-    tokenizer.model_max_length = origin.max_length
+    layer = output_layer(model)
+    tokenizer.model_max_length = manifest.max_length
+    _without_limits(tokenizer)
     with atomic_folder(folder) as temporary:
-        model.save_pretrained(temporary, state_dict=weights)
+        calibrated = _calibrated(weights, layer, result.calibration)
+        model.save_pretrained(temporary, state_dict=calibrated, max_shard_size="1TB")
         tokenizer.save_pretrained(temporary)
-        write_json_atomically(
-            temporary / "thresholds.json",
-            {
-                "default": DEFAULT_OPERATING_POINT,
-                "labels": list(origin.labels),
-                "operating_points": selection.thresholds,
-            },
-        )
-        write_json_atomically(
-            temporary / "metrics.json",
-            {
-                "epoch": selection.epoch,
-                "loss": selection.loss,
-                "calibration": {
-                    "slope": dict(zip(origin.labels, selection.calibration.slope, strict=True)),
-                    "offset": dict(zip(origin.labels, selection.calibration.offset, strict=True)),
-                },
-                "validation": selection.scores,
-            },
-        )
         columns = {
-            probability_column(label): each
-            for label, each in zip(origin.labels, selection.probabilities.T, strict=True)
+            probability_column(label): column
+            for label, column in zip(manifest.labels, result.probabilities.T, strict=True)
         }
-        pq.write_table(pa.table(columns), temporary / "validation.parquet")
-        write_json_atomically(temporary / "training.json", origin.to_dict())
-        card = model_card(selection.scores, origin.encoder)
+        pq.write_table(pa.table(columns), temporary / VALIDATION)
+        card = model_card(result.scores, manifest.encoder)
         write_text_atomically(temporary / "README.md", card)
+        complete = replace(
+            manifest,
+            variants={PYTORCH: Variant(WEIGHTS, result.thresholds, result.scores)},
+            calibration=_calibration_record(manifest.labels, result.calibration),
+            training={**manifest.training, "epoch": result.epoch, "loss": result.loss},
+            versions=versions(),
+            files=hash_files(temporary, (MANIFEST,)),
+        )
+        write_manifest(temporary, complete)
+
+
+def _load_transformers(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    advice = "copy the whole folder again, or train again"
+    try:
+        check_weights(folder)
+        # Eager attention traces to the graph that onnxruntime fuses best (58 against 61 ms).
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder, local_files_only=True, attn_implementation="eager", dtype="float32"
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except StudytagError as error:
+        raise BundleError(str(error)) from error
+    except (
+        Exception
+    ) as error:  # transformers, safetensors and tokenizers raise errors of many kinds
+        reason = " ".join(str(error).split())[:300]
+        raise BundleError(f"{folder}: cannot be loaded ({reason}); {advice}") from error
+    if not tokenizer.is_fast:
+        raise BundleError(
+            f"{folder}: {type(tokenizer).__name__} has no tokenizer.json; train another encoder"
+        )
+    _without_limits(tokenizer)
+    return model.eval(), tokenizer
+
+
+def _without_limits(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Remove truncation and padding: they are set by every call, and would be saved."""
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+
+
+def _plain_manifest(
+    folder: Path,
+    names: Sequence[str],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+) -> Manifest:
+    """The manifest of a checkpoint that was trained elsewhere."""
+    limits = (readable_tokens(model), tokenizer.model_max_length)
+    known = [int(limit) for limit in limits if limit is not None and limit < 10**6]
+    encoder = model.config.name_or_path
+    return Manifest(
+        labels=LabelSet(tuple(names)),
+        text_recipe=TextRecipe(),
+        max_length=min(known, default=DEFAULT_LENGTH),
+        encoder=encoder if encoder and encoder != str(folder) else folder.resolve().name,
+        variants={},
+        truncation_side=_side(tokenizer.truncation_side),
+        versions=versions(),
+    )
+
+
+def _side(name: str) -> Literal["right", "left"]:
+    return "left" if name == "left" else "right"
+
+
+def _calibration_record(labels: LabelSet, calibration: Calibration) -> CalibrationRecord:
+    slope = dict(zip(labels, calibration.slope.tolist(), strict=True))
+    offset = dict(zip(labels, calibration.offset.tolist(), strict=True))
+    fitted = any(value != 1 for value in slope.values()) or any(offset.values())
+    return CalibrationRecord("platt", slope, offset) if fitted else CalibrationRecord()
 
 
 def _calibrated(
-    weights: dict[str, torch.Tensor], layer: str | None, calibration: Calibration
+    weights: Mapping[str, torch.Tensor], layer: str | None, calibration: Calibration
 ) -> dict[str, torch.Tensor]:
     """The weights with the output layer's outputs calibrated; the model itself stays as it is."""
     if layer is None:
-        return weights
+        return dict(weights)
     weight, bias = weights[f"{layer}.weight"], weights[f"{layer}.bias"]
     slope, offset = (
         torch.from_numpy(values).to(weight.device)
         for values in (calibration.slope, calibration.offset)
     )
-    return weights | {
+    return {
+        **weights,
         f"{layer}.weight": (weight * slope[:, None]).to(weight.dtype),
         f"{layer}.bias": (bias * slope + offset).to(bias.dtype),
     }

@@ -6,52 +6,74 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
+from studytag.documents import read_json
+from studytag.files import write_json_atomically
 from studytag.labels import LabelSet
+from studytag.manifest import package_versions
 from studytag.training.config import TrainingConfig
+from studytag.training.resume import Changes
+from studytag.training.runs import RUN_RECORD
 from studytag.training.tokenization import TokenisedTable
+from studytag.version import __version__
 
-_PACKAGES = ("studytag", "torch", "transformers", "accelerate", "tokenizers", "numpy")
+_PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
 
 
-def describe_run(
+def versions() -> dict[str, str]:
+    """The packages that train a model; our own also where it runs from a checkout."""
+    return {"studytag": __version__, **package_versions(_PACKAGES)}
+
+
+def record_start(
     config: TrainingConfig,
     accelerator: Accelerator,
     labels: LabelSet,
-    tables: dict[str, TokenisedTable],
-) -> dict[str, Any]:
-    """The resolved options, the tables' hash and statistics, and where the run takes place."""
-    return {
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": sys.argv,
+    tables: Mapping[str, TokenisedTable],
+) -> None:
+    """Write the resolved options, the tables' hashes and statistics, and the environment."""
+    record = {
+        **_invocation(accelerator),
         "config": asdict(config),
-        "tables": {name: _describe_table(table, labels) for name, table in tables.items()},
-        "environment": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in _PACKAGES},
-            "platform": platform.platform(),
-            "device": _device(accelerator.device),
-            "threads": torch.get_num_threads(),
-            "processes": accelerator.num_processes,
-            "mixed_precision": accelerator.mixed_precision,
-            "distributed": str(accelerator.distributed_type.value),
-            "git": _git_revision(),
+        "tables": {name: describe_table(table, labels) for name, table in tables.items()},
+        "resumes": [],
+    }
+    write_json_atomically(Path(config.output_dir) / RUN_RECORD, record)
+
+
+def record_resume(
+    config: TrainingConfig,
+    accelerator: Accelerator,
+    checkpoint: Path,
+    step: int,
+    changes: Changes,
+) -> None:
+    """Add to the run's record that it was resumed, and what changed."""
+    path = Path(config.output_dir) / RUN_RECORD
+    record = read_json(path, "restore it, or train anew in another --output-dir")
+    entry = {
+        **_invocation(accelerator),
+        "checkpoint": str(checkpoint),
+        "step": step,
+        "changed": {
+            name: {"before": before, "now": now} for name, (before, now) in changes.items()
         },
     }
+    write_json_atomically(path, record | {"resumes": [*record.get("resumes", ()), entry]})
 
 
-def _describe_table(table: TokenisedTable, labels: LabelSet) -> dict[str, Any]:
-    """Size and labels of a table; its hash is that of content, tokenizer and recipe."""
+def describe_table(table: TokenisedTable, labels: LabelSet) -> dict[str, Any]:
+    """The size of a table, the hash of its content, and how often each label occurs."""
     return {
-        "hash": table.path.stem.rpartition("-")[2],
+        "hash": table.source_hash,
         "articles": len(table),
         "tokens_per_article": round(float(table.lengths.mean()), 1),
         "labels": {
@@ -59,6 +81,25 @@ def _describe_table(table: TokenisedTable, labels: LabelSet) -> dict[str, Any]:
             for name, positives, known in zip(
                 labels, table.truth.sum(axis=0), table.known.sum(axis=0), strict=True
             )
+        },
+    }
+
+
+def _invocation(accelerator: Accelerator) -> dict[str, Any]:
+    """When and how the run was started, and where it takes place."""
+    return {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "environment": {
+            "python": platform.python_version(),
+            **versions(),
+            "platform": platform.platform(),
+            "device": _device(accelerator.device),
+            "threads": torch.get_num_threads(),
+            "processes": accelerator.num_processes,
+            "mixed_precision": accelerator.mixed_precision,
+            "distributed": str(accelerator.distributed_type.value),
+            "git": _git_revision(),
         },
     }
 

@@ -1,4 +1,4 @@
-"""Labelled tables as token ids: made once, then read from memory-mapped Arrow files."""
+"""Labelled tables as token ids: tokenised once, then read from memory-mapped Arrow files."""
 
 from __future__ import annotations
 
@@ -11,45 +11,47 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerFast
 
-from studytag.bundle import sha256
+from studytag.dataset import LabelledTable, read_chunks
 from studytag.errors import InputError
-from studytag.evaluation.split import Split, read_chunks
 from studytag.files import atomic_path, source_files
+from studytag.hashing import sha256
 from studytag.labels import LabelSet
 from studytag.records import TextRecipe
 
 logger = logging.getLogger(__name__)
 
 _FORMAT = 1
-"""Counted up when the files' layout changes, so that older ones are left alone."""
+"""Incremented when the files' layout changes, so that older ones are not read."""
 
 
 class TokenisedTable:
-    """A table whose token ids stay on disk. In memory it takes some 30 bytes an article.
+    """A table whose token ids stay on disk. It takes about 30 bytes of memory an article.
 
     Attributes:
         path: The Arrow file.
         lengths: Tokens of each article, special tokens included, shape (n,).
         truth: Shape (n, labels).
-        known: Shape (n, labels); where False, truth says nothing.
+        known: Shape (n, labels); where False, truth means nothing.
+        source_hash: Of the content of the table's files.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, source_hash: str) -> None:
         """Map the file.
 
         Raises:
             pyarrow.ArrowInvalid: it is damaged.
         """
         self.path = path
+        self.source_hash = source_hash
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
-        ids = [batch.column("token_ids") for batch in batches]
-        self._values = [each.values.to_numpy() for each in ids]
-        self._offsets = [each.offsets.to_numpy() for each in ids]
+        columns = [batch.column("token_ids") for batch in batches]
+        self._values = [column.values.to_numpy() for column in columns]
+        self._offsets = [column.offsets.to_numpy() for column in columns]
         self._first_rows = np.cumsum([0, *(batch.num_rows for batch in batches)])
-        self.lengths = np.concatenate([np.diff(each) for each in self._offsets])
+        self.lengths = np.concatenate([np.diff(offsets) for offsets in self._offsets])
         self.truth, self.known = (
             np.concatenate([_matrix(batch.column(name)) for batch in batches])
             for name in ("truth", "known")
@@ -58,9 +60,9 @@ class TokenisedTable:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __reduce__(self) -> tuple[type[TokenisedTable], tuple[Path]]:
-        """Other processes map the file themselves."""
-        return TokenisedTable, (self.path,)
+    def __reduce__(self) -> tuple[type[TokenisedTable], tuple[Path, str]]:
+        """Pickled as its path: another process maps the file itself."""
+        return TokenisedTable, (self.path, self.source_hash)
 
     def token_ids(self, row: int) -> NDArray[np.integer[Any]]:
         """The tokens of one article, shape (its length,); a view of the file."""
@@ -73,30 +75,32 @@ class TokenisedTable:
 def tokenise(
     source: str | Path,
     labels: LabelSet,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerFast,
     recipe: TextRecipe,
     max_length: int,
     cache: Path,
 ) -> TokenisedTable:
-    """The token ids of a labelled table, out of `cache` if it was tokenised in this way before.
+    """The token ids of a labelled table, from `cache` if it was tokenised in this way before.
 
-    The table is read in one stream, so that it may be larger than memory. The file's name is a
-    hash of the table's content and of all that makes tokens of it.
+    The table is streamed, so that it may be larger than memory. The file's name is a hash of the
+    table's content and of everything that decides its tokens.
 
     Args:
         source: As `read_chunks` takes it.
         labels: Of the table.
         tokenizer: Of the encoder.
         recipe: Makes an article's text.
-        max_length: Texts are cut to this many tokens.
-        cache: A folder; it may be emptied at any time when no run is under way.
+        max_length: Texts are truncated to this many tokens.
+        cache: A folder; it may be emptied whenever no run is in progress.
 
     Raises:
         InputError: as `read_chunks`; or `cache` cannot be written.
     """
+    hashes = [sha256(file) for file in source_files(Path(source))]
+    source_hash = hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
     origin = [
         _FORMAT,
-        [sha256(file) for file in source_files(Path(source))],
+        hashes,
         list(labels),
         _fingerprint(tokenizer),
         recipe.to_dict(),
@@ -106,7 +110,7 @@ def tokenise(
     target = cache / f"{Path(source).stem}-{key}.arrow"
     if target.is_file():
         try:
-            return TokenisedTable(target)
+            return TokenisedTable(target, source_hash)
         except pa.ArrowInvalid:
             logger.warning("%s is damaged: tokenising again", target)
     schema = _schema(tokenizer, labels)
@@ -117,29 +121,27 @@ def tokenise(
                     writer.write_batch(_tokens(chunk, tokenizer, recipe, max_length, schema))
     except OSError as error:
         raise InputError(
-            f"{target}: cannot be written ({error}); make room, or give another --cache_dir"
+            f"{target}: cannot be written ({error}); free some space, or give another --cache-dir"
         ) from error
-    return TokenisedTable(target)
+    return TokenisedTable(target, source_hash)
 
 
-def _fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """All that decides which tokens a text becomes, but for the length."""
-    if not tokenizer.is_fast:
-        return repr(tokenizer) + json.dumps(tokenizer.get_vocab(), sort_keys=True)
+def _fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
+    """Everything that decides which tokens a text becomes, except for the length."""
     state = json.loads(tokenizer.backend_tokenizer.to_str())
-    # These two are set anew by every call.
-    return json.dumps(state | {"truncation": None, "padding": None})
+    # Every call sets these two anew; of the first, only the side is the tokenizer's.
+    return json.dumps(state | {"truncation": tokenizer.truncation_side, "padding": None})
 
 
-def _schema(tokenizer: PreTrainedTokenizerBase, labels: LabelSet) -> pa.Schema:
-    token = pa.uint16() if len(tokenizer) <= 2**16 else pa.int32()
+def _schema(tokenizer: PreTrainedTokenizerFast, labels: LabelSet) -> pa.Schema:
+    token = pa.uint16() if max(tokenizer.get_vocab().values()) < 2**16 else pa.int32()
     cells = pa.list_(pa.uint8(), len(labels))
     return pa.schema({"token_ids": pa.list_(token), "truth": cells, "known": cells})
 
 
 def _tokens(
-    chunk: Split,
-    tokenizer: PreTrainedTokenizerBase,
+    chunk: LabelledTable,
+    tokenizer: PreTrainedTokenizerFast,
     recipe: TextRecipe,
     max_length: int,
     schema: pa.Schema,

@@ -1,0 +1,1 @@
+"""The `studytag` command: one file a command, each a thin layer over a library function."""

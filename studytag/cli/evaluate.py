@@ -1,0 +1,126 @@
+"""`studytag evaluate`: score a bundle or a model folder on a labelled table."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from studytag.cli.options import add_predictor_arguments, load_predictor
+from studytag.dataset import LabelledTable, load_evaluable
+from studytag.errors import InputError
+from studytag.files import write_json_atomically
+from studytag.manifest import Manifest
+
+if TYPE_CHECKING:
+    from studytag.evaluation.evaluate import Evaluation
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.set_defaults(run=run)
+    parser.add_argument("table", type=Path, help="labelled, such as data/processed/test.parquet")
+    parser.add_argument(
+        "--model", type=Path, help="score this model folder by PyTorch instead of a bundle"
+    )
+    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
+    parser.add_argument("--report", type=Path, metavar="FOLDER", help="also write a page there")
+    parser.add_argument(
+        "--run",
+        dest="training",
+        type=Path,
+        metavar="FOLDER",
+        help="training run whose history the page shows",
+    )
+    add_predictor_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the scores; write what the options ask for.
+
+    Raises:
+        StudytagError: the table, the bundle or the model is unusable, or an output cannot be
+            written.
+    """
+    if options.report is not None:
+        # Imported before anything is computed, so that a missing package is named at once.
+        import studytag.report.page as _  # noqa: F401
+    if options.model is not None and options.bundle is not None:
+        raise InputError("give --bundle or --model, not both")
+    scored = _score_model(options) if options.model is not None else _score_bundle(options)
+    evaluation, table, manifest, folder = scored
+    if options.output is not None:
+        write_json_atomically(options.output, evaluation.to_dict())
+    if options.report is not None:
+        _write_report(options, evaluation, table, manifest, folder)
+    sys.stdout.write(evaluation.markdown())
+
+
+_Scored = tuple["Evaluation", LabelledTable, Manifest, Path]
+
+
+def _score_bundle(options: argparse.Namespace) -> _Scored:
+    with load_predictor(options) as predictor:
+        table = load_evaluable(options.table, predictor.label_set)
+        probabilities = predictor.predict_proba(table.rows)
+        return _evaluate(
+            options, predictor.manifest, predictor.path, predictor.variant, table, probabilities
+        )
+
+
+def _score_model(options: argparse.Namespace) -> _Scored:
+    from studytag.training.model_folder import load_model_folder, torch_probabilities
+
+    trained = load_model_folder(options.model)
+    manifest = trained.manifest
+    table = load_evaluable(options.table, manifest.labels)
+    texts = [manifest.text_recipe.compose_record(row) for row in table.rows]
+    probabilities = torch_probabilities(trained, texts)
+    return _evaluate(options, manifest, options.model, "pytorch", table, probabilities)
+
+
+def _evaluate(
+    options: argparse.Namespace,
+    manifest: Manifest,
+    folder: Path,
+    variant: str,
+    table: LabelledTable,
+    probabilities: NDArray[np.float32],
+) -> _Scored:
+    from studytag.evaluation.evaluate import Origin, evaluate
+
+    evaluation = evaluate(
+        manifest.labels,
+        table.truth,
+        table.known,
+        probabilities,
+        manifest.thresholds(variant, options.operating_point),
+        Origin(str(options.table), str(folder), variant, options.operating_point),
+        table.years(),
+    )
+    return evaluation, table, manifest, folder
+
+
+def _write_report(
+    options: argparse.Namespace,
+    evaluation: Evaluation,
+    table: LabelledTable,
+    manifest: Manifest,
+    folder: Path,
+) -> None:
+    from studytag.report.page import write_report
+
+    epochs = []
+    if options.training is not None:
+        from studytag.training.history import read_history
+
+        epochs = read_history(options.training)
+    page = write_report(evaluation, table.rows, manifest, folder, epochs, options.report)
+    logger.info("report: %s", page)

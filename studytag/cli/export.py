@@ -1,0 +1,53 @@
+"""`studytag export` and `python export`: make a bundle of a trained model."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=Path("artifacts/model/best"),
+        help="best model folder of a training run, or any transformers checkpoint",
+    )
+    parser.add_argument(
+        "--validation",
+        type=Path,
+        default=Path("data/processed/val.parquet"),
+        help="labelled table to tune thresholds and measure on",
+    )
+    parser.add_argument("--output", type=Path, default=Path("artifacts/bundle"), help="the bundle")
+    parser.add_argument(
+        "--max-f1-drop",
+        type=float,
+        default=0.005,
+        help="leave the int8 variant out if it loses more micro-F1",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-4,
+        help="how far fp32 probabilities may lie from PyTorch's",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do what the options say; an int8 variant that is left out is a warning, no error.
+
+    Raises:
+        StudytagError: an option, a file or the model is wrong, or fp32 failed its gate.
+    """
+    from studytag.export.pipeline import export_bundle
+
+    export_bundle(
+        options.model,
+        options.output,
+        options.validation,
+        max_f1_drop=options.max_f1_drop,
+        tolerance=options.tolerance,
+    )

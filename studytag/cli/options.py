@@ -1,0 +1,68 @@
+"""Options that several commands share, declared once, and how help is printed."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from studytag.manifest import DEFAULT_OPERATING_POINT, OperatingPoint
+
+if TYPE_CHECKING:
+    from studytag.inference.predictor import Predictor
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Prints defaults, but not that an option has none."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+
+def add_predictor_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that choose a bundle and how it runs."""
+    parser.add_argument(
+        "--bundle", type=Path, help="folder that export made (default: the tagger that ships)"
+    )
+    parser.add_argument(
+        "--variant",
+        default="auto",
+        choices=("auto", "int8", "fp32"),
+        help="auto: int8 where the processor runs it fast",
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="articles side by side (default: all cores)"
+    )
+    parser.add_argument(
+        "--threads-per-worker", type=int, metavar="N", default=1, help="cores on one article"
+    )
+    add_operating_point(parser)
+
+
+def add_operating_point(parser: argparse.ArgumentParser) -> None:
+    """The option that chooses the thresholds."""
+    parser.add_argument(
+        "--operating-point",
+        default=DEFAULT_OPERATING_POINT,
+        choices=get_args(OperatingPoint),
+        help="whose thresholds decide",
+    )
+
+
+def load_predictor(options: argparse.Namespace) -> Predictor:
+    """The predictor that the options of `add_predictor_arguments` choose.
+
+    Raises:
+        StudytagError: the bundle or an option is wrong.
+    """
+    from studytag.inference.predictor import Predictor
+
+    return Predictor(
+        options.bundle,
+        variant=options.variant,
+        workers=options.workers,
+        threads_per_worker=options.threads_per_worker,
+        operating_point=options.operating_point,
+    )

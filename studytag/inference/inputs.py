@@ -1,0 +1,85 @@
+"""What a caller may give as records: one or many, and tables whose columns are read by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from studytag.errors import InputError
+
+Record = Mapping[str, Any] | str
+"""An article: a mapping with `title` and/or `abstract`, or a ready-made text."""
+
+Records = Record | Iterable[Record] | Any
+"""One record, any iterable of them, or a table: a pandas or polars DataFrame, an Arrow table."""
+
+_FIELDS = ("title", "abstract")
+
+
+def iterate_records(records: Records) -> Iterator[Record]:
+    """The records one by one.
+
+    A string or a mapping is one record; so is a pandas Series that is a row of a table. A table is
+    read by its columns `title` and `abstract`. Anything else must be an iterable of records.
+
+    Raises:
+        InputError: a table has neither column, or `records` is nothing that holds articles.
+    """
+    if isinstance(records, str | Mapping):
+        return iter([records])
+    if isinstance(records, bytes | bytearray):
+        raise InputError("records are bytes; decode them first: text.decode('utf-8')")
+    names = _column_names(records)
+    if names is not None:
+        return _table_rows(records, names)
+    if _is_table_row(records):
+        row: Any = records
+        return iter([row.to_dict()])
+    dimensions = getattr(records, "ndim", 1)
+    if dimensions != 1:
+        raise InputError(
+            f"records are an array of {dimensions} dimensions; give a list of texts or mappings"
+        )
+    try:
+        return iter(records)
+    except TypeError as error:
+        raise InputError(
+            f"records are a {type(records).__name__}; give one article (a text, or a mapping with "
+            "'title' and 'abstract') or an iterable of them"
+        ) from error
+
+
+def _column_names(records: Any) -> list[str] | None:
+    """The column names of a table (pandas, polars, Arrow, a NumPy record array); else None."""
+    dtype_names = getattr(getattr(records, "dtype", None), "names", None)
+    for names in (getattr(records, "column_names", None), dtype_names):
+        if names is not None:
+            return [str(name) for name in names]
+    columns = getattr(records, "columns", None)
+    return None if columns is None else [str(name) for name in columns]
+
+
+def _table_rows(table: Any, names: list[str]) -> Iterator[Record]:
+    """The rows of a table as mappings, column by column, so that no row object is made twice."""
+    used = [name for name in _FIELDS if name in names]
+    if not used:
+        raise InputError(
+            f"the table has neither a column 'title' nor 'abstract', but {', '.join(names[:20])}; "
+            "rename a column"
+        )
+    columns = [table[name] for name in used]
+    # Arrow's scalars are unwrapped.
+    values = (map(_plain, column) for column in columns)
+    return (dict(zip(used, cells, strict=True)) for cells in zip(*values, strict=True))
+
+
+def _is_table_row(records: Any) -> bool:
+    """Whether this is a pandas Series taken from a table: iterating it would give its cells."""
+    index = getattr(records, "index", None)
+    if index is None or callable(index) or not hasattr(records, "to_dict"):
+        return False
+    return any(name in index for name in _FIELDS)
+
+
+def _plain(value: Any) -> Any:
+    return value.as_py() if hasattr(value, "as_py") else value

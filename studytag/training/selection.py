@@ -1,0 +1,77 @@
+"""Which epoch is kept, when a run stops early, and the record of each epoch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from accelerate import Accelerator
+from accelerate.logging import get_logger
+
+from studytag.manifest import DEFAULT_OPERATING_POINT, FIXED
+from studytag.training.checkpoint import Progress
+from studytag.training.config import TrainingConfig
+from studytag.training.history import EpochRecord
+from studytag.training.validation import ValidationResult
+
+logger = get_logger(__name__)
+
+
+def is_better(config: TrainingConfig, result: ValidationResult, progress: Progress) -> bool:
+    """Whether an epoch is the best so far: by micro-F1, but full epochs beat truncated ones.
+
+    Micro-F1 of a few thousand articles is off by a point. In two of four runs on real records it
+    was 0.001 to 0.002 higher after a truncated epoch than after the last, full one, which had 0.015
+    more average precision.
+    """
+
+    def rank(epoch: int, micro_f1: float) -> tuple[bool, float]:
+        return epoch > config.truncated_epochs, micro_f1
+
+    best = rank(progress.best_epoch, progress.best_micro_f1)
+    return rank(result.epoch, result.micro_f1) > best
+
+
+def out_of_patience(config: TrainingConfig, progress: Progress) -> bool:
+    """Whether `early_stopping_patience` epochs have passed since the best one."""
+    patience = config.early_stopping_patience
+    if patience is None or progress.epoch <= config.truncated_epochs < config.num_train_epochs:
+        return False  # full epochs are to come, and the first of them counts as better
+    return progress.epoch - progress.best_epoch >= patience
+
+
+def record_epoch(
+    accelerator: Accelerator, progress: Progress, result: ValidationResult, seconds: float
+) -> None:
+    """Enter an epoch in the history, the log and the trackers, and begin the next.
+
+    Args:
+        accelerator: Its trackers are used.
+        progress: Of the run, with `best_epoch` up to date.
+        result: The epoch's model on the validation table.
+        seconds: Of training.
+    """
+    record = EpochRecord(
+        epoch=result.epoch,
+        step=progress.step,
+        best=progress.best_epoch == result.epoch,
+        train_loss=progress.loss_sum / max(progress.batch, 1),
+        validation_loss=result.loss,
+        seconds=round(seconds, 1),
+        scores=result.scores,
+    )
+    progress.history.append(record)
+    tuned, fixed = result.scores[DEFAULT_OPERATING_POINT], result.scores[FIXED]
+    logger.info(
+        "epoch %d: train loss %.4f, validation loss %.4f, micro-F1 %.4f (%.4f at 0.5), "
+        "macro-F1 %.4f (%.4f at 0.5)",
+        *(record.epoch, record.train_loss, record.validation_loss),
+        *(tuned.micro.f1, fixed.micro.f1, tuned.macro.f1, fixed.macro.f1),
+    )
+    figures = {"validation/loss": result.loss}
+    for point, scores in result.scores.items():
+        for average, values in (("micro", scores.micro), ("macro", scores.macro)):
+            for name, value in asdict(values).items():
+                if value is not None:
+                    figures[f"validation/{point}/{average}/{name}"] = value
+    accelerator.log(figures, step=progress.step)
+    progress.epoch, progress.batch, progress.loss_sum = result.epoch, 0, 0.0
