@@ -139,17 +139,18 @@ def _products(rows: int, inner: int, columns: int) -> dict[str, dict[str, Callab
         },
         "int8": {},
     }
-    if torch.backends.mkldnn.is_available():
+    backends: Any = torch.backends
+    if backends.mkldnn.is_available():
         onednn_left, weight = left.to_mkldnn(), right.t().contiguous().to_mkldnn()
         operators: Any = torch._C._nn
         products["fp32"]["oneDNN"] = lambda: operators.mkldnn_linear(onednn_left, weight, None)
     int8 = [(matrix * 50).clamp(-127, 127).to(torch.int8) for matrix in (left, right)]
     products["int8"]["PyTorch"] = lambda: torch._int_mm(int8[0], int8[1])
-    engines = torch.backends.quantized.supported_engines
+    modules: Any = torch.ao.nn.quantized
     for engine in ("onednn", "fbgemm"):
-        if engine in engines:
-            torch.backends.quantized.engine = engine
-            linear = torch.ao.nn.quantized.Linear(inner, columns)
+        if engine in backends.quantized.supported_engines:
+            backends.quantized.engine = engine
+            linear = modules.Linear(inner, columns)
             quantised = torch.quantize_per_tensor(left, 0.02, 64, torch.quint8)
             products["int8"][f"PyTorch, {engine}"] = partial(linear, quantised)
     return products

@@ -1,13 +1,11 @@
 """How good is it? Measured on articles that training never saw.
 
-    python -m bench.quality grouped --records pubmed.parquet --source-columns source
-      --encoder studytag=minilm --seeds 42 43 44 --jobs 2
+    python -m bench.quality grouped table.parquet --encoder studytag=minilm --seeds 42 43 44
+    python -m bench.quality human2019 human2019.parquet --train data/processed/train.parquet
     python -m bench.quality add grouped probabilities.npz --system "my tagger"
-    python -m bench.quality human2019 --table human2019.parquet --bundle studytag=artifacts/bundle
 
 `grouped` is the main protocol: whole sources are held out, because within a source the topic alone
-gives labels away. What a system predicts is kept in results/predictions/NAME, and a system that is
-kept there is not measured again; no text goes there. An interrupted run goes on where it stopped.
+gives labels away. bench/quality/protocols.py says what a table needs.
 """
 
 from __future__ import annotations
@@ -16,92 +14,56 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench.quality.articles import read_articles
-from bench.quality.protocols import (
-    Seeds,
-    add_predictions,
-    describe_grouped,
-    grouped,
-    human,
-)
+from bench.quality import protocols
 from bench.quality.systems import BASELINES, Encoder
 from studytag.errors import StudytagError
 
 
-def add_article_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `read_articles`."""
-    add = parser.add_argument
-    add("--records", type=Path, nargs="+", required=True, help="tables of PubMed records")
-    add("--source-columns", nargs="+", required=True, help="names the source, one per table")
-    add("--train-only", metavar="COLUMN", help="articles where it is true are never evaluated")
-    add("--rules", default="strict", help="rule set of the labels")
-    add("--folds", type=int, default=5)
-    add("--work", type=Path, default=Path("artifacts/bench"), help="receives tables and runs")
-    add("--jobs", type=int, default=1, help="trainings at a time, each on its own cores")
-    add("--mixed-precision", choices=("no", "bf16"), default="no")
-    add("--seeds", type=int, nargs="+", default=[42])
-
-
-def _grouped(options: argparse.Namespace) -> str:
-    """Run what is missing; the table's text."""
-    articles = read_articles(
-        options.records,
-        options.source_columns,
-        options.rules,
-        options.work / "tables" / options.name,
-        options.train_only,
-    )
-    chosen = [name for name in BASELINES if name in options.baselines]
-    systems: dict[str, Seeds] = {name: {0: (BASELINES[name], "")} for name in chosen}
+def _systems(options: argparse.Namespace) -> protocols.Systems:
+    systems = {(name, 0): (BASELINES[name], "") for name in options.baselines}
     for entry in options.encoder:
         name, _, config = entry.partition("=")
-        systems[name] = {
-            seed: (Encoder(config, seed, options.work, options.mixed_precision), config)
-            for seed in options.seeds
-        }
-    grouped(options.name, articles, articles.folds(options.folds), systems, options.jobs)
-    return describe_grouped(options.name, options.reference)
+        for seed in options.seeds:
+            systems[name, seed] = (Encoder(config, seed, options.work), config)
+    return systems
 
 
-def _add(options: argparse.Namespace) -> str:
-    add_predictions(options.name, options.file, options.system, options.seed, options.recipe)
-    return describe_grouped(options.name, options.reference)
-
-
-def _human(options: argparse.Namespace) -> str:
-    bundles = dict(entry.partition("=")[::2] for entry in options.bundle)
-    paths = {name: Path(path) for name, path in bundles.items()}
-    return human(options.name, options.table, paths, options.train)
+def _run(options: argparse.Namespace) -> str:
+    """Measure what is missing; the table's text."""
+    if options.command == "add":
+        where = (options.name, options.table, options.system)
+        return protocols.add(*where, options.seed, options.recipe)
+    measured = (options.name or options.command, _systems(options))
+    if options.command == "grouped":
+        return protocols.grouped(options.table, *measured, options.jobs, options.reference)
+    bundles = {name: Path(path) for name, _, path in (b.partition("=") for b in options.bundle)}
+    return protocols.human(options.table, options.train, *measured, bundles, options.jobs)
 
 
 def main() -> None:
     """Evaluate, keep the predictions, and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("grouped", help="whole unseen sources")
-    add_article_options(command)
-    command.add_argument("--name", default="grouped", help="of the table")
-    command.add_argument("--encoder", action="append", default=[], metavar="SYSTEM=CONFIG")
-    command.add_argument("--baselines", nargs="*", default=list(BASELINES), choices=BASELINES)
-    command.add_argument("--reference", metavar="SYSTEM", help="show gains over this system")
-    command.set_defaults(run=_grouped)
-    command = commands.add_parser("add", help="probabilities that were made elsewhere")
-    command.add_argument("name", help="of the table")
-    command.add_argument("file", type=Path, help="npz with `probabilities`, in the truth's order")
+    for name in ("grouped", "human2019"):
+        command = commands.add_parser(name)
+        command.add_argument("table", type=Path, help="articles to evaluate on")
+        command.add_argument("--name", help="of the results")
+        command.add_argument("--encoder", action="append", default=[], metavar="SYSTEM=CONFIG")
+        command.add_argument("--baselines", nargs="*", default=list(BASELINES), choices=BASELINES)
+        command.add_argument("--seeds", type=int, nargs="+", default=[42], help="of the encoders")
+        command.add_argument("--work", type=Path, default=Path("artifacts/bench"))
+        command.add_argument("--jobs", type=int, default=1, help="systems at a time")
+    commands.choices["grouped"].add_argument("--reference", help="show gains over this system")
+    command.add_argument("--train", type=Path, required=True, help="labelled, to train on")
+    command.add_argument("--bundle", action="append", default=[], metavar="SYSTEM=FOLDER")
+    command = commands.add_parser("add")
+    command.add_argument("name", help="of the results")
+    command.add_argument("table", type=Path, help="npz: `probabilities`, in the truth's order")
     command.add_argument("--system", required=True)
     command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--recipe", default="")
-    command.add_argument("--reference", metavar="SYSTEM", help="show gains over this system")
-    command.set_defaults(run=_add)
-    command = commands.add_parser("human2019", help="articles labelled by people")
-    command.add_argument("--table", type=Path, required=True)
-    command.add_argument("--bundle", action="append", default=[], metavar="SYSTEM=FOLDER")
-    command.add_argument("--train", type=Path, help="labelled table that TF-IDF learns from")
-    command.add_argument("--name", default="human2019", help="of the table")
-    command.set_defaults(run=_human)
-    options = parser.parse_args()
+    command.add_argument("--recipe", default="", help="how it came about")
     try:
-        sys.stdout.write(options.run(options))
+        sys.stdout.write(_run(parser.parse_args()))
     except StudytagError as error:
         sys.exit(f"error: {error}")
 

@@ -17,12 +17,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from studytag.inference.session import FUSIONS_OFF
 
 from bench.harness.store import read_lines
-from bench.quality.systems import keyword_rules
 from studytag import Predictor
-from studytag.dataset import LabelledTable
 from studytag.hardware import available_cores, processor_flags
 from studytag.manifest import Manifest, load_manifest
 from studytag.records import Row
@@ -30,7 +27,6 @@ from studytag.records import Row
 Probabilities = NDArray[np.floating]
 Contender = Callable[[list[Row]], Probabilities]
 Feed = dict[str, NDArray[np.int64]]
-INPUTS = ("input_ids", "attention_mask")
 SAMPLES = 100
 """Articles that static quantisation is calibrated on."""
 
@@ -76,13 +72,6 @@ def studytag(
     ).predict_proba
 
 
-def keywords(setting: Setting) -> Contender:
-    """Keyword rules, for those who wonder what an encoder is for."""
-    labels = setting.manifest.labels
-    nothing = LabelledTable([], *(np.zeros((0, len(labels)), dtype=np.bool_) for _ in range(2)))
-    return partial(keyword_rules, labels, nothing)
-
-
 @cache
 def torch_model(folder: Path, kind: str) -> Any:
     """The model in PyTorch: fp32, compiled, bf16, or its linear layers quantised dynamically."""
@@ -107,93 +96,38 @@ def optimum_model(folder: Path, file: str) -> Any:
     return ORTModelForSequenceClassification.from_pretrained(folder, file_name=file)
 
 
-def pipeline(
-    setting: Setting, load: Callable[[], Any], batch_size: int, by_length: bool = False
-) -> Contender:
-    """`transformers.pipeline` over a model; optionally longest first, so that little is padded."""
+def pipeline(setting: Setting, load: Callable[[], Any], batch_size: int) -> Contender:
+    """`transformers.pipeline` over a model."""
     from transformers import AutoTokenizer
     from transformers import pipeline as make
 
     manifest = setting.manifest
-    places = {label: column for column, label in enumerate(manifest.labels)}
     tokenizer = AutoTokenizer.from_pretrained(setting.model)
     tag: Any = make("text-classification", model=load(), tokenizer=tokenizer, top_k=None)
 
     def run(articles: list[Row]) -> Probabilities:
-        texts = setting.texts(articles)
-        order = sorted(range(len(texts)), key=lambda place: -len(texts[place]) if by_length else 0)
         options = {"truncation": True, "max_length": manifest.max_length}
-        outputs = tag([texts[place] for place in order], batch_size=batch_size, **options)
-        probabilities = np.zeros((len(texts), len(places)))
-        for place, output in zip(order, outputs, strict=True):
-            for entry in output:
-                probabilities[place, places[entry["label"]]] = entry["score"]
-        return probabilities
+        outputs = tag(setting.texts(articles), batch_size=batch_size, **options)
+        scores = [{entry["label"]: entry["score"] for entry in output} for output in outputs]
+        return np.array([[of_one[label] for label in manifest.labels] for of_one in scores])
 
     return run
 
 
-def encoder_of(setting: Setting, padded: bool = False) -> Callable[[Row], Feed]:
-    """From an article to the inputs of a graph, unpadded or padded to the maximum length."""
+def encoder_of(setting: Setting) -> Callable[[Row], Feed]:
+    """From an article to the inputs of a graph, unpadded."""
     from tokenizers import Tokenizer
 
     manifest = setting.manifest
     tokenizer = Tokenizer.from_file(str(setting.model / "tokenizer.json"))
     tokenizer.enable_truncation(manifest.max_length)
-    if padded:
-        tokenizer.enable_padding(length=manifest.max_length)
-    else:
-        tokenizer.no_padding()
+    tokenizer.no_padding()
 
     def encode(article: Row) -> Feed:
-        encoded = tokenizer.encode(manifest.text_recipe.compose_record(article))
-        cells = (encoded.ids, encoded.attention_mask)
-        return {name: np.array([ids]) for name, ids in zip(INPUTS, cells, strict=True)}
+        ids = np.array([tokenizer.encode(manifest.text_recipe.compose_record(article)).ids])
+        return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
     return encode
-
-
-def batches(
-    session: Any, encode: Callable[[Row], Feed], batch_size: int, by_length: bool
-) -> Contender:
-    """A graph over batches, padded to the longest of each."""
-
-    def run(articles: list[Row]) -> Probabilities:
-        feeds = [encode(article) for article in articles]
-        lengths = [feed["input_ids"].shape[1] for feed in feeds]
-        order = sorted(range(len(feeds)), key=lambda place: lengths[place] if by_length else 0)
-        rows: dict[int, NDArray[np.floating]] = {}
-        for begin in range(0, len(order), batch_size):
-            part = order[begin : begin + batch_size]
-            shape = (len(part), max(lengths[place] for place in part))
-            feed = {name: np.zeros(shape, np.int64) for name in INPUTS}
-            for row, place in enumerate(part):
-                for name in INPUTS:
-                    feed[name][row, : lengths[place]] = feeds[place][name][0]
-            rows |= zip(part, session.run(None, feed)[0], strict=True)
-        return sigmoid(np.array([rows[place] for place in range(len(rows))]))
-
-    return run
-
-
-def maximum_padding(setting: Setting) -> Contender:
-    """Plain onnxruntime with its defaults, every text padded to the maximum length."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(setting.optimum / "model.onnx")
-    return batches(session, encoder_of(setting, padded=True), 8, by_length=False)
-
-
-def own_graph(setting: Setting, variant: str) -> Contender:
-    """Studytag's graph as others would run it: all cores on a batch of articles of like length."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = available_cores()
-    options.enable_mem_pattern = False
-    graph = setting.bundle / setting.manifest.variants[variant].file
-    session = onnxruntime.InferenceSession(graph, options, disabled_optimizers=FUSIONS_OFF)
-    return batches(session, encoder_of(setting), 8, by_length=True)
 
 
 def export_with_optimum(folder: Path, target: Path) -> None:
@@ -291,28 +225,21 @@ def all_contenders(
 ) -> dict[str, Callable[[], Contender]]:
     """Everything that can be measured, each to be loaded by a call."""
     cores = available_cores()
-    contenders: dict[str, Callable[[], Contender]] = {"Keyword rules": partial(keywords, setting)}
+    contenders: dict[str, Callable[[], Contender]] = {}
     variants: tuple[Literal["int8", "fp32"], ...] = ("int8", "fp32")
     for variant in variants:
-        contenders |= {
-            f"studytag, {variant}": partial(studytag, setting, variant),
-            f"studytag, each article on all cores, {variant}": partial(
-                studytag, setting, variant, cores
-            ),
-            f"studytag's graph, batches of 8 by length, {variant}": partial(
-                own_graph, setting, variant
-            ),
-        }
-    contenders["onnxruntime, padded to the maximum length"] = partial(maximum_padding, setting)
+        contenders[f"studytag, {variant}"] = partial(studytag, setting, variant)
+        name = f"studytag, each article on all cores, {variant}"
+        contenders[name] = partial(studytag, setting, variant, cores)
     contenders["CTranslate2 int8, an article a core"] = partial(ctranslate2, setting)
     # Without instructions for bf16 it is emulated, 20 to 50 times slower than float32.
     flags = processor_flags() or frozenset()
     bf16 = [] if flags.isdisjoint({"avx512_bf16", "amx_bf16"}) else ["bf16"]
     for kind in ("fp32", *bf16, "int8"):
-        contenders |= {
-            f"OpenVINO {kind}, an article a core": partial(openvino, setting, kind, cores),
-            f"OpenVINO {kind}, each article on all cores": partial(openvino, setting, kind, 1),
-        }
+        name = f"OpenVINO {kind}, an article a core"
+        contenders[name] = partial(openvino, setting, kind, cores)
+        name = f"OpenVINO {kind}, each article on all cores"
+        contenders[name] = partial(openvino, setting, kind, 1)
     for size in batch_sizes:
         for kind in ("fp32", "compiled", *bf16, "int8"):
             load = partial(torch_model, setting.model, kind)
@@ -321,7 +248,4 @@ def all_contenders(
         for kind, graph in GRAPHS.items():
             load = partial(optimum_model, setting.optimum, graph)
             contenders[f"optimum {kind}, batch {size}"] = partial(pipeline, setting, load, size)
-        load = partial(torch_model, setting.model, "fp32")
-        name = f"transformers pipeline fp32, batch {size}, by length"
-        contenders[name] = partial(pipeline, setting, load, size, by_length=True)
     return contenders

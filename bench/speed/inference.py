@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bench.harness.machine import occasion, peak_memory, product_rates, run_command
-from bench.harness.store import Raw, read_lines, write_lines
+from bench.harness.store import read_lines, write_lines
 from bench.harness.timing import interleaved
 from bench.speed.contenders import Contender, Setting, all_contenders, encoder_of
 from bench.speed.prepare import encoder_shape, operations, prepare, sample_articles
@@ -38,7 +38,7 @@ FOOTPRINT = (
 """Contenders whose cold start, latency and memory are measured."""
 
 
-def contenders(options: argparse.Namespace) -> Raw:
+def contenders(options: argparse.Namespace) -> dict[str, Any]:
     """Documents a second of every contender, in turns on the same portions of the articles.
 
     Round r works on the r-th portion, which all contenders have seen once to warm up: some compile
@@ -83,7 +83,7 @@ def contenders(options: argparse.Namespace) -> Raw:
         },
         "seconds": seconds,
     }
-    return Raw(options.name or "inference", content | ({"micro_f1": f1} if f1 else {}))
+    return content | ({"micro_f1": f1} if f1 else {})
 
 
 def _on_portions(predict: Contender, articles: list[Row], rounds: int) -> Any:
@@ -104,13 +104,12 @@ def _micro_f1(
     for name, predicted in probabilities.items():
         variant = "int8" if name.startswith("studytag") and "int8" in name else "fp32"
         thresholds = manifest.thresholds(variant, DEFAULT_OPERATING_POINT)
-        decided = [0.5] * len(labels) if name == "Keyword rules" else thresholds
         raised = labels.raise_implied(np.asarray(predicted))
-        f1[name] = score(labels, truth & known, known, raised, decided).micro.f1
+        f1[name] = score(labels, truth & known, known, raised, thresholds).micro.f1
     return f1
 
 
-def footprint(options: argparse.Namespace) -> Raw:
+def footprint(options: argparse.Namespace) -> dict[str, Any]:
     """Cold start, latency of single articles, and peak memory, each in processes of its own."""
     articles, samples = sample_articles(options.source, options.articles)
     names = [name for name in FOOTPRINT if re.search(options.only, name)]
@@ -124,7 +123,7 @@ def footprint(options: argparse.Namespace) -> Raw:
         for _ in range(options.rounds):
             for name in names:
                 paths = (setting.model, setting.bundle, setting.optimum, setting.samples, table)
-                command = ("-m", "bench.speed", "one-footprint", name, *map(str, paths))
+                command = ("-m", "bench.speed", "one", name, *map(str, paths))
                 output = run_command(sys.executable, *command, capture=True)
                 runs[name].append(json.loads(output.splitlines()[-1]))
         encoder, _ = encoder_shape(setting.model)
@@ -136,7 +135,7 @@ def footprint(options: argparse.Namespace) -> Raw:
         "rounds": options.rounds,
         "runs": runs,
     }
-    return Raw(options.name or "footprint", content)
+    return content
 
 
 def one_footprint(name: str, folders: list[Path], started: float) -> dict[str, float]:

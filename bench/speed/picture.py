@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.speed.tables import rates_of
 
-FAMILIES = ("studytag", "Keyword", "TF-IDF", "optimum", "OpenVINO", "CTranslate2", "transformers")
+FAMILIES = ("studytag", "optimum", "OpenVINO", "CTranslate2", "transformers")
 """Contenders of a name that starts so share a colour."""
 
 

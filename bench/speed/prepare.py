@@ -11,9 +11,6 @@ from bench.speed.contenders import SAMPLES, Setting, export_with_optimum
 from studytag.files import read_rows
 from studytag.records import Row
 
-TINY = {"dim": 32, "n_layers": 1, "n_heads": 2, "hidden_dim": 64}
-"""Of a model whose own memory is nothing."""
-
 
 def sample_articles(source: Path, count: int) -> tuple[list[Row], list[Row]]:
     """Random articles of a table, always the same, and `SAMPLES` others."""
