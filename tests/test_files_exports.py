@@ -174,7 +174,7 @@ SO  - J Ex. 2020 May;12(3):100-9.
     ),
     "JabRef": (
         "jabref.bib",
-        "% Encoding: UTF-8\n\n@Article{Example2020,\n  author       = {Anna Example},\n  title      "
+        "% Encoding: UTF-8\n\n@Article{Example2020,\n  author       = {Anna Example},\n  title"
         "  = {"
         + TITLE
         + "},\n  journaltitle = {Journal of examples},\n  date         = {2020-05},\n"

@@ -163,6 +163,7 @@ PMIDS = {
     "UR  - https://example.org/90000001": None,
     "N1  - PMID: 90000001": "90000001",
     "N1  - MEDLINE was searched in 2019": None,
+    "N1  - The same trial as PMID: 90000009": None,
 }
 
 

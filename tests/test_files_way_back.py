@@ -228,10 +228,10 @@ def test_a_changed_column_is_written_as_it_is_now(tmp_path):
         (tmp_path / name).write_text(content)
         with open_writer(tmp_path / f"b{name}") as writer:
             for row in read_rows(tmp_path / name):
-                writer.write(row | {"title": "Mine", "journal": None, "decision": "keep"})
+                writer.write(row | {"title": "Mine", "urls": None, "decision": "keep"})
         row = next(read_rows(tmp_path / f"b{name}"))
         assert (row["title"], row["decision"]) == ("Mine", "keep"), name
-        assert not row.get("journal"), name
+        assert not row.get("urls"), name
 
 
 def test_rows_keep_their_origin(tmp_path):

@@ -101,10 +101,10 @@ FIELDS = (
     ),
     Field(
         "journal",
-        ris="T2 JF JO JA J2 J1 SO",
-        nbib="JT TA",
+        ris="T2 JF JO SO",
+        nbib="JT",
         enw="J B",
-        ciw="SO J9 JI",
+        ciw="SO",
         bib="journal journaltitle booktitle",
         csl="container-title",
         columns="journal|journal title|journal book|source title|publication title|journal name|"
@@ -304,7 +304,15 @@ FIELDS = (
         columns="author address|affiliation|affiliations|authors with affiliations|"
         "author affiliations|addresses|institutions|ad|c1",
     ),
-    Field("journal_abbreviation", columns="journal abbreviation|abbreviated source title|iso"),
+    Field(
+        "journal_abbreviation",
+        ris="J2 JA J1",
+        nbib="TA",
+        ciw="J9 JI",
+        bib="shortjournal",
+        csl="container-title-short",
+        columns="journal abbreviation|abbreviated source title|iso abbreviation|periodical abbrev",
+    ),
     Field("edition", ris="ET", enw="7", bib="edition", csl="edition", columns="edition"),
     Field("call_number", ris="CN", enw="L", csl="call-number", columns="call number"),
     Field("label", ris="LB", enw="F", columns="label"),

@@ -15,13 +15,14 @@ from studytag.files.fields import (
     column_key,
     derived_columns,
 )
-from studytag.files.rows import Origin, SourceRow, TableLayout
+from studytag.files.rows import Origin, SourceRow, TableLayout, UnreadRow
 from studytag.files.values import (
     LISTS,
     first_year,
     missing,
     model_text,
     named_pmid,
+    noted_pmid,
     says_nothing,
     to_list,
     to_pmid,
@@ -138,7 +139,7 @@ class Table:
             values[self.layout.views[position]] = None if missing(cell) else to_list(cell)
         for name, sources in self._derived.items():
             if not values.get(name):
-                found = _derive(name, (cells[p] for p in sources))
+                found = _derive(name, ((cells[p], key) for p, key in sources))
                 if found is None:
                     continue
                 if name in values and name not in raw:
@@ -148,6 +149,25 @@ class Table:
         return SourceRow(
             values, Origin(self.layout, cells, dict(values), raw, frozenset(elsewhere))
         )
+
+    def row_or_error(self, cells: Sequence[Any], where: str, return_errors: bool) -> SourceRow:
+        """As `row`; or, where that is wanted, an `UnreadRow` instead of the error."""
+        try:
+            return self.row(cells, where)
+        except InputError as error:
+            if not return_errors:
+                raise
+            return self.unread(cells, str(error))
+
+    def unread(self, cells: Sequence[Any], reason: str) -> UnreadRow:
+        """A row that cannot be read, with its cells as they are, empty where there are too few."""
+        width = len(self.layout.views)
+        padded = (*cells[:width], *[""] * (width - len(cells)))
+        values = {
+            view: None if missing(cell) or cell == "" else cell
+            for view, cell in zip(self.layout.views, padded, strict=True)
+        }
+        return UnreadRow(values, Origin(self.layout, padded, dict(values)), reason)
 
     def _convert(self, name: str, cell: Any, where: str) -> Any:
         if name in LISTS and missing(cell):
@@ -181,15 +201,15 @@ def _sources(header: Sequence[str]) -> dict[str, list[int]]:
 
 def _derivations(
     header: Sequence[str], views: Sequence[str], sources: dict[str, list[int]]
-) -> dict[str, list[int]]:
-    """The positions of the columns from which a pmid or a year may be derived, best first."""
+) -> dict[str, list[tuple[int, str]]]:
+    """The positions and keys of the columns that may tell a pmid or a year, best first."""
     keys: dict[str, int] = {}
     for position, name in enumerate(header):
         keys.setdefault(column_key(name), position)
-    found = {}
+    found: dict[str, list[tuple[int, str]]] = {}
     for name in ("pmid", "year"):
         wanted = derived_columns(BY_NAME[name])
-        positions = [keys[key] for key in wanted if key in keys]
+        positions = [(keys[key], key) for key in wanted if key in keys]
         if positions and (name in sources or name not in views):
             found[name] = positions
     return found
@@ -200,15 +220,16 @@ def _may_hold_text(name: str) -> bool:
     return found is None or found[0].name in ("notes", "label")
 
 
-def _derive(name: str, cells: Iterable[Any]) -> Any:
+def _derive(name: str, cells: Iterable[tuple[Any, str]]) -> Any:
     if name == "year":
-        return first_year(*cells)
-    for cell in cells:
+        return first_year(*(cell for cell, _ in cells))
+    for cell, key in cells:
         if isinstance(cell, list):
             cell = " ".join(map(str, cell))
         elif isinstance(cell, dict):
             cell = " ".join(f"{key}:{value}" for key, value in cell.items())
-        if isinstance(cell, str) and (pmid := named_pmid(cell)):
+        pmid_in = noted_pmid if key in ("notes", "note", "extra") else named_pmid
+        if isinstance(cell, str) and (pmid := pmid_in(cell)):
             return pmid
     return None
 

@@ -24,6 +24,7 @@ from studytag.files.values import (
     first_year,
     model_text,
     named_pmid,
+    noted_pmid,
     plain_number,
     split_list,
     to_pmid,
@@ -159,6 +160,7 @@ class _View:
         for name in format.always:
             self.row[name] = []
         self._choose()
+        self.row["journal"] = self.row["journal"] or self.row.get("journal_abbreviation")
         self._dates()
         self.row["pmid"] = self._pmid()
         if format.name == "nbib":
@@ -271,10 +273,10 @@ class _View:
             for value in self._values.get(tag, ()):
                 if found := named_pmid(value) or self._vendor_pmid(tag, value, database):
                     return found
-        for name in ("urls", "notes", "call_number", "label", "id"):
+        for name in ("urls", "call_number", "label", "id"):
             if found := named_pmid(_text(self.row.get(name))):
                 return found
-        return None
+        return next(filter(None, map(noted_pmid, self.row.get("notes") or ())), None)
 
     def _vendor_pmid(self, tag: str, value: str, database: str) -> str | None:
         """Embase and Scopus give the pmid as a mere number, in a tag of their own."""
