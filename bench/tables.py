@@ -1,7 +1,7 @@
 """Render every table of bench/results from what is kept beside it.
 
-    python -m bench.tables            # write them (make tables)
-    python -m bench.tables --check    # only say which are out of date
+python -m bench.tables            # write them (make tables)
+python -m bench.tables --check    # only say which are out of date
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.harness.store import RAW, RESULTS, Raw
+from bench.harness.store import RAW, RESULTS, load_raw
 from bench.quality.tables import quality
+from bench.speed import picture
 from bench.speed import tables as speed
 from studytag.evaluation.tables import markdown_table
 from studytag.files import write_text_atomically
@@ -22,7 +23,8 @@ from studytag.files import write_text_atomically
 def figures(raw: dict[str, Any]) -> list[str]:
     """A settled experiment: only its figures are kept, and how to write them.
 
-    `columns` holds title and format of each; a cell is text, a number, or a list of numbers.
+    `columns` holds title and format of each; a cell is text, a number, or a list of numbers. `then`
+    holds further tables, `runs` what was measured.
     """
 
     def cell(value: Any, template: str) -> str:
@@ -30,22 +32,22 @@ def figures(raw: dict[str, Any]) -> list[str]:
             return value
         return template.format(*(value if isinstance(value, list) else [value]))
 
-    titles, templates = zip(*raw["columns"], strict=True)
-    rows = [
-        [cell(value, template) for value, template in zip(row, templates, strict=True)]
-        for row in raw["rows"]
-    ]
-    return [raw["caption"], "", *markdown_table(titles, rows)]
+    lines = [raw["caption"]]
+    for table in (raw, *raw.get("then", ())):
+        titles, templates = zip(*table["columns"], strict=True)
+        rows = [
+            [cell(value, template) for value, template in zip(row, templates, strict=True)]
+            for row in table["rows"]
+        ]
+        lines += ["", *markdown_table(titles, rows)]
+    return lines
 
 
 RENDERERS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "contenders": speed.contenders,
     "figures": figures,
-    "files": speed.files,
     "footprint": speed.footprint,
     "quality": quality,
-    "scale": speed.scale,
-    "training": speed.training,
 }
 """By the `kind` of a raw file."""
 
@@ -56,7 +58,7 @@ def render(name: str) -> str:
     Raises:
         InputError: there is no such file.
     """
-    content = Raw.load(name).content
+    content = load_raw(name)
     return "\n".join(RENDERERS[content["kind"]](content)) + "\n"
 
 
@@ -74,13 +76,29 @@ def write(name: str) -> str:
     """Render a table and write it; its text."""
     text = render(name)
     write_text_atomically(path_of(name), text)
+    content = load_raw(name)
+    if "micro_f1" in content:
+        picture.draw(content, picture_of(name))
     return text
 
 
+def picture_of(name: str) -> Path:
+    """Where the picture of a table with F1 and speed is drawn."""
+    return RESULTS / f"{name}.svg"
+
+
 def out_of_date(name: str) -> bool:
-    """Whether the table on disk differs from what is kept beside it."""
-    path = path_of(name)
-    return not path.is_file() or path.read_bytes() != render(name).encode()
+    """Whether the table on disk, or its picture, was made from something else than is kept.
+
+    A picture's bytes depend on the version of matplotlib; what it shows is known by a digest.
+    """
+    path, content = path_of(name), load_raw(name)
+    if not path.is_file() or path.read_bytes() != render(name).encode():
+        return True
+    if "micro_f1" not in content:
+        return False
+    drawn = picture_of(name)
+    return not drawn.is_file() or picture.digest(content) not in drawn.read_text(encoding="utf-8")
 
 
 def main() -> None:

@@ -1,1 +1,1 @@
-"""What does each choice of the training recipe give, on sources that training never saw?"""
+"""What each choice of the training recipe gives, on sources that training never saw."""

@@ -56,43 +56,38 @@ def peak_memory() -> float:
     return int(fields["VmHWM"].split()[0]) / 1024
 
 
-def run_command(
-    *command: str, cores: set[int] | None = None, capture: bool = False
-) -> subprocess.CompletedProcess[str]:
-    """Run a command in the repository, on these cores only; CalledProcessError if it fails."""
+def run_command(*command: str, capture: bool = False) -> str:
+    """Run a command in the repository, on the calling thread's cores; what it printed, if captured.
 
-    def bind() -> None:
-        if cores is not None:
-            os.sched_setaffinity(0, cores)
-
-    return subprocess.run(
+    Raises:
+        CalledProcessError: it failed.
+    """
+    done = subprocess.run(
         command,
         check=True,
         cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE if capture else None,
         text=True,
-        preexec_fn=bind if cores is not None else None,
     )
+    return done.stdout or ""
 
 
-def on_own_cores(tasks: Iterable[Callable[[set[int]], None]], at_once: int) -> None:
-    """Do the tasks, `at_once` at a time, each on cores that no other uses meanwhile.
+def on_own_cores(tasks: Iterable[Callable[[], None]], at_once: int) -> None:
+    """Do the tasks, `at_once` at a time, each on cores that no other uses meanwhile (Linux).
 
     Two trainings on a core each get more done than one after the other on both: neither waits.
     """
-    free: SimpleQueue[set[int]] = SimpleQueue()
+    shares: SimpleQueue[set[int]] = SimpleQueue()
     for share in np.array_split(sorted(os.sched_getaffinity(0)), at_once):
-        free.put({int(core) for core in share})
+        shares.put({int(core) for core in share})
 
-    def run(task: Callable[[set[int]], None]) -> None:
-        cores = free.get()
-        try:
-            task(cores)
-        finally:
-            free.put(cores)
+    def bind() -> None:
+        # Of this thread and of the processes that it starts.
+        os.sched_setaffinity(0, shares.get())
 
-    with ThreadPoolExecutor(at_once) as pool:
-        list(pool.map(run, tasks))
+    with ThreadPoolExecutor(at_once, initializer=bind) as pool:
+        for done in [pool.submit(task) for task in tasks]:
+            done.result()
 
 
 def product_rates(
@@ -131,9 +126,7 @@ def product_rates(
     return rates
 
 
-def _products(
-    rows: int, inner: int, columns: int
-) -> dict[str, dict[str, Callable[[], object]]]:
+def _products(rows: int, inner: int, columns: int) -> dict[str, dict[str, Callable[[], object]]]:
     """One product in each precision and library."""
     import torch
 
@@ -146,17 +139,18 @@ def _products(
         },
         "int8": {},
     }
-    if torch.backends.mkldnn.is_available():
+    backends: Any = torch.backends
+    if backends.mkldnn.is_available():
         onednn_left, weight = left.to_mkldnn(), right.t().contiguous().to_mkldnn()
         operators: Any = torch._C._nn
         products["fp32"]["oneDNN"] = lambda: operators.mkldnn_linear(onednn_left, weight, None)
     int8 = [(matrix * 50).clamp(-127, 127).to(torch.int8) for matrix in (left, right)]
     products["int8"]["PyTorch"] = lambda: torch._int_mm(int8[0], int8[1])
-    engines = torch.backends.quantized.supported_engines
+    modules: Any = torch.ao.nn.quantized
     for engine in ("onednn", "fbgemm"):
-        if engine in engines:
-            torch.backends.quantized.engine = engine
-            linear = torch.ao.nn.quantized.Linear(inner, columns)
+        if engine in backends.quantized.supported_engines:
+            backends.quantized.engine = engine
+            linear = modules.Linear(inner, columns)
             quantised = torch.quantize_per_tensor(left, 0.02, 64, torch.quint8)
             products["int8"][f"PyTorch, {engine}"] = partial(linear, quantised)
     return products

@@ -1,16 +1,18 @@
 """Where results are kept: predictions and truth as npz, measurements as JSON, tables beside them.
 
-    results/NAME.md                       a table; bench/tables.py renders it from
-    results/raw/NAME.json                 what was measured; `kind` names its renderer
-    results/predictions/NAME/truth.npz    the truth of evaluated articles, without text or pmid
-    results/predictions/NAME/*.npz        the probabilities of one system and seed for them
+results/NAME.md                      a table; bench/tables.py renders it from
+results/raw/NAME.json                what was measured; `kind` names its renderer
+results/predictions/NAME/truth.npz   the truth of evaluated articles, without text or pmid
+results/predictions/NAME/*.npz       the probabilities of one system and seed for them
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +25,17 @@ from studytag.evaluation.thresholds import tune_thresholds
 from studytag.files import atomic_path, write_json_atomically
 from studytag.labels import LabelSet
 
-RESULTS = Path(__file__).parents[1] / "results"
+RESULTS = Path(os.environ.get("BENCH_RESULTS", Path(__file__).parents[1] / "results"))
+"""Another folder, by the environment, keeps results of other records apart."""
+
 RAW = RESULTS / "raw"
 PREDICTIONS = RESULTS / "predictions"
 TRUTH = "truth.npz"
 
 POINTS = ("f1", "sensitive")
 """Operating points whose thresholds are kept; `fixed` is 0.5 everywhere."""
+
+Rows = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -54,28 +60,30 @@ class Truth:
     fold: NDArray[np.int8]
 
     @property
-    def folds(self) -> int:
-        """How many folds are scored."""
-        return int(self.fold.max()) + 1
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All but the labels, by name."""
+        names = ("truth", "known", "year", "source", "fold")
+        return {name: getattr(self, name) for name in names}
 
-    def select(self, rows: NDArray[np.bool_]) -> Truth:
+    def select(self, rows: Rows) -> Truth:
         """The articles where `rows`, shape (n,), is True."""
-        cells = (self.truth, self.known, self.year, self.source, self.fold)
-        return Truth(self.labels, *(values[rows] for values in cells))
+        return Truth(self.labels, *(values[rows] for values in self.arrays.values()))
 
     def save(self, folder: Path) -> None:
-        """Write `truth.npz` into a folder of predictions."""
+        """Write `truth.npz` into a folder of predictions, unless it is there.
+
+        Raises:
+            InputError: the folder holds the truth of other articles.
+        """
+        if (folder / TRUTH).is_file():
+            kept = Truth.load(folder).arrays
+            if not all(np.array_equal(kept[name], own) for name, own in self.arrays.items()):
+                raise InputError(f"{folder} holds other articles; give another --name")
+            return
         pairs = [(name, to) for name, implied in self.labels.implications.items() for to in implied]
-        _save(
-            folder / TRUTH,
-            labels=np.array(self.labels.names),
-            implications=np.array(pairs, dtype=np.str_).reshape(-1, 2),
-            truth=self.truth,
-            known=self.known,
-            year=self.year,
-            source=self.source,
-            fold=self.fold,
-        )
+        implications = np.array(pairs, dtype=np.str_).reshape(-1, 2)
+        labels = np.array(self.labels.names)
+        _save(folder / TRUTH, labels=labels, implications=implications, **self.arrays)
 
     @classmethod
     def load(cls, folder: Path) -> Truth:
@@ -85,14 +93,13 @@ class Truth:
             InputError: there is none.
         """
         if not (folder / TRUTH).is_file():
-            raise InputError(f"{folder}: no {TRUTH}; make it with: python -m bench.quality grouped")
+            raise InputError(f"{folder} has no {TRUTH}; make it with: python -m bench.quality")
         with np.load(folder / TRUTH) as stored:
-            implications: dict[str, tuple[str, ...]] = {}
-            for name, implied in stored["implications"].tolist():
-                implications[name] = (*implications.get(name, ()), implied)
-            labels = LabelSet(tuple(stored["labels"].tolist()), implications)
-            names = ("truth", "known", "year", "source", "fold")
-            return cls(labels, *(stored[name] for name in names))
+            arrays = dict(stored)
+        implications: dict[str, tuple[str, ...]] = {}
+        for name, implied in arrays.pop("implications").tolist():
+            implications[name] = (*implications.get(name, ()), implied)
+        return cls(LabelSet(tuple(arrays.pop("labels").tolist()), implications), **arrays)
 
 
 @dataclass(frozen=True)
@@ -121,22 +128,18 @@ class Predictions:
             return truth.labels.decide(self.probabilities, [0.5] * len(truth.labels))
         return truth.labels.decide(self.probabilities, self.thresholds[point][truth.fold])
 
-    def select(self, rows: NDArray[np.bool_]) -> Predictions:
+    def select(self, rows: Rows) -> Predictions:
         """For the articles where `rows`, shape (n,), is True."""
-        probabilities = self.probabilities[rows]
-        return Predictions(
-            self.system, probabilities, self.thresholds, self.measured, self.seed, self.recipe
-        )
+        return replace(self, probabilities=self.probabilities[rows])
 
     def save(self, folder: Path) -> None:
         """Write `SYSTEM-SEED.npz`."""
+        facts = {name: np.array(getattr(self, name)) for name in ("system", "seed", "recipe")}
         _save(
-            folder / f"{slug(self.system)}-{self.seed}.npz",
-            system=np.array(self.system),
-            seed=np.array(self.seed),
-            recipe=np.array(self.recipe),
+            predictions_file(folder, self.system, self.seed),
+            **facts,
             measured=np.array(self.measured),
-            probabilities=self.probabilities.astype(np.float32),
+            probabilities=self.probabilities,
             **{f"thresholds_{point}": values for point, values in self.thresholds.items()},
         )
 
@@ -146,12 +149,17 @@ class Predictions:
         with np.load(path) as stored:
             return cls(
                 system=str(stored["system"]),
-                probabilities=stored["probabilities"],
+                probabilities=stored["probabilities"].astype(np.float32),
                 thresholds={point: stored[f"thresholds_{point}"] for point in POINTS},
                 measured=str(stored["measured"]),
                 seed=int(stored["seed"]),
                 recipe=str(stored["recipe"]),
             )
+
+
+def predictions_file(folder: Path, system: str, seed: int) -> Path:
+    """Where the predictions of a system and seed are kept."""
+    return folder / f"{re.sub(r'[^a-z0-9]+', '-', system.lower()).strip('-')}-{seed}.npz"
 
 
 def load_predictions(folder: Path) -> dict[str, list[Predictions]]:
@@ -161,10 +169,9 @@ def load_predictions(folder: Path) -> dict[str, list[Predictions]]:
         if path.name != TRUTH:
             predictions = Predictions.load(path)
             systems.setdefault(predictions.system, []).append(predictions)
-    return {
-        name: sorted(seeds, key=lambda predictions: predictions.seed)
-        for name, seeds in systems.items()
-    }
+    for seeds in systems.values():
+        seeds.sort(key=lambda predictions: predictions.seed)
+    return systems
 
 
 def cross_fitted_thresholds(
@@ -172,46 +179,35 @@ def cross_fitted_thresholds(
 ) -> dict[str, NDArray[np.float64]]:
     """For each of `POINTS`, thresholds of shape (folds, labels), tuned on all other folds."""
     tuned = []
-    for fold in range(truth.folds):
+    for fold in range(int(truth.fold.max()) + 1):
         rows = truth.fold != fold
         tuned.append(tune_thresholds(truth.truth[rows], truth.known[rows], probabilities[rows]))
     return {point: np.array([of_fold[point] for of_fold in tuned]) for point in POINTS}
 
 
-@dataclass(frozen=True)
-class Raw:
-    """A measurement as it is kept.
+def save_raw(name: str, content: Mapping[str, Any]) -> None:
+    """Keep a measurement; its `kind` names the renderer of its table."""
+    RAW.mkdir(parents=True, exist_ok=True)
+    write_json_atomically(RAW / f"{name}.json", dict(content))
 
-    Attributes:
-        name: Of its table.
-        content: What was measured; `kind` names the renderer.
+
+def load_raw(name: str) -> dict[str, Any]:
+    """Read a measurement.
+
+    Raises:
+        InputError: there is none.
     """
-
-    name: str
-    content: dict[str, Any] = field(default_factory=dict)
-
-    def save(self) -> None:
-        """Write the JSON file."""
-        write_json_atomically(RAW / f"{self.name}.json", self.content)
-
-    @classmethod
-    def load(cls, name: str) -> Raw:
-        """Read the JSON file.
-
-        Raises:
-            InputError: there is none.
-        """
-        return cls(name, read_json(RAW / f"{name}.json", "measure again"))
+    return read_json(RAW / f"{name}.json", "measure again")
 
 
-def slug(name: str) -> str:
-    """`name` as a file's."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def dump(content: dict[str, Any]) -> str:
-    """JSON on one line, for the output of a child process."""
-    return json.dumps(content, allow_nan=False)
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read JSON lines."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _save(path: Path, **arrays: NDArray[Any]) -> None:

@@ -1,1 +1,1 @@
-"""How good is it, beside simpler systems, on articles that training never saw?"""
+"""How good it is, beside simpler systems, on articles that training never saw."""

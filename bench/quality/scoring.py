@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,7 @@ class SystemScores:
         all_known_error: Calibration error with the articles that are not fully assessed, by seed.
         parts: By year or fold, of the first seed.
         measured: Date and machine.
-        resamples: Mean F1 over seeds on each resample; None where only figures are kept.
+        resamples: Mean F1 over seeds on each resample.
     """
 
     point: str
@@ -59,20 +59,7 @@ class SystemScores:
     all_known_error: list[float]
     parts: dict[str, PartScores]
     measured: str
-    resamples: Resamples | None = None
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> SystemScores:
-        """A system of which only figures are kept, no predictions."""
-        bounds = stored["intervals"]
-        return cls(
-            stored["point"],
-            *([Scores.from_dict(stored[name])] for name in ("decided", "fixed", "sensitive")),
-            F1Intervals(_pair(bounds["micro"]), _pair(bounds["macro"]), {}),
-            [stored["all_known_error"]],
-            {name: PartScores(**part) for name, part in stored["parts"].items()},
-            stored["measured"],
-        )
+    resamples: Resamples
 
 
 def score_system(
@@ -90,8 +77,9 @@ def score_system(
     rows = truth.fold >= 0
     scored, own = truth.select(rows), [predictions.select(rows) for predictions in seeds]
     parts = {}
-    for value in np.unique(getattr(scored, part)) if part else ():
-        members = getattr(scored, part) == value
+    numbers = scored.arrays[part] if part else np.zeros(0, dtype=np.int8)
+    for value in np.unique(numbers):
+        members = numbers == value
         cells = scored.select(members), own[0].select(members)
         scores = _score(*cells, _ranking(*cells), point)
         figures = (scores.micro.f1, scores.macro.f1, scores.macro.calibration_error)
@@ -177,8 +165,3 @@ def _error_of_all_known(truth: Truth, probabilities: NDArray[np.floating]) -> fl
 
 def _as_numbers(decisions: NDArray[np.bool_]) -> NDArray[np.float64]:
     return decisions.astype(np.float64)
-
-
-def _pair(bounds: Sequence[float]) -> Interval:
-    low, high = bounds
-    return low, high

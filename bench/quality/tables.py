@@ -6,7 +6,7 @@ of the folder by default), `unit` of the bootstrap (`sources` or `articles`), `p
 `fold`), `fixed` (columns at 0.5), `gains` (`over` a system, `of` some or all others), `difference`
 (from which system the exported variants' probabilities differ), `detail` (one `system` label by
 label, `beside` others), `seeds` (one system's spread), `side_by_side` (all systems label by label),
-`precision_recall` (likewise).
+`precision_recall` (likewise), `only_figures` (cells of systems whose predictions are not kept).
 """
 
 from __future__ import annotations
@@ -40,22 +40,29 @@ class Section:
     predictions: dict[str, list[Predictions]]
     scored: dict[str, SystemScores]
 
+    @property
+    def fixed(self) -> bool:
+        """Whether figures at 0.5 are shown too."""
+        return "fixed" in self.asked
+
+    @property
+    def only_figures(self) -> dict[str, Any]:
+        """Cells of systems whose predictions are not kept."""
+        kept: dict[str, Any] = self.asked.get("only_figures", {})
+        return kept
+
     @classmethod
     def of(cls, asked: dict[str, Any]) -> Section:
         """Load and score."""
         folder = PREDICTIONS / asked["predictions"]
         truth, predictions = Truth.load(folder), load_predictions(folder)
-        scored = {}
-        for entry in asked.get("systems") or [{"system": name} for name in predictions]:
-            name = entry["system"]
-            scored[entry.get("as", name)] = (
-                SystemScores.from_dict(entry["figures"])
-                if "figures" in entry
-                else score_system(
-                    *(truth, predictions[name], entry.get("point", "f1")),
-                    *(asked.get("unit", "sources"), asked.get("part")),
-                )
+        unit, part = asked.get("unit", "sources"), asked.get("part")
+        scored = {
+            entry.get("as", entry["system"]): score_system(
+                truth, predictions[entry["system"]], entry.get("point", "f1"), unit, part
             )
+            for entry in asked.get("systems") or [{"system": name} for name in predictions]
+        }
         return cls(asked, truth, predictions, scored)
 
 
@@ -83,7 +90,7 @@ def mean(values: Sequence[float | None], digits: int = 3) -> str:
 
 
 def _systems(section: Section) -> list[str]:
-    fixed = "fixed" in section.asked
+    fixed = section.fixed
     header = ["System", *(["Thresholds"] if fixed else [])]
     header += ["micro-F1", "95 % interval", "macro-F1", "95 % interval"]
     header += ["at 0.5: micro", "macro"] if fixed else []
@@ -99,6 +106,7 @@ def _systems(section: Section) -> list[str]:
         cells.append(mean([seed.macro.average_precision for seed in system.decided]))
         cells.append(mean([seed.macro.calibration_error for seed in system.decided]))
         rows.append([*cells, *([mean(system.all_known_error)] if fixed else [])])
+    rows += [[name, *kept["cells"]] for name, kept in section.only_figures.items()]
     return markdown_table(header, rows)
 
 
@@ -122,7 +130,9 @@ def _by_part(section: Section) -> list[str]:
     parts = next(iter(section.scored.values())).parts
     heads = [f"{name} ({part.articles})" for name, part in parts.items()]
     if not years:
-        sources = [len(np.unique(section.truth.source[section.truth.fold == int(f)])) for f in parts]
+        sources = [
+            len(np.unique(section.truth.source[section.truth.fold == int(f)])) for f in parts
+        ]
         heads = [
             f"{count} sources, {part.articles} articles"
             for count, part in zip(sources, parts.values(), strict=True)
@@ -134,6 +144,7 @@ def _by_part(section: Section) -> list[str]:
         errors = [[part.calibration_error] * years for part in system.parts.values()]
         figures = [[*f1, *error] for f1, error in zip(cells, errors, strict=True)]
         rows.append([name, *(" / ".join(number(value) for value in cell) for cell in figures)])
+    rows += [[name, *kept["parts"]] for name, kept in section.only_figures.items()]
     return markdown_table([title, *heads], rows)
 
 
@@ -141,6 +152,8 @@ def _measured(section: Section) -> list[str]:
     occasions: dict[str, list[str]] = {}
     for name, system in section.scored.items():
         occasions.setdefault(system.measured, []).append(name)
+    for name, kept in section.only_figures.items():
+        occasions.setdefault(kept["measured"], []).append(name)
     return [f"Measured {occasion}: {'; '.join(names)}." for occasion, names in occasions.items()]
 
 
@@ -159,7 +172,7 @@ def _difference(section: Section) -> list[str]:
 def _detail(section: Section) -> list[str]:
     """One system's first seed, label by label, beside the F1 of others."""
     asked = section.asked["detail"]
-    system, fixed = section.scored[asked["system"]], "fixed" in section.asked
+    system, fixed = section.scored[asked["system"]], section.fixed
     beside = {name: section.scored[name].decided[0].labels for name in asked["beside"]}
     header = ["Label", "Support / known", "Precision", "Recall", "F1", "95 % interval"]
     header += [*(["at 0.5"] if fixed else []), *beside, "AP", "ECE", "*sensitive*: recall"]

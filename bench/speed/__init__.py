@@ -1,1 +1,1 @@
-"""How fast is it, how soon does it answer, and how much memory does it take?"""
+"""How fast it is, how soon it answers, and how much memory it takes."""

@@ -19,6 +19,7 @@ from studytag.errors import InputError, StudytagError
 from studytag.evaluation.metrics import score_points
 from studytag.evaluation.prevalence import label_prevalence
 from studytag.evaluation.thresholds import tune_thresholds
+from studytag.export.config import repeat_thresholds
 from studytag.export.graph import export_graph
 from studytag.export.parity import shape_difference
 from studytag.export.quantisation import quantise
@@ -92,8 +93,9 @@ def export_bundle(
             manifest,
             variants=kept,
             prevalence=label_prevalence(manifest.labels, table.truth, table.known),
-            files=hash_files(folder, {MANIFEST}),
         )
+        repeat_thresholds(folder, manifest)
+        manifest = replace(manifest, files=hash_files(folder, {MANIFEST}))
         write_manifest(folder, manifest)
     logger.info("wrote %s with %s", output, " and ".join(kept))
     return manifest

@@ -71,16 +71,23 @@ def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]
             newline=source.newline,
             bom=source.bom,
         )
-        line = layout.first + reader.line_num + 1
-        for cells in reader:
-            if cells:
-                where = f"{path}: line {line}"
-                yield table.row(_fitting(cells, len(header), where), where)
-            line = layout.first + reader.line_num + 1
     except csv.Error as error:
-        raise InputError(
-            f"{path}: line {line}: {error}; close every quote, and double one inside a cell"
-        ) from error
+        raise _quoting(path, line, error) from error
+    while True:
+        line = layout.first + reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            failure = _quoting(path, line, error)
+            # A quote that is never closed has swallowed who knows how many rows.
+            if not options.return_errors or "expected after" not in str(error):
+                raise failure from error
+            yield table.unread((), str(failure))
+            continue
+        if cells:
+            yield _row(table, cells, f"{path}: line {line}", options.return_errors)
     watch.finish()
 
 
@@ -143,6 +150,24 @@ def _refuse_one_field_a_line(path: Path, rows: Sequence[tuple[int, list[str]]]) 
             f"{path}: each line holds a field, not a record; "
             f"export it again with one record a line, or as RIS"
         )
+
+
+def _quoting(path: Path, line: int, error: csv.Error) -> InputError:
+    return InputError(
+        f"{path}: line {line}: {error}; close every quote, and double one inside a cell"
+    )
+
+
+def _row(table: Table, cells: list[str], where: str, return_errors: bool) -> Row:
+    width = len(table.layout.header)
+    try:
+        fitting = _fitting(cells, width, where)
+    except InputError as error:
+        if not return_errors:
+            raise
+        rest = f" (beyond them: {json.dumps(cells[width:], ensure_ascii=False)})"
+        return table.unread(cells, str(error) + (rest if cells[width:] else ""))
+    return table.row_or_error(fitting, where, return_errors)
 
 
 def _fitting(cells: list[str], width: int, where: str) -> list[str]:

@@ -17,10 +17,12 @@ class ReadOptions:
         encoding: Of text, where it is not UTF-8 and not found out rightly.
         refuse_ignored_text: Raise at the end of a file none of whose rows has an abstract while
             a column of text was ignored; else that is only a warning.
+        return_errors: Hand out an `UnreadRow` for a row that cannot be read, instead of raising.
     """
 
     encoding: str | None = None
     refuse_ignored_text: bool = False
+    return_errors: bool = False
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 _READ_ROWS = 1024
+_READ_BYTES = 1 << 23
 _GROUP_ROWS = 10_000
+_GROUP_BYTES = 1 << 26
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Row]:
@@ -39,16 +41,25 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
             schema = file.schema_arrow
             table = Table(path, schema.names, watch, "parquet", schema=schema)
             # One thread: decoding is far faster than any model, which wants the cores.
-            for batch in file.iter_batches(batch_size=_READ_ROWS, use_threads=False):
+            size = _batch_rows(file.metadata)
+            for batch in file.iter_batches(batch_size=size, use_threads=False):
                 columns = [column.to_pylist() for column in batch.columns]
                 for cells in zip(*columns, strict=True):
                     number += 1
-                    yield table.row(cells, f"{path}: row {number}")
+                    where = f"{path}: row {number}"
+                    yield table.row_or_error(cells, where, options.return_errors)
     except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path}: damaged parquet after row {number}; write or download it again"
         ) from error
     watch.finish()
+
+
+def _batch_rows(metadata: Any) -> int:
+    """How many rows to read at once: few where they are large."""
+    groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
+    size = sum(group.total_byte_size for group in groups)  # unpacked
+    return max(min(_READ_BYTES * int(metadata.num_rows) // max(int(size), 1), _READ_ROWS), 1)
 
 
 def count(path: Path) -> int:
@@ -73,7 +84,7 @@ def open_writer(path: Path, target: Path, options: WriteOptions) -> Iterator[Par
 
 
 class ParquetWriter:
-    """Writes rows in groups of 10,000, under the columns of the first group.
+    """Writes rows in groups of 10,000, or of 64 MiB, under the columns of the first group.
 
     A column has the type of the parquet file that it was read from, or of `table_schema`, else of
     its values. Where later values need a wider type (a fraction in a column of whole numbers), the
@@ -92,6 +103,7 @@ class ParquetWriter:
         self._target = target
         self._options = options
         self._buffer: list[Row] = []
+        self._size = 0
         self._input_schema: Any = None
         self._written = 0
         self._unknown: set[str] = set()
@@ -106,11 +118,11 @@ class ParquetWriter:
         """
         if self._file is None and not self._buffer and (origin := origin_of(row, "parquet")):
             self._input_schema = getattr(origin.layout, "schema", None)
-        self._buffer.append(
-            table_columns(row, verbatim=bool(origin_of(row, "parquet")))
-            | indicators(row, self._options)
-        )
-        if len(self._buffer) == _GROUP_ROWS:
+        columns = table_columns(row, verbatim=bool(origin_of(row, "parquet")))
+        columns |= indicators(row, self._options)
+        self._buffer.append(columns)
+        self._size += sum(map(_size, columns.values()))
+        if len(self._buffer) == _GROUP_ROWS or self._size >= _GROUP_BYTES:
             self._flush()
 
     def finish(self) -> None:
@@ -142,6 +154,7 @@ class ParquetWriter:
         self._file.write_table(self._pa.Table.from_arrays(columns, schema=schema))
         self._written += len(self._buffer)
         self._buffer = []
+        self._size = 0
 
     def _open(self, path: Path, schema: pa.Schema) -> pq.ParquetWriter:
         import pyarrow.parquet as pq
@@ -292,8 +305,19 @@ class ParquetWriter:
                 if name not in names:
                     raise InputError(
                         f"{self._target}: row {number}: column {name!r} is not in the first "
-                        f"{_GROUP_ROWS} rows; give every row the same columns, or write .jsonl"
+                        f"group of rows; give every row the same columns, or write .jsonl"
                     )
+
+
+def _size(value: Any) -> int:
+    """About how many bytes a value takes."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, list | tuple):
+        return 8 + sum(map(_size, value))
+    if isinstance(value, dict):
+        return 8 + sum(map(_size, value.values()))
+    return 8
 
 
 def _pyarrow() -> Any:
@@ -309,7 +333,8 @@ def _pyarrow() -> Any:
 def _open(path: Path) -> Iterator[pq.ParquetFile]:
     arrow = _pyarrow()
     try:
-        file = arrow.parquet.ParquetFile(path)
+        # Buffered: page by page, where otherwise a row group would be read whole.
+        file = arrow.parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
     except (arrow.ArrowException, OSError) as error:
         raise InputError(f"{path}: not parquet, or cut off; write or download it again") from error
     with file:

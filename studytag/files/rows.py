@@ -101,6 +101,23 @@ class SourceRow(dict[str, Any]):
         return SourceRow, (dict(self), self.origin)
 
 
+class UnreadRow(SourceRow):
+    """Stands for a row that cannot be read, with those of its cells that can be told.
+
+    Attributes:
+        reason: Why, with file and line.
+    """
+
+    __slots__ = ("reason",)
+
+    def __init__(self, values: Mapping[str, Any], origin: Origin, reason: str) -> None:
+        super().__init__(values, origin)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return UnreadRow, (dict(self), self.origin, self.reason)
+
+
 def origin_of(row: Row, format: str | None = None) -> Origin | None:
     """The origin of a row, if it has one and (where a format is given) is of that format."""
     origin = row.origin if isinstance(row, SourceRow) else None

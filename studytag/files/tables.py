@@ -15,7 +15,7 @@ from studytag.files.fields import (
     column_key,
     derived_columns,
 )
-from studytag.files.rows import Origin, SourceRow, TableLayout
+from studytag.files.rows import Origin, SourceRow, TableLayout, UnreadRow
 from studytag.files.values import (
     LISTS,
     first_year,
@@ -149,6 +149,25 @@ class Table:
         return SourceRow(
             values, Origin(self.layout, cells, dict(values), raw, frozenset(elsewhere))
         )
+
+    def row_or_error(self, cells: Sequence[Any], where: str, return_errors: bool) -> SourceRow:
+        """As `row`; or, where that is wanted, an `UnreadRow` instead of the error."""
+        try:
+            return self.row(cells, where)
+        except InputError as error:
+            if not return_errors:
+                raise
+            return self.unread(cells, str(error))
+
+    def unread(self, cells: Sequence[Any], reason: str) -> UnreadRow:
+        """A row that cannot be read, with its cells as they are, empty where there are too few."""
+        width = len(self.layout.views)
+        padded = (*cells[:width], *[""] * (width - len(cells)))
+        values = {
+            view: None if missing(cell) or cell == "" else cell
+            for view, cell in zip(self.layout.views, padded, strict=True)
+        }
+        return UnreadRow(values, Origin(self.layout, padded, dict(values)), reason)
 
     def _convert(self, name: str, cell: Any, where: str) -> Any:
         if name in LISTS and missing(cell):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import warnings
@@ -50,13 +51,13 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
     except Exception as error:
         raise InputError(f"{path}: not an Excel workbook, or damaged; save it again") from error
     try:
-        yield from _sheet_rows(path, book, watch)
+        yield from _sheet_rows(path, book, watch, options.return_errors)
     finally:
         book.close()
     watch.finish()
 
 
-def _sheet_rows(path: Path, book: Any, watch: TextWatch) -> Iterator[Row]:
+def _sheet_rows(path: Path, book: Any, watch: TextWatch, return_errors: bool) -> Iterator[Row]:
     sheets = book.worksheets
     sheet, skipped = next(
         ((sheet, found) for sheet in sheets if (found := _header_row(sheet)) is not None),
@@ -77,12 +78,18 @@ def _sheet_rows(path: Path, book: Any, watch: TextWatch) -> Iterator[Row]:
     for number, cells in enumerate(rows, skipped + 2):
         if any(cell != "" for cell in cells):
             where = f"{path}: row {number}"
-            if any(cell != "" for cell in cells[width:]):
-                raise InputError(
+            beyond = [cell for cell in cells[width:] if cell != ""]
+            if beyond:
+                reason = (
                     f"{where}: has cells beyond the {width} columns of the header; name the column"
                 )
+                if not return_errors:
+                    raise InputError(reason)
+                texts = json.dumps([cell_text(cell) for cell in beyond], ensure_ascii=False)
+                yield table.unread(cells, f"{reason} (beyond them: {texts})")
+                continue
             padded = islice(chain(cells, ("" for _ in range(width))), width)
-            yield table.row(tuple(padded), where)
+            yield table.row_or_error(tuple(padded), where, return_errors)
 
 
 def _header_row(sheet: Any) -> int | None:
