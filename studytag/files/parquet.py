@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studytag.errors import InputError, missing_dependency
+from studytag.files.fields import column_field
 from studytag.files.options import ReadOptions, WriteOptions, indicators
 from studytag.files.rows import origin_of, table_columns
 from studytag.files.tables import Table
@@ -179,6 +180,8 @@ class ParquetWriter:
         if name in table.names:
             type_ = table.field(name).type
             return self._pa.string() if self._is_text_year(name, values) else type_
+        if self._is_text_year(name, values):
+            return self._pa.string()
         types = self._pa.types
         found = self._column(name, None).type
         if types.is_null(found) or (types.is_list(found) and types.is_null(found.value_type)):
@@ -246,7 +249,10 @@ class ParquetWriter:
 
     def _is_text_year(self, name: str, values: list[Any]) -> bool:
         """Years such as `in press` make the column text: nothing else would bring them back."""
-        if name != "year" or not any(isinstance(value, str) for value in values):
+        found = column_field(name)
+        if found is None or found[0].name != "year":
+            return False
+        if not any(isinstance(value, str) for value in values):
             return False
         for row in self._buffer:
             if not missing(row.get(name)):
@@ -259,7 +265,8 @@ class ParquetWriter:
 
     def _column(self, name: str, type_: pa.DataType | None) -> pa.Array:
         values = self._values(name)
-        if name == "year" and type_ == self._pa.string():
+        found = column_field(name)
+        if found and found[0].name == "year" and type_ == self._pa.string():
             values = [None if value is None else str(value) for value in values]
         try:
             return self._array(values, type_)
