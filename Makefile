@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 DEMO ?= artifacts/demo
 
-.PHONY: install demo test test-all lint check coverage format docs clean
+.PHONY: install demo demo-training test test-all lint check coverage format docs bench tables clean
 
 install: $(VENV)/.installed
 
@@ -16,8 +16,12 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
-# From made-up articles to a scored bundle, with no model hub and no PubMed.
+# A first look: invented articles tagged by the tagger that ships.
 demo: install
+	$(BIN)/studytag demo --output $(DEMO)
+
+# From invented articles to a scored bundle, with no model hub and no PubMed: trains for minutes.
+demo-training: install
 	@echo "== studytag demo: SYNTHETIC articles, written by a generator; figures say nothing of real ones"
 	$(BIN)/studytag data demo --output $(DEMO)/articles.jsonl --articles 3000
 	$(BIN)/studytag data build $(DEMO)/articles.jsonl --output $(DEMO)/processed > $(DEMO)/data-card.txt
@@ -53,6 +57,15 @@ format: install
 # A warning is an error, also of a link that leads nowhere.
 docs: install
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
+
+# What the benchmarks need beside; bench/README.md says which command answers which question.
+bench: install
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@cat bench/README.md
+
+# Every table of bench/results, from the predictions and measurements that are kept there.
+tables: install
+	$(BIN)/python -m bench.tables
 
 clean:
 	rm -rf $(VENV) build docs/_build docs/reference/modules *.egg-info .pytest_cache .mypy_cache .ruff_cache

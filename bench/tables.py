@@ -1,149 +1,117 @@
-"""What bench/quality.py measured, as Markdown."""
+"""Render every table of bench/results from what is kept beside it.
+
+python -m bench.tables            # write them (make tables)
+python -m bench.tables --check    # only say which are out of date
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy.stats import binomtest
-from scoring import EVERYTHING, HEADLINE, REFERENCE
+from bench.harness.store import RAW, RESULTS, load_raw
+from bench.quality.tables import quality
+from bench.speed import picture
+from bench.speed import tables as speed
+from studytag.evaluation.tables import markdown_table
+from studytag.files import write_text_atomically
 
 
-def markdown(result: dict[str, Any]) -> str:
-    """For each rule set the systems, the gains, the years; then the tagger label by label."""
-    lines = [
-        "Test articles of which a label is known. 95 % intervals by bootstrap over articles, of "
-        "the mean over seeds; ± is the standard deviation over seeds. Scores by year are the first "
-        "seed's."
-    ]
-    for rules, found in result["rules"].items():
-        counts = ", ".join(f"{count} {split}" for split, count in found["articles"].items())
-        lines += ["", f"## `{rules}` labels ({counts})", "", *_systems_table(found["systems"])]
-        for system, change in found["gains"].items():
-            parts = [
-                f"{average}-F1 {100 * value:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
-                for average, (value, low, high) in change.items()
-            ]
-            lines += ["", f"{system} over the {REFERENCE}: {', '.join(parts)}."]
-        lines += ["", *_years_table(found["systems"]), "", *_measured(found["systems"])]
-    differences = result["rules"][EVERYTHING]["max_probability_difference"]
-    texts = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
-    lines += ["", f"Largest |Δp| from PyTorch on the test split: {texts}."]
-    scored = result["rules"][EVERYTHING]["systems"]
-    tagger = scored.get(f"{HEADLINE}, ONNX int8", scored[HEADLINE])
-    lines += [
-        "",
-        f"## {HEADLINE}, ONNX int8, first seed, label by label",
-        "",
-    ]
-    lines += _labels_table(tagger, scored.get(REFERENCE))
-    lines += ["", f"## {HEADLINE}, PyTorch, all seeds, label by label", ""]
-    return "\n".join(lines + _seeds_table(scored[HEADLINE])) + "\n"
+def figures(raw: dict[str, Any]) -> list[str]:
+    """A settled experiment: only its figures are kept, and how to write them.
 
+    `columns` holds title and format of each; a cell is text, a number, or a list of numbers. `then`
+    holds further tables, `runs` what was measured.
+    """
 
-def _measured(scored: dict[str, Any]) -> list[str]:
-    """Which systems were measured when and where."""
-    occasions: dict[str, list[str]] = {}
-    for name, entry in scored.items():
-        occasions.setdefault(entry["measured"], []).append(name)
-    return [f"Measured {occasion}: {'; '.join(names)}." for occasion, names in occasions.items()]
+    def cell(value: Any, template: str) -> str:
+        if isinstance(value, str):
+            return value
+        return template.format(*(value if isinstance(value, list) else [value]))
 
-
-def _systems_table(scored: dict[str, Any]) -> list[str]:
-    lines = [
-        "| System | decides by | micro-F1 | 95 % interval | macro-F1 | 95 % interval "
-        "| at 0.5: micro | macro | macro AP | calibration error | of all known |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for name, entry in scored.items():
-        own, fixed = ([seed[p] for seed in entry["seeds"]] for p in (entry["decides"], "fixed"))
-        cells = [
-            _mean([seed["micro"]["f1"] for seed in own]),
-            "–".join(f"{bound:.3f}" for bound in entry["intervals"]["micro"]),
-            _mean([seed["macro"]["f1"] for seed in own]),
-            "–".join(f"{bound:.3f}" for bound in entry["intervals"]["macro"]),
-            *(_mean([seed[average]["f1"] for seed in fixed]) for average in ("micro", "macro")),
-            _mean([seed["macro"]["average_precision"] for seed in own]),
-            _mean([seed["macro"]["calibration_error"] for seed in own]),
-            _mean(entry["calibration_error_of_all_known"]),
+    lines = [raw["caption"]]
+    for table in (raw, *raw.get("then", ())):
+        titles, templates = zip(*table["columns"], strict=True)
+        rows = [
+            [cell(value, template) for value, template in zip(row, templates, strict=True)]
+            for row in table["rows"]
         ]
-        decides = "0.5" if entry["decides"] == "fixed" else "tuned"
-        lines.append(f"| {name} | {decides} | {' | '.join(cells)} |")
+        lines += ["", *markdown_table(titles, rows)]
     return lines
 
 
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+RENDERERS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
+    "contenders": speed.contenders,
+    "figures": figures,
+    "footprint": speed.footprint,
+    "quality": quality,
+}
+"""By the `kind` of a raw file."""
 
 
-def _mean(values: list[float | None]) -> str:
-    if None in values:
-        return "–"
-    mean = f"{np.mean(values):.3f}"
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.3f}"
+def render(name: str) -> str:
+    """One table, from `results/raw/NAME.json` and the predictions that it names.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    content = load_raw(name)
+    return "\n".join(RENDERERS[content["kind"]](content)) + "\n"
 
 
-def _years_table(scored: dict[str, Any]) -> list[str]:
-    """Micro-F1, macro-F1 and calibration error of every system in every year."""
-    years = sorted({year for entry in scored.values() for year in entry["years"]})
-    first = next(iter(scored.values()))["years"]
-    heads = [f"{year} ({first[year]['articles']})" for year in years]
-    lines = [
-        f"| micro-F1 / macro-F1 / calibration error | {' | '.join(heads)} |",
-        f"|---|{'---:|' * len(years)}",
-    ]
-    for name, entry in scored.items():
-        parts = ("micro", "macro", "calibration_error")
-        cells = [" / ".join(_figure(entry["years"][y][part]) for part in parts) for y in years]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return lines
+def names() -> list[str]:
+    """Of all tables."""
+    return sorted(path.stem for path in RAW.glob("*.json"))
 
 
-def _labels_table(tagger: dict[str, Any], reference: dict[str, Any] | None) -> list[str]:
-    (first, *_), intervals = tagger["seeds"], tagger["intervals"]["labels"]
-    tuned, fixed, sensitive = (
-        first[p]["labels"] for p in (tagger["decides"], "fixed", "sensitive")
-    )
-    other = reference["seeds"][0][reference["decides"]]["labels"] if reference else {}
-    lines = [
-        "| Label | Support / known | Precision | Recall | F1 | 95 % interval | at 0.5 "
-        f"| {REFERENCE} | AP | ECE | *sensitive*: recall | 95 % interval | precision |",
-        f"|---|{'---:|' * 12}",
-    ]
-    for name, entry in tuned.items():
-        low, high = intervals[name]
-        lines.append(
-            f"| {name} | {entry['support']} / {entry['known']} | {entry['precision']:.3f} "
-            f"| {entry['recall']:.3f} | {entry['f1']:.3f} | {low:.3f}–{high:.3f} "
-            f"| {fixed[name]['f1']:.3f} | {other[name]['f1'] if other else float('nan'):.3f} "
-            f"| {entry['average_precision'] or 0:.3f} | {entry['calibration_error']:.3f} "
-            f"| {_recall(sensitive[name])} |"
-        )
-    return lines
+def path_of(name: str) -> Path:
+    """Where a table is written."""
+    return RESULTS / f"{name}.md"
 
 
-def _seeds_table(tagger: dict[str, Any]) -> list[str]:
-    lines = [
-        "| Label | Support | F1 | AP | ECE | *sensitive*: recall | its 95 % interval, each seed |",
-        f"|---|{'---:|' * 6}",
-    ]
-    for name in tagger["seeds"][0]["fixed"]["labels"]:
-        own, sensitive = (
-            [seed[point]["labels"][name] for seed in tagger["seeds"]]
-            for point in (tagger["decides"], "sensitive")
-        )
-        cells = [_mean([each[k] for each in own]) for k in ("f1", "average_precision")]
-        cells += [_mean([each["calibration_error"] for each in own])]
-        cells += [_mean([each["recall"] for each in sensitive])]
-        cells += [", ".join(_recall(each).split(" | ")[1] for each in sensitive)]
-        lines.append(f"| {name} | {own[0]['support']} | {' | '.join(cells)} |")
-    return lines
+def write(name: str) -> str:
+    """Render a table and write it; its text."""
+    text = render(name)
+    write_text_atomically(path_of(name), text)
+    content = load_raw(name)
+    if "micro_f1" in content:
+        picture.draw(content, picture_of(name))
+    return text
 
 
-def _recall(entry: dict[str, Any]) -> str:
-    """Recall with Wilson's interval, and precision."""
-    if not entry["support"]:
-        return "– | – | –"
-    reached = binomtest(round(entry["recall"] * entry["support"]), entry["support"])
-    low, high = reached.proportion_ci(method="wilson")
-    return f"{entry['recall']:.3f} | {low:.3f}–{high:.3f} | {entry['precision']:.3f}"
+def picture_of(name: str) -> Path:
+    """Where the picture of a table with F1 and speed is drawn."""
+    return RESULTS / f"{name}.svg"
+
+
+def out_of_date(name: str) -> bool:
+    """Whether the table on disk, or its picture, was made from something else than is kept.
+
+    A picture's bytes depend on the version of matplotlib; what it shows is known by a digest.
+    """
+    path, content = path_of(name), load_raw(name)
+    if not path.is_file() or path.read_bytes() != render(name).encode():
+        return True
+    if "micro_f1" not in content:
+        return False
+    drawn = picture_of(name)
+    return not drawn.is_file() or picture.digest(content) not in drawn.read_text(encoding="utf-8")
+
+
+def main() -> None:
+    """Write all tables, or check them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 if one is old")
+    options = parser.parse_args()
+    for name in names():
+        if not options.check:
+            write(name)
+        elif out_of_date(name):
+            sys.exit(f"{path_of(name)} is out of date; run: make tables")
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
 
 from studytag.documents import read_json
 from studytag.errors import BundleError, InputError
@@ -38,6 +41,31 @@ _ADVICE = "copy the whole folder again, or train or export it again"
 
 
 @dataclass(frozen=True)
+class Adjustment:
+    """A line for each label that readers apply to the logits, made after export.
+
+    `studytag calibrate` writes it: a refit on a user's own articles, or a shift to another
+    prevalence.
+
+    Attributes:
+        slope: By label, above 0; labels that are not named keep 1.
+        offset: By label; labels that are not named keep 0.
+    """
+
+    slope: Mapping[str, float] = field(default_factory=dict)
+    offset: Mapping[str, float] = field(default_factory=dict)
+
+    def lines(self, labels: LabelSet) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Slope and offset in label order, each of shape (labels,)."""
+        slope = np.array([self.slope.get(name, 1.0) for name in labels])
+        offset = np.array([self.offset.get(name, 0.0) for name in labels])
+        return slope, offset
+
+    def __bool__(self) -> bool:
+        return bool(self.slope or self.offset)
+
+
+@dataclass(frozen=True)
 class Variant:
     """One set of weights: `pytorch`, or an ONNX graph.
 
@@ -46,17 +74,19 @@ class Variant:
         thresholds: Tuned on this variant's own probabilities, in [0, 1].
         scores: On the validation table, by operating point (`f1` and `fixed`).
         parity: How far its probabilities lie from PyTorch's (`max_abs_difference`, ...).
+        adjustment: What readers apply to its logits.
     """
 
     file: str
     thresholds: Mapping[str, Sequence[float]]
     scores: Mapping[str, Scores] = field(default_factory=dict)
     parity: Mapping[str, float] = field(default_factory=dict)
+    adjustment: Adjustment = field(default_factory=Adjustment)
 
 
 @dataclass(frozen=True)
 class CalibrationRecord:
-    """How logits were calibrated. The lines are part of the weights; readers only apply sigmoid.
+    """How logits were calibrated. The lines are part of the weights; readers need not apply them.
 
     Attributes:
         method: `platt` (a line per label through the logits) or `none`.
@@ -81,6 +111,7 @@ class Manifest:
         variants: By name: `pytorch` in a model folder, `fp32` and mostly `int8` in a bundle.
         truncation_side: The side on which a long text loses tokens.
         calibration: How logits became calibrated.
+        prevalence: Each label's share among the articles that calibration was fitted to.
         files: SHA-256 (hex) of every other file, by POSIX path inside the folder.
         versions: Packages that made the folder.
         training: Where the weights come from (epoch, loss, tables); free of article text.
@@ -93,6 +124,7 @@ class Manifest:
     variants: Mapping[str, Variant]
     truncation_side: Literal["right", "left"] = "right"
     calibration: CalibrationRecord = field(default_factory=CalibrationRecord)
+    prevalence: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -108,6 +140,7 @@ class Manifest:
             "max_length": self.max_length,
             "truncation_side": self.truncation_side,
             "calibration": asdict(self.calibration),
+            "prevalence": dict(self.prevalence),
             "variants": {name: _variant_to_dict(each) for name, each in self.variants.items()},
             "training": dict(self.training),
             "versions": dict(self.versions),
@@ -137,6 +170,7 @@ class Manifest:
                 variants={name: _variant(entry) for name, entry in stored["variants"].items()},
                 truncation_side=stored["truncation_side"],
                 calibration=CalibrationRecord(**stored["calibration"]),
+                prevalence=dict(stored["prevalence"]),
                 files=dict(stored["files"]),
                 versions=dict(stored["versions"]),
                 training=dict(stored["training"]),
@@ -168,10 +202,11 @@ class Manifest:
             raise BundleError(
                 f"calibration method {self.calibration.method!r} is unknown; update studytag"
             )
-        for name in self.files:
-            if not _is_inside(name):
-                raise BundleError(f"{name!r} is not a path inside the folder; {_ADVICE}")
+        if not all(_is_share(value) for value in self.prevalence.values()):
+            raise BundleError(f"prevalence must be between 0 and 1; {_ADVICE}")
+        self._check_files()
         for name, variant in self.variants.items():
+            self._check_adjustment(name, variant.adjustment)
             if variant.file not in self.files:
                 raise BundleError(f"variant {name!r}: {variant.file} has no checksum; {_ADVICE}")
             for point, thresholds in variant.thresholds.items():
@@ -179,6 +214,20 @@ class Manifest:
                     raise BundleError(
                         f"variant {name!r}, operating point {point!r}: expected "
                         f"{len(self.labels)} thresholds between 0 and 1; {_ADVICE}"
+                    )
+
+    def _check_files(self) -> None:
+        for name in self.files:
+            if not _is_inside(name):
+                raise BundleError(f"{name!r} is not a path inside the folder; {_ADVICE}")
+
+    def _check_adjustment(self, variant: str, adjustment: Adjustment) -> None:
+        for kind, lines in (("slope", adjustment.slope), ("offset", adjustment.offset)):
+            for label, value in lines.items():
+                usable = _is_number(value) and (kind == "offset" or value > 0)
+                if label not in self.labels.names or not usable:
+                    raise BundleError(
+                        f"variant {variant!r}: {kind} of {label!r} is {value!r}; {_ADVICE}"
                     )
 
 
@@ -248,7 +297,8 @@ def package_versions(packages: Sequence[str]) -> dict[str, str]:
 
 def _variant(stored: Mapping[str, Any]) -> Variant:
     scores = {point: Scores.from_dict(entry) for point, entry in stored["scores"].items()}
-    return Variant(stored["file"], stored["thresholds"], scores, stored["parity"])
+    adjustment = Adjustment(**stored["adjustment"])
+    return Variant(stored["file"], stored["thresholds"], scores, stored["parity"], adjustment)
 
 
 def _variant_to_dict(variant: Variant) -> dict[str, Any]:
@@ -257,6 +307,7 @@ def _variant_to_dict(variant: Variant) -> dict[str, Any]:
         "thresholds": {point: list(values) for point, values in variant.thresholds.items()},
         "scores": {point: scores.to_dict() for point, scores in variant.scores.items()},
         "parity": dict(variant.parity),
+        "adjustment": asdict(variant.adjustment),
     }
 
 
@@ -271,9 +322,12 @@ def _is_inside(name: str) -> bool:
     return bool(path.parts) and not path.is_absolute() and not {"..", "\\"} & {*path.parts, *name}
 
 
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
+
+
 def _is_share(value: object) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and 0 <= value <= 1  # type: ignore[operator, arg-type]
+    return _is_number(value) and 0 <= value <= 1
 
 
 def _verify(path: Path, expected: str) -> None:

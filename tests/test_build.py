@@ -364,7 +364,7 @@ def test_a_table_without_any_label_is_refused(tmp_path, out):
 
 
 @pytest.mark.parametrize(
-    ("column", "value"), [("title", 5), ("abstract", ["A"]), ("mesh_terms", [7]), ("pmid", 1.5)]
+    ("column", "value"), [("title", 5), ("abstract", {"A": 1}), ("mesh_terms", [7]), ("pmid", 1.5)]
 )
 def test_a_cell_that_is_not_text_names_its_place(tmp_path, out, strict, column, value):
     source = write(tmp_path / "a.jsonl", [article(1), article(2, **{column: value})])

@@ -52,6 +52,11 @@ BOOK = """<PubmedBookArticle><BookDocument><PMID>90000002</PMID>
 """
 
 
+NOTHING_ELSE = dict.fromkeys(
+    "date volume issue pages issn journal_abbreviation doi pmcid place_published".split()
+) | {"authors": [], "keywords": [], "author_address": []}
+
+
 def article(date="<Year>2020</Year>", electronic=""):
     return ARTICLE.format(date=date, electronic=electronic)
 
@@ -75,7 +80,7 @@ def test_every_column_comes_from_its_own_element(tmp_path, name):
         "pub_types": ["Journal Article", "Comparative Study"],
         "mesh_terms": ["Cells, Cultured", "Humans"],
         "language": "eng",
-    }
+    } | NOTHING_ELSE | {"date": "2020", "journal_abbreviation": "J Ex"}
     assert second == {
         "pmid": "90000002",
         "title": "A book of examples",
@@ -85,7 +90,7 @@ def test_every_column_comes_from_its_own_element(tmp_path, name):
         "pub_types": ["Review"],
         "mesh_terms": [],
         "language": "eng",
-    }
+    } | NOTHING_ELSE | {"date": "2015"}
 
 
 @pytest.mark.parametrize(
@@ -176,7 +181,7 @@ def test_a_file_cut_off_is_reported(tmp_path):
     with pytest.raises(InputError) as caught:
         list(read_rows(tmp_path / "b.xml.gz"))
     message = str(caught.value)
-    assert message.startswith(f"{tmp_path / 'b.xml.gz'}: gzip stream is cut off or damaged after 1")
+    assert message.startswith(f"{tmp_path / 'b.xml.gz'}: gzip stream is cut off or damaged after ")
     assert message.endswith(" records; download the file again")
 
 
@@ -201,12 +206,12 @@ def test_other_documents_are_refused(tmp_path, text, message):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
 def test_a_baseline_file_needs_no_more_memory_than_a_small_one(tmp_path):
-    """Kept, the 30,000 records would take more than 200 MB of the parser's own memory."""
+    """Kept, the 10,000 records would take more than 70 MB of the parser's own memory."""
     path = tmp_path / "a.xml.gz"
     record = article().replace("was low", "was low " * 80).encode()
     with gzip.open(path, "wb", compresslevel=1) as stream:
         stream.write(f"{HEAD}<PubmedArticleSet>".encode())
-        for _ in range(30):
+        for _ in range(10):
             stream.write(record * 1000)
         stream.write(b"</PubmedArticleSet>")
     code = (
@@ -217,5 +222,5 @@ def test_a_baseline_file_needs_no_more_memory_than_a_small_one(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
     count, kilobytes = map(int, done.stdout.split())
-    assert count == 30_000
+    assert count == 10_000
     assert kilobytes < 10_000

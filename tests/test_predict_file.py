@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import subprocess
 import sys
@@ -74,9 +75,10 @@ def test_many_bad_rows_are_counted_not_listed(predictor, tmp_path, caplog):
 
 
 def test_a_source_that_fails_midway_leaves_nothing_new(predictor, tmp_path):
-    source, target = tmp_path / "in.jsonl", tmp_path / "out.csv"
-    source.write_text('{"title": "A trial"}\n' * 200 + "{not json\n")
-    with pytest.raises(InputError, match="line 201"):
+    source, target = tmp_path / "in.jsonl.gz", tmp_path / "out.csv"
+    packed = gzip.compress(b'{"title": "A trial"}\n' * 200)
+    source.write_bytes(packed[:-8])
+    with pytest.raises(InputError, match="after line 200"):
         predict_file(predictor, source, target, progress=False)
     assert list(tmp_path.iterdir()) == [source]
     target.write_text("of yesterday")
@@ -126,7 +128,7 @@ def test_formats_can_be_named(predictor, tmp_path):
     )
     with (tmp_path / "out.txt").open() as stream:
         (row,) = csv.DictReader(stream)
-    assert (row["title"], row["Year"]) == ("A trial", "2020")
+    assert (row["Title"], row["Year"]) == ("A trial", "2020")
 
 
 def test_one_article_on_the_command_line(exported, predictor, capsys):

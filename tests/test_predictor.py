@@ -448,6 +448,7 @@ def test_a_graph_of_another_number_of_labels_is_refused(bundle):
                 "thresholds": {"f1": [0.5] * 6},
                 "scores": {},
                 "parity": {},
+                "adjustment": {"slope": {}, "offset": {}},
             }
         },
     )

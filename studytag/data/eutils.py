@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from urllib.error import HTTPError
 from xml.etree import ElementTree
 
-from studytag.errors import InputError, StudytagError, missing_dependency
+from studytag.errors import InputError, StudytagError, import_extra
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +59,7 @@ def session(email: str, api_key: str | None) -> Iterator[Any]:
     its rate limiter, and end before the body is read. `_persist` sends every attempt through the
     limiter. Biopython passes no timeout on, so that of the sockets is the only way to set one.
     """
-    try:
-        from Bio import Entrez
-    except ImportError as error:
-        raise missing_dependency("biopython", "data") from error
-
+    Entrez: Any = import_extra("Bio.Entrez", "data")  # noqa: N806, the module's own name
     settings = {"tool": "studytag", "email": email, "api_key": api_key, "max_tries": 1}
     before = {name: getattr(Entrez, name) for name in settings}
     timeout = socket.getdefaulttimeout()

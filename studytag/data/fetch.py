@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from studytag.data import eutils
-from studytag.errors import InputError, missing_dependency
+from studytag.errors import InputError, import_extra
 from studytag.files import atomic_path, write_json_atomically
 
 log = logging.getLogger(__name__)
@@ -131,11 +131,11 @@ def _stored_pages(request: _Request, out: Path) -> dict[str, list[str]] | None:
         InputError: `out` is no folder, or not one of this request.
     """
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is not a folder; choose another --out")
+        raise InputError(f"{out} is not a folder; choose another --output")
     path = out / STATE_FILE
     if not path.exists():
         if any(out.glob("*.xml*")):
-            raise InputError(f"{out} holds XML files of another origin; choose another --out")
+            raise InputError(f"{out} holds XML files of another origin; choose another --output")
         return None
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
@@ -144,7 +144,7 @@ def _stored_pages(request: _Request, out: Path) -> dict[str, list[str]] | None:
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is damaged; delete {out} and fetch again") from error
     if stored != request:
-        raise InputError(f"{out} holds {stored}, not {request}; choose another --out")
+        raise InputError(f"{out} holds {stored}, not {request}; choose another --output")
     return pages
 
 
@@ -200,11 +200,7 @@ def _split(
 
 def _download(entrez: Any, pages: dict[str, list[str]], missing: list[str], out: Path) -> None:
     """Write the `missing` ones of `pages`."""
-    try:
-        from tqdm import tqdm
-    except ImportError as error:
-        raise missing_dependency("tqdm", "data") from error
-
+    tqdm = import_extra("tqdm", "data").tqdm
     total = sum(map(len, pages.values()))
     if not missing:
         log.info("%s already holds all %d records", out, total)

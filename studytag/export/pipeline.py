@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from studytag.dataset import LabelledTable, load_evaluable
 from studytag.errors import InputError, StudytagError
 from studytag.evaluation.metrics import score_points
+from studytag.evaluation.prevalence import label_prevalence
 from studytag.evaluation.thresholds import tune_thresholds
 from studytag.export.config import repeat_thresholds
 from studytag.export.graph import export_graph
@@ -88,8 +89,13 @@ def export_bundle(
         measured = _measure_all(trained, table, folder, manifest)
         _check_parity(measured["fp32"], tolerance)
         kept = _without_losses(measured, folder, max_f1_drop)
-        repeat_thresholds(folder, replace(manifest, variants=kept))
-        manifest = replace(manifest, variants=kept, files=hash_files(folder, {MANIFEST}))
+        manifest = replace(
+            manifest,
+            variants=kept,
+            prevalence=label_prevalence(manifest.labels, table.truth, table.known),
+        )
+        repeat_thresholds(folder, manifest)
+        manifest = replace(manifest, files=hash_files(folder, {MANIFEST}))
         write_manifest(folder, manifest)
     logger.info("wrote %s with %s", output, " and ".join(kept))
     return manifest

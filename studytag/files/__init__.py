@@ -2,117 +2,145 @@
 
 for row in read_rows("articles.nbib"):
     ...
-with open_writer("tagged.parquet") as writer:
-    writer.write(row)
+with open_writer("tagged.ris") as writer:
+    writer.write(tagged(row, {"studytag_labels": ["RCT"]}))
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Literal
 
 from studytag.errors import InputError
-from studytag.files import delimited, jsonl, nbib, parquet, pubmed_xml, ris
+from studytag.files import parquet
 from studytag.files.atomic import (
     atomic_folder,
     atomic_path,
+    output_in_use,
+    repair_folder,
     replace_folder,
     write_json_atomically,
     write_text_atomically,
 )
-from studytag.files.streams import open_text_sink
+from studytag.files.estimate import estimated_rows
+from studytag.files.options import ReadOptions, WriteOptions
+from studytag.files.registry import FORMATS, SUFFIXES, Format, RowWriter, sniff, sniff_table
+from studytag.files.rows import ERROR_COLUMN, SourceRow, UnreadRow, tagged
+from studytag.files.streams import first_bytes
 from studytag.records import Row
 
 __all__ = [
+    "ERROR_COLUMN",
+    "FORMATS",
+    "Format",
     "RowWriter",
+    "SourceRow",
+    "UnreadRow",
     "atomic_folder",
     "atomic_path",
     "count_rows",
+    "estimate_rows",
+    "format_name",
     "open_writer",
+    "output_in_use",
     "read_rows",
+    "repair_folder",
     "replace_folder",
     "source_files",
+    "tagged",
     "write_json_atomically",
     "write_text_atomically",
 ]
 
-_FORMATS = {
-    ".parquet": "parquet",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".ris": "ris",
-    ".nbib": "nbib",
-    ".medline": "nbib",
-    ".xml": "xml",
-}
+logger = logging.getLogger(__name__)
 
-_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
-    "parquet": parquet.read,
-    "csv": partial(delimited.read, delimiter=","),
-    "tsv": partial(delimited.read, delimiter="\t"),
-    "jsonl": jsonl.read,
-    "ris": ris.read,
-    "nbib": nbib.read,
-    "xml": pubmed_xml.read,
-}
-
-_WRITABLE = ("parquet", "csv", "tsv", "jsonl", "ris")
+_WRITABLE = tuple(format.name for format in FORMATS.values() if format.write)
 
 
-class RowWriter(Protocol):
-    """What `open_writer` yields."""
+def read_rows(
+    path: str | os.PathLike[str],
+    format: str | None = None,
+    *,
+    encoding: str | None = None,
+    refuse_ignored_text: bool = False,
+    errors: Literal["raise", "return"] = "raise",
+) -> Iterator[Row]:
+    """Read a file of articles row by row, in constant memory (JSON documents, BibTeX: at once).
 
-    def write(self, row: Row) -> None:
-        """Add a row.
-
-        Raises:
-            InputError: it does not go with the rows before it.
-        """
-
-
-def read_rows(path: str | os.PathLike[str], format: str | None = None) -> Iterator[Row]:
-    """Read a file of articles row by row, in constant memory.
-
-    Every row has the file's own columns in the file's order. In CSV, TSV, JSONL and parquet,
-    columns called `Title`, `AB`, `PMID` and the like are renamed to title, abstract, pmid.
-    pmid is text, year a number, list columns are lists, a missing cell is None. An empty cell of
-    a list column in CSV or TSV is the empty list; so is what a PubMed record has none of.
+    Every row has the file's own columns in the file's order, and pmid, title, abstract, year,
+    journal, pub_types, mesh_terms, labels, known, split under these names, whatever the tool that
+    wrote the file calls them: the first source that holds something is used, row by row, and the
+    log says which columns feed which. pmid is text, year a number, list columns are lists, a
+    missing cell is None. Title and abstract come without HTML; a year such as `in press` is None.
+    The rows remember what they were read from (`row | {...}` does too), so that `open_writer`
+    gives every field back as it was.
 
     Args:
-        path: parquet, CSV, TSV, JSONL, RIS, MEDLINE (.nbib) or PubMed XML; all but parquet also
-            gzipped (.gz).
-        format: parquet, csv, tsv, jsonl, ris, nbib or xml, where the suffix does not say it.
+        path: Any format of `FORMATS`; text formats also gzipped.
+        format: Its name, where neither the suffix nor the content say it.
+        encoding: Of text, where it is not UTF-8 and not found out rightly.
+        refuse_ignored_text: Raise at the end of a file none of whose rows has an abstract while a
+            column that reads like one was ignored, instead of warning.
+        errors: `raise` at a row that cannot be read (a line that is no JSON, too many cells), or
+            `return` an `UnreadRow` in its place. What spoils the whole file always raises.
 
     Raises:
         InputError: at once where the file is missing, empty or of an unknown format; while
             reading where its content is wrong.
     """
     source = Path(path)
-    reader = _READERS[_format_of(source, format)]
+    if format is not None:
+        _named(source, format)
     _check_readable(source)
-    return reader(source)
+    found = _format_of(source, format, sniffing=True)
+    if encoding is not None and not found.text:
+        raise InputError(f"{path}: an encoding is only for text, which {found.title} is not")
+    return found.read(source, ReadOptions(encoding, refuse_ignored_text, errors == "return"))
 
 
-def source_files(source: Path) -> list[Path]:
+def source_files(source: Path, check: bool = True) -> list[Path]:
     """The files to read: `source` itself, or in a folder all that are readable, by name.
+
+    Every file of the folder that is not read is named in a warning.
+
+    Args:
+        source: A file or a folder.
+        check: Whether to look into each file, rather than when it is read.
 
     Raises:
         InputError: one is missing, empty or of an unknown format, or the folder holds none.
     """
-    found = sorted(filter(_readable, source.iterdir())) if source.is_dir() else [source]
+    if not source.is_dir():
+        count_rows(source)
+        return [source]
+    entries = sorted(entry for entry in source.iterdir() if not entry.name.startswith("."))
+    found = [entry for entry in entries if entry.is_file() and _holds_articles(entry)]
+    if skipped := [entry.name for entry in entries if entry not in found]:
+        logger.warning("%s: not read: %s", source, ", ".join(skipped))
     if not found:
         raise InputError(
-            f"{source}: no file to read in this folder; known are {', '.join(_FORMATS)}"
+            f"{source}: no file to read in this folder; known are {', '.join(SUFFIXES)}"
         )
-    for file in found:
+    for file in found if check else ():
         count_rows(file)
     return found
+
+
+def format_name(path: Path, format: str | None = None) -> str:
+    """The name of a file's format, by its content or else its suffix.
+
+    Raises:
+        InputError: it is unknown, or the file cannot be read.
+    """
+    if format is not None:
+        return _named(path, format).name
+    _check_readable(path)
+    return _format_of(path, None, sniffing=True).name
 
 
 def count_rows(path: str | os.PathLike[str], format: str | None = None) -> int | None:
@@ -122,66 +150,125 @@ def count_rows(path: str | os.PathLike[str], format: str | None = None) -> int |
         InputError: as `read_rows`.
     """
     source = Path(path)
-    name = _format_of(source, format)
+    if format is not None:
+        _named(source, format)
     _check_readable(source)
-    return parquet.count(source) if name == "parquet" else None
+    found = _format_of(source, format, sniffing=True)
+    return parquet.count(source) if found.name == "parquet" else None
+
+
+def estimate_rows(path: str | os.PathLike[str], format: str | None = None) -> int | None:
+    """About how many rows a file has, by its first megabytes; exact for parquet, None unknown.
+
+    Raises:
+        InputError: as `read_rows`.
+    """
+    source = Path(path)
+    exact = count_rows(source, format)
+    return exact if exact is not None else estimated_rows(source, format_name(source, format))
 
 
 @contextmanager
-def open_writer(path: str | os.PathLike[str], format: str | None = None) -> Iterator[RowWriter]:
+def open_writer(
+    path: str | os.PathLike[str],
+    format: str | None = None,
+    *,
+    prefix: str = "studytag: ",
+    indicators: Sequence[str] = (),
+    excel: bool = False,
+) -> Iterator[RowWriter]:
     """Write rows to a file that appears when the block ends, complete, or not at all.
 
+    Rows that were read from the same format keep every field, tag and cell as it was, and their
+    order; what was added stands behind them. Rows of other formats keep every column: what a
+    format has no place for stands as JSON in a note of the record. Predicted (else given) labels
+    are keywords such as `studytag: RCT` in RIS, MEDLINE, EndNote and BibTeX; probabilities are
+    only in tables.
+
     Args:
-        path: parquet, CSV, TSV, JSONL or RIS; all but parquet also gzipped (.gz).
-        format: parquet, csv, tsv, jsonl or ris, where the suffix does not say it.
+        path: A format of `FORMATS` that is written; text formats also gzipped (.gz).
+        format: Its name, where the suffix does not say it.
+        prefix: Stands before a label that becomes a keyword.
+        indicators: Labels that get a column of 0 and 1 (`tag_studytag_RCT`) in tables.
+        excel: Write CSV as Excel opens it best: with a byte-order mark, and with an apostrophe
+            before text that Excel would compute.
 
     Raises:
         InputError: the format is unknown or only read, or the place cannot be written.
     """
     target = Path(path)
-    name = _format_of(target, format)
-    if name not in _WRITABLE:
-        raise InputError(f"{path}: {name} is only read; write one of {', '.join(_WRITABLE)}")
+    found = _format_of(target, format)
+    if found.write is None:
+        raise InputError(f"{path}: {found.name} is only read; write one of {', '.join(_WRITABLE)}")
+    options = WriteOptions(prefix, tuple(indicators), excel)
     with atomic_path(target) as temporary:
-        if name == "parquet":
-            with parquet.open_writer(temporary, target) as writer:
+        try:
+            with found.write(temporary, target, options) as writer:
                 yield writer
-        else:
-            with open_text_sink(temporary, gzipped=target.suffix.lower() == ".gz") as stream:
-                if name == "jsonl":
-                    yield jsonl.JsonlWriter(stream, target)
-                elif name == "ris":
-                    yield ris.RisWriter(stream)
-                else:
-                    delimiter = "," if name == "csv" else "\t"
-                    yield delimited.DelimitedWriter(stream, target, delimiter)
+        except UnicodeEncodeError as error:
+            surrogate = ascii(error.object[error.start])[1:-1]
+            raise InputError(
+                f"{path}: {surrogate} is an unpaired surrogate, which no file can hold; remove it"
+            ) from error
 
 
-def _format_of(path: Path, format: str | None) -> str:
+def _format_of(path: Path, format: str | None, sniffing: bool = False) -> Format:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     gzipped = suffixes[-1:] == [".gz"]
     suffix = "".join(suffixes[:-1][-1:] if gzipped else suffixes[-1:])
-    name = format or _FORMATS.get(suffix)
-    if name is None:
+    found = _named(path, format) if format else SUFFIXES.get(suffix)
+    if sniffing and format is None:
+        found = _sniffed(path, suffix, found)
+    if found is None:
         raise InputError(
-            f"{path}: unknown suffix {suffix!r}; known are {', '.join(_FORMATS)} "
-            f"(all but .parquet also with .gz)"
+            f"{path}: unknown suffix {suffix!r}; known are {', '.join(SUFFIXES)} "
+            f"(text also with .gz)"
         )
-    if name not in _READERS:
-        raise InputError(f"{path}: unknown format {name!r}; known are {', '.join(_READERS)}")
-    if name == "parquet" and gzipped:
-        raise InputError(f"{path}: parquet packs itself; unpack it and drop .gz from the name")
-    return name
+    if gzipped and not found.text:
+        raise InputError(
+            f"{path}: {found.title} packs itself; unpack it and drop .gz from the name"
+        )
+    return found
 
 
-def _readable(file: Path) -> bool:
-    name = file.name.lower()
-    return name.removesuffix(".gz").endswith(tuple(_FORMATS)) and not name.startswith(".")
+def _sniffed(path: Path, suffix: str, found: Format | None) -> Format | None:
+    """The format that the content says, rather than the suffix."""
+    name = sniff(path) or (sniff_table(path) if found is None else None)
+    if name is None or (found and found.name == name):
+        return found
+    if found and name != "endnote_xml":
+        logger.warning("%s: named %s, but read as %s: so it begins", path, suffix, name)
+    return FORMATS[name]
+
+
+def _named(path: Path, format: str) -> Format:
+    if format not in FORMATS:
+        raise InputError(f"{path}: unknown format {format!r}; known are {', '.join(FORMATS)}")
+    return FORMATS[format]
+
+
+def _holds_articles(file: Path) -> bool:
+    """Whether a file of a folder is to be read: by its suffix, or else its content."""
+    name = file.name.lower().removesuffix(".gz")
+    known = next((SUFFIXES[suffix] for suffix in SUFFIXES if name.endswith(suffix)), None)
+    if known and known.name != "json":
+        return True
+    if not file.stat().st_size:
+        return known is not None
+    if known and not re.search(rb"(title|abstract)\"\s*:", first_bytes(file, 2**16), re.I):
+        return False  # a manifest, settings
+    try:
+        return sniff(file) is not None or (known is None and sniff_table(file) is not None)
+    except InputError:
+        return True  # said when it is read
 
 
 def _check_readable(path: Path) -> None:
-    if not path.exists():
-        raise InputError(f"{path}: no such file; check the path")
+    try:
+        if not path.exists():
+            raise InputError(f"{path}: no such file; check the path")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     if not path.is_file():
         raise InputError(f"{path}: is not a file; name a file of articles")
     if not path.stat().st_size:

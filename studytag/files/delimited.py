@@ -1,71 +1,207 @@
-"""Tables of comma- or tab-separated text."""
+"""Tables of comma-, semicolon- or tab-separated text."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
 
 from studytag.errors import InputError
-from studytag.files.columns import missing, table_columns, tidy
-from studytag.files.streams import text_lines
-from studytag.records import LIST_COLUMNS, Row
+from studytag.files.fields import MODEL_FIELDS, column_field
+from studytag.files.options import ReadOptions, WriteOptions, indicators
+from studytag.files.rows import SourceRow, TableLayout, origin_of, table_columns
+from studytag.files.streams import TextSource
+from studytag.files.tables import Table
+from studytag.files.values import join_list, missing
+from studytag.files.watch import TextWatch
+from studytag.records import Row
+
+logger = logging.getLogger(__name__)
 
 # Python's own limit of 131,072 refuses supplements pasted into a cell; this one is far above any
 # article, yet stops a quote that is never closed from swallowing the rest of a large file.
 _MAX_CELL = 2**24
+_HEADER_LINES = 40
+_DELIMITERS = {"csv": ",;\t|", "tsv": "\t,;|"}
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def read(path: Path, delimiter: str) -> Iterator[Row]:
-    """The rows under the header line; empty cells are None, in list columns the empty list.
+def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]:
+    """The rows under the header line; the delimiter is the one that makes a header of it.
+
+    Lines before the header are passed over with a warning. Empty cells are None, in list columns
+    the empty list.
+
+    Args:
+        path: The file.
+        options: How to read.
+        format: csv or tsv: which delimiter to try first.
 
     Raises:
-        InputError: not UTF-8, no usable header, wrong quoting, a row with too many or too few
-            cells, or a year that is not a number.
+        InputError: no usable header, wrong quoting, or a row with too many or too few cells.
     """
     csv.field_size_limit(_MAX_CELL)
+    source = TextSource(path, options.encoding)
+    watch = TextWatch(path, options.refuse_ignored_text)
+    lines = source.lines()
+    beginning = list(islice(lines, _HEADER_LINES))
+    layout = _find_header(path, beginning, _DELIMITERS[format])
     # strict: the lenient reader takes an unclosed quote for the start of one enormous last cell.
-    reader = csv.reader(text_lines(path), delimiter=delimiter, strict=True)
-    line = 1
+    reader = csv.reader(
+        chain(beginning[layout.first :], lines),
+        delimiter=layout.delimiter,
+        strict=True,
+        skipinitialspace=layout.spaced,
+    )
+    line = layout.first + 1
     try:
-        names = table_columns(path, next((cells for cells in reader if cells), []))
-        line = reader.line_num + 1
-        for cells in reader:
-            if cells:
-                yield _row(names, cells, f"{path}: line {line}")
-            line = reader.line_num + 1
+        header = next((cells for cells in reader if any(cells)), [])
+        table = Table(
+            path,
+            header,
+            watch,
+            format,
+            delimiter=layout.delimiter,
+            newline=source.newline,
+            bom=source.bom,
+        )
     except csv.Error as error:
-        raise InputError(
-            f"{path}: line {line}: {error}; close every quote, and double one inside a cell"
-        ) from error
+        raise _quoting(path, line, error) from error
+    while True:
+        line = layout.first + reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            failure = _quoting(path, line, error)
+            # A quote that is never closed has swallowed who knows how many rows.
+            if not options.return_errors or "expected after" not in str(error):
+                raise failure from error
+            yield table.unread((), str(failure))
+            continue
+        if cells:
+            yield _row(table, cells, f"{path}: line {line}", options.return_errors)
+    watch.finish()
 
 
-def _row(names: list[str], cells: list[str], where: str) -> Row:
-    if len(cells) != len(names):
+@dataclass(frozen=True)
+class _Header:
+    first: int = 0  # lines before it
+    delimiter: str = ","
+    spaced: bool = False
+
+
+def _find_header(path: Path, beginning: list[str], delimiters: str) -> _Header:
+    """The line that names most of the columns that we know, under the delimiter that shows it."""
+    first = beginning[0].strip().strip('"').lower() if beginning else ""
+    told = first[4:5] if first.startswith("sep=") and len(first) == 5 else None
+    if first.startswith("sep=") and len(beginning[0].strip("\r\n")) == 5:
+        told = beginning[0][4]
+    best, found = 0, _Header(1 if told else 0, told or delimiters[0])
+    for delimiter in told or delimiters:
+        rows = list(first_rows(beginning, delimiter))
+        for number, cells in rows:
+            known = [field for field in map(known_field, cells) if field]
+            if {*MODEL_FIELDS} & set(known) and len(known) > best:
+                spaced = f'{delimiter} "' in beginning[number]
+                best, found = len(known), _Header(number, delimiter, spaced)
+        _refuse_one_field_a_line(path, rows)
+    if found.first > (1 if told else 0):
+        skipped = [line.strip() for line in beginning[: found.first] if line.strip(' \r\n,;\t"')]
+        if skipped:
+            logger.warning(
+                "%s: %d lines before the header are not read: %.60r ...",
+                *(path, len(skipped), skipped[0]),
+            )
+    return found
+
+
+def first_rows(beginning: list[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The first rows with the number of lines before each."""
+    reader = csv.reader(iter(beginning), delimiter=delimiter, skipinitialspace=True)
+    start = 0
+    try:
+        for cells in reader:
+            yield start, cells
+            start = reader.line_num
+    except csv.Error:
+        return
+
+
+def known_field(cell: str) -> str | None:
+    """The field that a cell of a header names."""
+    if len(cell) > 60:
+        return None
+    found = column_field(cell.strip())
+    return found[0].name if found else None
+
+
+def _refuse_one_field_a_line(path: Path, rows: Sequence[tuple[int, list[str]]]) -> None:
+    names = [known_field(cells[0]) for _, cells in rows if len(cells) > 1]
+    if {*MODEL_FIELDS} <= set(names) and len(set(names)) > 2:
         raise InputError(
-            f"{where}: {len(cells)} cells under {len(names)} columns; "
+            f"{path}: each line holds a field, not a record; "
+            f"export it again with one record a line, or as RIS"
+        )
+
+
+def _quoting(path: Path, line: int, error: csv.Error) -> InputError:
+    return InputError(
+        f"{path}: line {line}: {error}; close every quote, and double one inside a cell"
+    )
+
+
+def _row(table: Table, cells: list[str], where: str, return_errors: bool) -> Row:
+    width = len(table.layout.header)
+    try:
+        fitting = _fitting(cells, width, where)
+    except InputError as error:
+        if not return_errors:
+            raise
+        rest = f" (beyond them: {json.dumps(cells[width:], ensure_ascii=False)})"
+        return table.unread(cells, str(error) + (rest if cells[width:] else ""))
+    return table.row_or_error(fitting, where, return_errors)
+
+
+def _fitting(cells: list[str], width: int, where: str) -> list[str]:
+    if len(cells) > width and not any(cells[width:]):
+        return cells[:width]
+    if len(cells) != width:
+        raise InputError(
+            f"{where}: {len(cells)} cells under {width} columns; "
             f"quote cells that contain the delimiter"
         )
-    pairs = zip(names, cells, strict=True)
-    return tidy(
-        {name: cell if name in LIST_COLUMNS else cell or None for name, cell in pairs}, where
-    )
+    return cells
 
 
 class DelimitedWriter:
     """Writes rows under the columns of the first one.
 
+    Rows that were read from delimited text keep their header and cells as they were, and a CSV
+    file its delimiter, byte-order mark and line ends.
+
     Args:
         stream: Where the text goes.
         target: The file's final name, for messages.
-        delimiter: Stands between cells.
+        options: How to write.
+        format: csv or tsv.
     """
 
-    def __init__(self, stream: TextIO, target: Path, delimiter: str) -> None:
+    def __init__(
+        self, stream: TextIO, target: Path, options: WriteOptions, format: str = "csv"
+    ) -> None:
+        self._stream = stream
         self._target = target
-        self._writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+        self._options = options
+        self._format = format
+        self._layout = TableLayout(format, delimiter=_DELIMITERS[format][0])
         self._names: dict[str, None] | None = None
         self._rows = 0
 
@@ -76,24 +212,70 @@ class DelimitedWriter:
             InputError: it has a column that the first row did not have.
         """
         self._rows += 1
+        columns = table_columns(row, verbatim=_is_delimited(row))
+        columns |= indicators(row, self._options)
         if self._names is None:
-            self._names = dict.fromkeys(row)
-            self._writer.writerow(self._names)
-        for name in row:
-            if name not in self._names:
+            self._begin(row, columns)
+        names = self._names or {}
+        for name in columns:
+            if name not in names:
                 raise InputError(
                     f"{self._target}: row {self._rows}: column {name!r} is not in the first row; "
                     f"give every row the same columns, or write .jsonl"
                 )
-        self._writer.writerow([_cell(row.get(name)) for name in self._names])
+        self._write_cells([self._cell(columns.get(name)) for name in names])
+
+    def _begin(self, row: Row, columns: Row) -> None:
+        self._names = dict.fromkeys(columns)
+        header = list(self._names)
+        if isinstance(row, SourceRow) and _is_delimited(row):
+            layout = row.origin.layout
+            assert isinstance(layout, TableLayout)
+            written = dict(zip(layout.names, layout.header, strict=True))
+            header = [written.get(name, name) for name in header]
+            if layout.format == self._format:
+                self._layout = layout
+        if self._options.excel or self._layout.bom:
+            self._stream.write("\ufeff")
+        self._write_cells(header)
+
+    def _write_cells(self, cells: list[str]) -> None:
+        # A carriage return without quotes would be read as the end of the row; a single empty
+        # cell as an empty line.
+        quote_all = any("\r" in cell for cell in cells) or cells in ([""], [])
+        buffer = io.StringIO(newline="")
+        writer = csv.writer(
+            buffer,
+            delimiter=self._layout.delimiter,
+            lineterminator=self._layout.newline,
+            quoting=csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL,
+        )
+        writer.writerow(cells)
+        self._stream.write(buffer.getvalue())
+
+    def _cell(self, value: Any) -> str:
+        text = cell_text(value)
+        if self._options.excel and isinstance(value, str) and text.startswith(_FORMULA):
+            return f"'{text}"  # Excel would compute it
+        return text
 
 
-def _cell(value: Any) -> str:
+def _is_delimited(row: Row) -> bool:
+    return origin_of(row, "csv") is not None or origin_of(row, "tsv") is not None
+
+
+def cell_text(value: Any) -> str:
+    """A value as the text of a cell: lists joined by semicolons, objects as JSON."""
+    if isinstance(value, str):
+        return value
     if missing(value):
         return ""
-    if isinstance(value, dict):
+    if hasattr(value, "tolist"):  # numpy
+        value = value.tolist()
+    if isinstance(value, dict) or (
+        isinstance(value, list | tuple) and any(isinstance(item, dict | list) for item in value)
+    ):
         return json.dumps(value, ensure_ascii=False, default=str)
     if isinstance(value, list | tuple):
-        return "; ".join(str(item) for item in value if not missing(item))
-    # A lone carriage return would be written without quotes and read back as the end of the row.
-    return str(value).replace("\r\n", "\n").replace("\r", "\n")
+        return join_list(value)
+    return str(value)

@@ -1,4 +1,4 @@
-"""One JSON object per line."""
+"""JSON: one object per line, or (read only) a document with a list of objects, as CSL-JSON is."""
 
 from __future__ import annotations
 
@@ -8,22 +8,111 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from studytag.errors import InputError
-from studytag.files.columns import canonical_names, missing, tidy
-from studytag.files.streams import text_lines
+from studytag.files.options import ReadOptions, WriteOptions, indicators
+from studytag.files.rows import Layout, Origin, UnreadRow, origin_of, table_columns
+from studytag.files.streams import TextSource, whole_text
+from studytag.files.tables import Table
+from studytag.files.values import missing
+from studytag.files.watch import TextWatch
 from studytag.records import Row
 
+_LAYOUTS = 1000
+_LISTS = ("items", "results", "data", "records", "references", "result", "message", "resultList")
 
-def read(path: Path) -> Iterator[Row]:
+
+class _Tables:
+    """The tables of objects with the same names; objects may all have different ones."""
+
+    def __init__(self, path: Path, watch: TextWatch, format: str) -> None:
+        self._path = path
+        self._watch = watch
+        self._format = format
+        self._tables: dict[tuple[str, ...], Table] = {}
+
+    def row(self, values: dict[str, Any], where: str) -> Row:
+        names = tuple(values)
+        table = self._tables.get(names)
+        if table is None:
+            if len(self._tables) >= _LAYOUTS:
+                self._tables.clear()
+            table = Table(self._path, names, self._watch, self._format, partial=True)
+            self._tables[names] = table
+        return table.row(tuple(values.values()), where)
+
+
+def read(path: Path, options: ReadOptions) -> Iterator[Row]:
     """The objects of the file; empty lines are passed over.
 
     Raises:
-        InputError: a line is not UTF-8, not JSON, not an object, or holds half a character.
+        InputError: a line is not JSON, not an object, or holds an unpaired surrogate.
     """
-    for number, line in enumerate(text_lines(path), 1):
+    watch = TextWatch(path, options.refuse_ignored_text)
+    tables = _Tables(path, watch, "jsonl")
+    for number, line in enumerate(TextSource(path, options.encoding).lines(), 1):
         if line.strip():
             where = f"{path}: line {number}"
-            row = _object(line, where)
-            yield tidy(dict(zip(canonical_names(list(row)), row.values(), strict=True)), where)
+            try:
+                row = tables.row(_object(line, where), where)
+            except InputError as error:
+                if not options.return_errors:
+                    raise
+                row = _unread(line, str(error), "jsonl")
+            yield row
+    watch.finish()
+
+
+def read_document(path: Path, options: ReadOptions) -> Iterator[Row]:
+    """The objects of a JSON list, or of the first list of objects in a JSON object.
+
+    Raises:
+        InputError: it is not JSON, or holds no list of objects.
+    """
+    watch = TextWatch(path, options.refuse_ignored_text)
+    tables = _Tables(path, watch, "json")
+    text = whole_text(path, options.encoding)
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = (
+            f"{error.msg}, line {error.lineno}"
+            if isinstance(error, json.JSONDecodeError)
+            else "cannot be read"
+        )
+        raise InputError(f"{path}: not JSON ({reason}); export it again") from error
+    surrogates = "\\ud" in text.lower()
+    for number, value in enumerate(_records(document, path), 1):
+        where = f"{path}: record {number}"
+        try:
+            if not isinstance(value, dict):
+                raise InputError(f"{where}: a {type(value).__name__} where an object is needed")
+            if surrogates:
+                _check_surrogates(value, where)
+            row = tables.row(value, where)
+        except InputError as error:
+            if not options.return_errors:
+                raise
+            row = _unread(json.dumps(value), str(error), "json")
+        yield row
+    watch.finish()
+
+
+def _unread(text: str, reason: str, format: str) -> UnreadRow:
+    """A row whose error also tells how the text that cannot be read begins."""
+    shown = " ".join(text.split())
+    return UnreadRow({}, Origin(Layout(format), None, {}), f"{reason}; it begins: {shown:.200}")
+
+
+def _records(document: Any, path: Path) -> list[Any]:
+    while isinstance(document, dict):
+        inner = next((document[name] for name in _LISTS if name in document), None)
+        if inner is None:
+            if {"title", "abstract"} & {name.lower() for name in document}:
+                return [document]
+            break
+        document = inner
+    if not isinstance(document, list):
+        raise InputError(f"{path}: holds no list of records; export it as CSL-JSON or RIS")
+    return document
 
 
 def _object(line: str, where: str) -> dict[str, Any]:
@@ -47,8 +136,8 @@ def _check_surrogates(value: dict[str, Any], where: str) -> None:
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        half = ascii(error.object[error.start])[1:-1]
-        raise InputError(f"{where}: {half} is half a character; remove it") from error
+        surrogate = ascii(error.object[error.start])[1:-1]
+        raise InputError(f"{where}: {surrogate} is an unpaired surrogate; remove it") from error
 
 
 class JsonlWriter:
@@ -57,11 +146,13 @@ class JsonlWriter:
     Args:
         stream: Where the text goes.
         target: The file's final name, for messages.
+        options: How to write.
     """
 
-    def __init__(self, stream: TextIO, target: Path) -> None:
+    def __init__(self, stream: TextIO, target: Path, options: WriteOptions) -> None:
         self._stream = stream
         self._target = target
+        self._options = options
         self._rows = 0
 
     def write(self, row: Row) -> None:
@@ -71,7 +162,9 @@ class JsonlWriter:
             InputError: it holds a number that JSON cannot say (NaN in a list, infinity).
         """
         self._rows += 1
-        cells = {name: None if missing(value) else value for name, value in row.items()}
+        verbatim = origin_of(row, "jsonl") or origin_of(row, "json")
+        columns = table_columns(row, verbatim=bool(verbatim)) | indicators(row, self._options)
+        cells = {name: None if missing(value) else value for name, value in columns.items()}
         try:
             line = json.dumps(cells, ensure_ascii=False, allow_nan=False, default=_plain)
         except ValueError as error:

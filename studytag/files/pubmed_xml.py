@@ -11,76 +11,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from studytag.errors import InputError, missing_dependency
-from studytag.files.columns import first_text, first_year
-from studytag.files.streams import DAMAGED_GZIP, open_bytes
+from studytag.files.options import ReadOptions
+from studytag.files.values import first_text, first_year
+from studytag.files.xml_records import iterate_records
 from studytag.records import Row, clean
 
 _RECORDS = ("PubmedArticle", "PubmedBookArticle")
-_ROOTS = ("PubmedArticleSet", "PubmedBookArticleSet", *_RECORDS)
-
-# Nothing outside the file is ever read and no entity is expanded. The parser's own limits on
-# depth and on the length of one text (10 MB) stay in force: PubMed's records are far below them.
-_SAFE: dict[str, Any] = {
-    "resolve_entities": False,
-    "no_network": True,
-    "load_dtd": False,
-    "huge_tree": False,
-    "remove_comments": True,
-    "remove_pis": True,
-    "collect_ids": False,
-}
+ROOTS = ("PubmedArticleSet", "PubmedBookArticleSet", *_RECORDS)
 
 
-def read(path: Path) -> Iterator[Row]:
+def read(path: Path, options: ReadOptions) -> Iterator[Row]:
     """The articles and book chapters of the file; citations it deletes are passed over.
 
-    Each row has exactly pmid, title, abstract, year, journal, pub_types, mesh_terms, language.
-    The lists are empty where the record has none (a record not indexed yet has no MeSH).
+    Every row has the same columns; lists are empty where the record has none (a record not
+    indexed yet has no MeSH). Documents written one after another, as saved pages of efetch are,
+    are all read.
 
     Raises:
         InputError: the file is not PubMed XML, or damaged; the message counts the records before.
     """
-    try:
-        from lxml import etree
-    except ImportError as error:
-        raise missing_dependency("lxml", "files") from error
-    count = 0
-    try:
-        _check_root(path, etree)
-        with open_bytes(path) as stream:
-            for _, record in etree.iterparse(stream, events=("end",), tag=_RECORDS, **_SAFE):
-                row = _row(record)
-                _forget(record)
-                count += 1
-                yield row
-    except etree.XMLSyntaxError as error:
-        raise InputError(
-            f"{path}: line {error.lineno}: broken XML after {count} records "
-            f"({clean(error.msg)}); download the file again"
-        ) from error
-    except DAMAGED_GZIP as error:
-        raise InputError(
-            f"{path}: gzip stream is cut off or damaged after {count} records; "
-            f"download the file again"
-        ) from error
-
-
-def _check_root(path: Path, etree: Any) -> None:
-    """Refuse other XML at once: nothing in it would be forgotten, so it would fill the memory."""
-    with open_bytes(path) as stream:
-        _, root = next(etree.iterparse(stream, events=("start",), **_SAFE))
-        if root.tag not in _ROOTS:
-            raise InputError(
-                f"{path}: a <{root.tag}> document, not PubMed's <PubmedArticleSet>; "
-                f"export the records from PubMed as XML"
-            )
-
-
-def _forget(record: Any) -> None:
-    record.clear()
-    while record.getprevious() is not None:
-        del record.getparent()[0]
+    remedy = "PubMed's <PubmedArticleSet>; export the records from PubMed as XML"
+    for record in iterate_records(path, _RECORDS, ROOTS, remedy):
+        yield _row(record)
 
 
 def _row(record: Any) -> Row:
@@ -98,14 +50,51 @@ def _row(record: Any) -> Row:
     return {
         "pmid": first_text(citation.findtext("PMID")),
         "title": _first(article, "ArticleTitle", "VernacularTitle", "Book/BookTitle"),
-        "abstract": " ".join(_sections(article)) or None,
+        "abstract": _abstract(citation, article),
         "year": _year(record, article),
         "journal": _first(article, "Journal/Title", "Journal/ISOAbbreviation")
         or first_text(citation.findtext("MedlineJournalInfo/MedlineTA")),
         "pub_types": _texts(pub_types),
         "mesh_terms": _texts(citation.iterfind("MeshHeadingList/MeshHeading/DescriptorName")),
         "language": _first(article, "Language"),
+        **_bibliography(record, citation, article),
     }
+
+
+def _bibliography(record: Any, citation: Any, article: Any) -> Row:
+    """What the model never sees, but other programs expect back."""
+    identifiers = {
+        kind: _texts(record.iterfind(f"PubmedData/ArticleIdList/ArticleId[@IdType='{kind}']"))
+        or _texts(article.iterfind(f"ELocationID[@EIdType='{kind}']"))
+        for kind in ("doi", "pmc")
+    }
+    issue = "Journal/JournalIssue"
+    dates = (article.find(place) for place in (f"{issue}/PubDate", "Book/PubDate", "ArticleDate"))
+    date = next((found for found in dates if found is not None), None)
+    return {
+        "authors": [name for name in map(_name, article.iterfind("AuthorList/Author")) if name],
+        "date": None if date is None else " ".join(_texts(date)) or None,
+        "volume": _first(article, f"{issue}/Volume"),
+        "issue": _first(article, f"{issue}/Issue"),
+        "pages": _first(article, "Pagination/MedlinePgn", "Pagination/StartPage"),
+        "issn": _first(article, "Journal/ISSN"),
+        "journal_abbreviation": _first(article, "Journal/ISOAbbreviation")
+        or first_text(citation.findtext("MedlineJournalInfo/MedlineTA")),
+        "doi": first_text(*identifiers["doi"]),
+        "pmcid": first_text(*identifiers["pmc"]),
+        "keywords": _texts(citation.iterfind("KeywordList/Keyword")),
+        "author_address": list(
+            dict.fromkeys(_texts(article.iterfind(".//AffiliationInfo/Affiliation")))
+        ),
+        "place_published": first_text(citation.findtext("MedlineJournalInfo/Country")),
+    }
+
+
+def _name(author: Any) -> str | None:
+    family, given = (first_text(author.findtext(part)) for part in ("LastName", "ForeName"))
+    if family:
+        return f"{family}, {given}" if given else family
+    return _first(author, "CollectiveName")
 
 
 def _text(element: Any) -> str:
@@ -122,8 +111,19 @@ def _first(element: Any, *paths: str) -> str | None:
     return first_text(*(_text(child) for child in found if child is not None))
 
 
-def _sections(article: Any) -> Iterator[str]:
-    for section in article.iterfind("Abstract/AbstractText"):
+def _abstract(citation: Any, article: Any) -> str | None:
+    """The abstract, else another one that the record has: in English if there is such."""
+    if own := " ".join(_sections(article.find("Abstract"))):
+        return own
+    others = [other for other in citation.iterfind("OtherAbstract") if list(_sections(other))]
+    others.sort(key=lambda other: clean(other.get("Language", "eng")).lower() not in ("eng", "en"))
+    return " ".join(_sections(others[0])) if others else None
+
+
+def _sections(abstract: Any) -> Iterator[str]:
+    if abstract is None:
+        return
+    for section in abstract.iterfind("AbstractText"):
         text, label = _text(section), clean(section.get("Label"))
         if text:
             yield f"{label}: {text}" if label else text

@@ -1,27 +1,72 @@
-"""Bytes and lines of a file that may be gzipped."""
+"""Bytes and lines of a file that may be gzipped and in any encoding."""
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
+import logging
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from studytag.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 DAMAGED_GZIP = (EOFError, gzip.BadGzipFile, zlib.error)
 """What reading a cut off or altered gzip stream raises."""
 
+WHOLE_FILE = 2**28
+"""The most bytes of a file that is read at once (JSON documents, BibTeX)."""
+
+_LONGEST_LINE = 2**25
+_BOMB_BYTES = 2**28
+_BOMB_RATIO = 300  # text packs 3 to 20 times, made-up repetitions 100 times
+_SAMPLE = 2**16
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+class _Unpacked(io.RawIOBase):
+    """An unpacked gzip stream that stops where no text could have been packed so small."""
+
+    def __init__(self, packed: Any, path: Path) -> None:
+        self._packed = packed
+        self._stream = gzip.GzipFile(fileobj=packed)
+        self._path = path
+        self._size = max(path.stat().st_size, 1)
+        self._read = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._stream.read1(len(buffer))
+        self._read += len(content)
+        if self._read > _BOMB_BYTES and self._read > _BOMB_RATIO * self._size:
+            raise InputError(
+                f"{self._path}: unpacks to more than {_BOMB_RATIO} times its size; "
+                f"no articles pack like that: unpack it yourself if you trust it"
+            )
+        buffer[: len(content)] = content
+        return len(content)
+
 
 @contextmanager
-def open_bytes(path: Path) -> Iterator[io.BufferedIOBase]:
+def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
     """Open `path` for reading, unpacked if its first bytes say gzip, whatever its name says.
 
     Raises:
-        InputError: the file cannot be opened.
+        InputError: the file cannot be opened, or unpacks to more than could be articles.
     """
     try:
         raw = open(path, "rb")
@@ -31,40 +76,207 @@ def open_bytes(path: Path) -> Iterator[io.BufferedIOBase]:
         ) from error
     with raw:
         if raw.peek(2)[:2] == b"\x1f\x8b":
-            with gzip.GzipFile(fileobj=raw) as unpacked:
-                yield unpacked
+            yield io.BufferedReader(_Unpacked(raw, path), buffer_size=2**16)
         else:
             yield raw
 
 
-def text_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file (a byte order mark is dropped), each with its line ending.
-
-    Raises:
-        InputError: the file is not UTF-8, or its gzip stream is damaged.
-    """
-    number = 0
+def first_bytes(path: Path, count: int = 4096) -> bytes:
+    """The first bytes of a file, unpacked; fewer where it is shorter or damaged."""
     try:
         with open_bytes(path) as stream:
-            for number, line in enumerate(stream, 1):
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        utf16 = number == 1 and error.object[:2] in (b"\xff\xfe", b"\xfe\xff")
-        source = "utf-16" if utf16 else "latin1"
+            return stream.read(count)
+    except DAMAGED_GZIP:
+        return b""
+
+
+class TextSource:
+    """The text of a file: its lines, in the encoding that it is found to have.
+
+    It is UTF-8 unless a byte-order mark or zero bytes say UTF-16. A line that is not UTF-8 is
+    taken for the encoding that it and the lines after it look like, which is said once.
+
+    Attributes:
+        path: The file.
+        bom: Whether it begins with a byte-order mark.
+        newline: Ends its first line.
+    """
+
+    def __init__(self, path: Path, encoding: str | None = None) -> None:
+        self.path = path
+        beginning = first_bytes(path, _SAMPLE)
+        marked = next((name for mark, name in _BOMS if beginning.startswith(mark)), None)
+        self.bom = marked is not None
+        self._given = _known_encoding(path, encoding)
+        found = self._given or marked or _without_mark(beginning)
+        self._wide = found if found and found.startswith(("utf-16", "utf-32")) else None
+        if self._wide and not self._given:
+            logger.warning("%s: read as %s", path, self._wide)
+        self._fallback: str | None = None
+        narrow = beginning.replace(b"\0", b"")
+        first, second = narrow.find(b"\r"), narrow.find(b"\n")
+        self._old_mac = first >= 0 and second < 0
+        self.newline = "\r\n" if 0 <= first == second - 1 else "\n"
+
+    def lines(self) -> Iterator[str]:
+        """The lines, each with its ending (a lone carriage return becomes a line feed).
+
+        Raises:
+            InputError: the gzip stream is damaged, a line is too long, or the text is not in the
+                encoding that was given.
+        """
+        number = 0
+        try:
+            with open_bytes(self.path) as stream:
+                source = self._wide_lines(stream) if self._wide else self._narrow_lines(stream)
+                for line in source:
+                    number += 1
+                    yield line
+        except UnicodeError as error:
+            raise InputError(
+                f"{self.path}: line {number + 1}: not {self._given or self._wide} text; "
+                f"give its real encoding, or save it as UTF-8"
+            ) from error
+        except DAMAGED_GZIP as error:
+            raise InputError(
+                f"{self.path}: gzip stream is cut off or damaged after line {number}; "
+                f"download or compress the file again"
+            ) from error
+
+    def _wide_lines(self, stream: io.BufferedReader) -> Iterator[str]:
+        newline = None if self._old_mac else "\n"
+        text = io.TextIOWrapper(stream, encoding=self._wide, newline=newline)
+        first = True
+        while line := text.readline(_LONGEST_LINE):
+            self._refuse_long(line)
+            yield line.removeprefix("\ufeff") if first else line
+            first = False
+        text.detach()
+
+    def _narrow_lines(self, stream: io.BufferedReader) -> Iterator[str]:
+        source = self._mac_lines(stream) if self._old_mac else self._byte_lines(stream)
+        pending: deque[bytes] = deque()
+        number = 0
+        while True:
+            line = pending.popleft() if pending else next(source, None)
+            if line is None:
+                return
+            number += 1
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if self._given:
+                yield line.decode(self._given)
+                continue
+            try:
+                yield line.decode()
+            except UnicodeDecodeError:
+                if self._fallback is None:
+                    self._fallback = self._guess(line, number, source, pending)
+                yield line.decode(self._fallback, "replace")
+
+    def _byte_lines(self, stream: io.BufferedReader) -> Iterator[bytes]:
+        while line := stream.readline(_LONGEST_LINE):
+            self._refuse_long(line)
+            yield line
+
+    def _mac_lines(self, stream: io.BufferedReader) -> Iterator[bytes]:
+        rest = b""
+        while block := stream.read(2**20):
+            *whole, rest = (rest + block).split(b"\r")
+            self._refuse_long(rest)
+            for line in whole:
+                yield line + b"\n"
+        if rest:
+            yield rest
+
+    def _refuse_long(self, line: str | bytes) -> None:
+        if len(line) >= _LONGEST_LINE:
+            raise InputError(
+                f"{self.path}: a line of more than {_LONGEST_LINE >> 20} million characters; "
+                f"give a file with articles"
+            )
+
+    def _guess(
+        self, line: bytes, number: int, source: Iterator[bytes], pending: deque[bytes]
+    ) -> str:
+        """The encoding of the first line that is not UTF-8, judged by those after it too."""
+        sample, size = [line], len(line)
+        for following in source:
+            pending.append(following)
+            size += len(following)
+            if not following.isascii():
+                sample.append(following)
+            if size > _SAMPLE:
+                break
+        encoding = _guess_encoding(b"".join(sample))
+        shown = " ".join(line.decode(encoding, "replace").split())
+        logger.warning(
+            "%s: line %d: not UTF-8; read as %s: %.80s; if letters are wrong, give the encoding",
+            *(self.path, number, encoding, shown),
+        )
+        return encoding
+
+
+def _known_encoding(path: Path, encoding: str | None) -> str | None:
+    if encoding is None:
+        return None
+    try:
+        name = codecs.lookup(encoding).name
+    except LookupError as error:
         raise InputError(
-            f"{path}: line {number}: not UTF-8 text; "
-            f"convert it: iconv -f {source} -t utf-8 {path.name} > utf8-{path.name}"
+            f"{path}: unknown encoding {encoding!r}; name one such as utf-8, cp1252, utf-16"
         ) from error
-    except DAMAGED_GZIP as error:
-        raise InputError(
-            f"{path}: gzip stream is cut off or damaged after line {number}; "
-            f"download or compress the file again"
-        ) from error
+    return "utf-8" if name == "utf-8-sig" else name
+
+
+def _without_mark(beginning: bytes) -> str | None:
+    """UTF-16 without a byte-order mark has a zero byte beside every Latin letter."""
+    even, odd = beginning[0:512:2].count(0), beginning[1:512:2].count(0)
+    if max(even, odd) < 4 or max(even, odd) * 5 < len(beginning[:512]):
+        return None
+    return "utf-16-le" if odd > even else "utf-16-be"
+
+
+def _guess_encoding(sample: bytes) -> str:
+    """Western text in Windows' encoding where it looks like that, else what statistics say."""
+    high = sum(byte > 127 for byte in sample)
+    pairs = sum(a > 127 and b > 127 for a, b in zip(sample, sample[1:], strict=False))
+    try:
+        text = sample.decode("cp1252")
+    except UnicodeDecodeError:
+        text = ""
+    letters = sum(c.isalpha() or c in "“”‘’–—…•®©°±µ×·²³½¼¾«»™€§¡¿" for c in text if ord(c) > 127)
+    if text and pairs * 3 <= high and letters * 10 >= high * 9:
+        return "cp1252"
+    try:
+        from charset_normalizer import from_bytes
+    except ImportError:
+        return "cp1252" if text else "latin-1"
+    best = from_bytes(sample).best()
+    return best.encoding if best else ("cp1252" if text else "latin-1")
+
+
+def whole_text(path: Path, encoding: str | None = None) -> str:
+    """All text of a file that only makes sense as a whole.
+
+    Raises:
+        InputError: as `TextSource.lines`, or it is too large to be read at once.
+    """
+    parts, size = [], 0
+    for line in TextSource(path, encoding).lines():
+        size += len(line)
+        if size > WHOLE_FILE:
+            raise InputError(
+                f"{path}: larger than {WHOLE_FILE >> 20} million characters; "
+                f"export it in parts, or as RIS or CSV"
+            )
+        parts.append(line)
+    return "".join(parts)
 
 
 @contextmanager
 def open_text_sink(path: Path, *, gzipped: bool) -> Iterator[TextIO]:
-    """Open `path` for writing UTF-8 with plain line feeds.
+    """Open `path` for writing UTF-8; line ends are written as they are given.
 
     The gzip header carries neither name nor time: the same rows give the same bytes.
     """

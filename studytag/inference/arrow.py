@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from studytag.errors import InputError, import_extra
-from studytag.inference.files import ERROR_COLUMN
+from studytag.files import ERROR_COLUMN
 from studytag.inference.inputs import Record, iterate_records
 from studytag.inference.predictor import Outcome, Predictor
 from studytag.records import PREDICTED_COLUMN, probability_column

@@ -32,6 +32,8 @@ class Model:
         """
         self._labels = manifest.labels
         self._variant = variant
+        adjustment = manifest.variants[variant].adjustment
+        self._adjustment = adjustment.lines(manifest.labels) if adjustment else None
         self._session = _load(lambda: open_session(folder / self._file(manifest), threads), folder)
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._output = self._session.get_outputs()[0].name
@@ -59,7 +61,11 @@ class Model:
                 f"variant {self._variant!r} puts out NaN or infinity; its weights are damaged: "
                 "export the bundle again"
             )
-        raised = self._labels.raise_implied(sigmoid(logits[0]))
+        row = logits[0]
+        if self._adjustment is not None:
+            slope, offset = self._adjustment
+            row = (row * slope + offset).astype(np.float32)
+        raised = self._labels.raise_implied(sigmoid(row))
         return raised.astype(np.float32, copy=False)
 
     def _file(self, manifest: Manifest) -> str:

@@ -7,8 +7,8 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from studytag.errors import InputError, import_extra
+from studytag.files import ERROR_COLUMN
 from studytag.inference.arrow import tag_batches
-from studytag.inference.files import ERROR_COLUMN
 from studytag.inference.predictor import Predictor, VariantName
 from studytag.manifest import DEFAULT_OPERATING_POINT, OperatingPoint
 from studytag.records import PREDICTED_COLUMN, probability_column

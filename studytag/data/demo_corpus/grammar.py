@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from studytag.errors import missing_dependency
+from studytag.errors import import_extra
 
 Pools = Mapping[str, Sequence[str]]
 """Name of a slot to the phrases that may fill it."""
@@ -35,10 +35,7 @@ def load(name: str) -> dict[str, Any]:
     Raises:
         MissingDependencyError: PyYAML is not installed.
     """
-    try:
-        import yaml
-    except ImportError as error:
-        raise missing_dependency("pyyaml", "data") from error
+    yaml = import_extra("yaml", "data")
     text = Path(__file__).with_name(f"{name}.yaml").read_text(encoding="utf-8")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times as fast
     content: dict[str, Any] = yaml.load(text, loader)

@@ -1,0 +1,1 @@
+"""Benchmarks: how good, how fast, and what each choice gives. See README.md."""

@@ -1,0 +1,92 @@
+"""Changes of the training recipe: options, and parts replaced through `TrainingHooks`.
+
+python -m bench.ablation.variants NAME [options of studytag train]    # trains with one of HOOKS
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from studytag.training.config import TrainingConfig
+from studytag.training.hooks import TrainingHooks
+from studytag.training.loop import train
+from studytag.training.options import parse_config
+
+BASELINE = "the recipe as it is"
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    BASELINE: (),
+    "the head learns as fast as the encoder": ("--head-lr-factor", "1"),
+    "the head learns 30 times as fast": ("--head-lr-factor", "30"),
+    "output biases start at 0": ("--init-output-bias", "false"),
+    "rate 5e-5": ("--learning-rate", "5e-5"),
+    "rate 2e-4": ("--learning-rate", "2e-4"),
+    "cosine decay": ("--lr-scheduler-type", "cosine"),
+    "no truncated epochs": ("--truncated-epochs", "0"),
+    "256 tokens": ("--max-length", "256"),
+    "uncalibrated": ("--calibrate", "false"),
+}
+"""Change to options of training."""
+
+Cell = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def masked(cell: Cell) -> TrainingHooks:
+    """Minimise the mean of `cell`, of logits and truth, over the known cells."""
+
+    def loss(logits: torch.Tensor, truth: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        return (cell(logits.float(), truth) * known).sum() / known.sum().clamp(min=1)
+
+    return TrainingHooks(loss=loss)
+
+
+def bce(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy of each cell."""
+    return functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+
+
+def focal(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Easy cells weigh less (Lin et al. 2017), gamma 2."""
+    wrong = torch.sigmoid(logits) * (1 - truth) + torch.sigmoid(-logits) * truth
+    return bce(logits, truth) * wrong**2
+
+
+def asymmetric(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Easy negatives cost nothing (Ridnik et al. 2021); focus and margin are the authors'."""
+    shifted = (torch.sigmoid(logits) - 0.05).clamp(min=0)
+    negative = shifted**4 * torch.log1p(-shifted)
+    return -truth * functional.logsigmoid(logits) - (1 - truth) * negative
+
+
+def slower_below(config: TrainingConfig, model: PreTrainedModel) -> torch.optim.Optimizer:
+    """Each layer learns at 0.8 of the rate of the one above (Howard and Ruder 2018)."""
+    layers = model.config.num_hidden_layers
+    groups = []
+    for name, weight in model.named_parameters():
+        below = layers + 1 if "embeddings" in name else 0
+        if ".layer." in name:
+            below = layers - int(name.split(".layer.")[1].split(".")[0])
+        rate = config.learning_rate * 0.8**below
+        rate *= config.head_lr_factor if "classifier" in name else 1
+        decay = config.weight_decay if weight.ndim > 1 else 0.0
+        groups.append({"params": [weight], "weight_decay": decay, "lr": rate})
+    return torch.optim.AdamW(groups, lr=config.learning_rate)
+
+
+HOOKS: dict[str, TrainingHooks] = {
+    "focal loss": masked(focal),
+    "asymmetric loss": masked(asymmetric),
+    "label smoothing 0.05": masked(lambda logits, truth: bce(logits, truth * 0.9 + 0.05)),
+    "unknown counts as absent": TrainingHooks(loss=lambda z, y, _: bce(z.float(), y).mean()),
+    "lower layers learn slower": TrainingHooks(optimizer=slower_below),
+}
+"""Change to replaced parts."""
+
+
+if __name__ == "__main__":
+    train(parse_config(sys.argv[2:]), hooks=HOOKS[sys.argv[1]])

@@ -1,0 +1,161 @@
+"""What a measurement was made on, and how fast that machine multiplies matrices."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from studytag.hardware import available_cores, processor_flags
+
+INT8_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
+"""Instructions that decide the speed of int8 and bf16."""
+
+
+def describe_machine() -> str:
+    """The processor's name, and which of `INT8_FLAGS` it has."""
+    name = platform.processor() or platform.machine()
+    listing = Path("/proc/cpuinfo")
+    if listing.exists():
+        for line in listing.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                name = value.strip()
+    flags = processor_flags() or frozenset()
+    present = [flag for flag in INT8_FLAGS if flag in flags]
+    return f"{name} ({', '.join(present)})" if present else name
+
+
+def occasion() -> dict[str, str]:
+    """Date and machine, for raw measurements."""
+    return {"date": date.today().isoformat(), "machine": describe_machine()}
+
+
+def measured_now() -> str:
+    """Date and machine in one line."""
+    return ", ".join(occasion().values())
+
+
+def peak_memory() -> float:
+    """The largest resident set of this process so far, in MiB (Linux only).
+
+    Not getrusage: its maximum is inherited from the process that started this one.
+    """
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    return int(fields["VmHWM"].split()[0]) / 1024
+
+
+def run_command(*command: str, capture: bool = False) -> str:
+    """Run a command in the repository, on the calling thread's cores; what it printed, if captured.
+
+    Raises:
+        CalledProcessError: it failed.
+    """
+    done = subprocess.run(
+        command,
+        check=True,
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE if capture else None,
+        text=True,
+    )
+    return done.stdout or ""
+
+
+def on_own_cores(tasks: Iterable[Callable[[], None]], at_once: int) -> None:
+    """Do the tasks, `at_once` at a time, each on cores that no other uses meanwhile (Linux).
+
+    Two trainings on a core each get more done than one after the other on both: neither waits.
+    """
+    shares: SimpleQueue[set[int]] = SimpleQueue()
+    for share in np.array_split(sorted(os.sched_getaffinity(0)), at_once):
+        shares.put({int(core) for core in share})
+
+    def bind() -> None:
+        # Of this thread and of the processes that it starts.
+        os.sched_setaffinity(0, shares.get())
+
+    with ThreadPoolExecutor(at_once, initializer=bind) as pool:
+        for done in [pool.submit(task) for task in tasks]:
+            done.result()
+
+
+def product_rates(
+    rows: int = 512, inner: int = 3072, columns: int = 768, tries: int = 5
+) -> dict[str, dict[str, float]]:
+    """Billions of operations a second of one matrix product on each core, by library.
+
+    The shape is a feed-forward layer's. No library is the fastest on every processor: MKL's float32
+    product runs at a quarter of OpenBLAS's on AMD, so the best of them is the machine's rate. An
+    operation is a multiplication or an addition; the best of the tries counts.
+
+    Returns:
+        `fp32` and `int8`, each by name of the library.
+    """
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    cores, threads = available_cores(), torch.get_num_threads()
+    rates: dict[str, dict[str, float]] = {}
+    torch.set_num_threads(1)
+    with (
+        threadpool_limits(1),
+        ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        for kind, products in _products(rows, inner, columns).items():
+            for library, product in products.items():
+                seconds = []
+                for _ in range(tries):
+                    started = time.perf_counter()
+                    for done in [pool.submit(product) for _ in range(4 * cores)]:
+                        done.result()
+                    seconds.append((time.perf_counter() - started) / (4 * cores))
+                rate = 2 * rows * inner * columns / min(seconds) / 1e9
+                rates.setdefault(kind, {})[library] = rate
+    torch.set_num_threads(threads)
+    return rates
+
+
+def _products(rows: int, inner: int, columns: int) -> dict[str, dict[str, Callable[[], object]]]:
+    """One product in each precision and library."""
+    import torch
+
+    left, right = torch.randn(rows, inner), torch.randn(inner, columns)
+    left_array, right_array = left.numpy(), right.numpy()
+    products: dict[str, dict[str, Callable[[], object]]] = {
+        "fp32": {
+            "NumPy": lambda: left_array @ right_array,
+            "PyTorch": lambda: torch.mm(left, right),
+        },
+        "int8": {},
+    }
+    backends: Any = torch.backends
+    if backends.mkldnn.is_available():
+        onednn_left, weight = left.to_mkldnn(), right.t().contiguous().to_mkldnn()
+        operators: Any = torch._C._nn
+        products["fp32"]["oneDNN"] = lambda: operators.mkldnn_linear(onednn_left, weight, None)
+    int8 = [(matrix * 50).clamp(-127, 127).to(torch.int8) for matrix in (left, right)]
+    products["int8"]["PyTorch"] = lambda: torch._int_mm(int8[0], int8[1])
+    modules: Any = torch.ao.nn.quantized
+    for engine in ("onednn", "fbgemm"):
+        if engine in backends.quantized.supported_engines:
+            backends.quantized.engine = engine
+            linear = modules.Linear(inner, columns)
+            quantised = torch.quantize_per_tensor(left, 0.02, 64, torch.quint8)
+            products["int8"][f"PyTorch, {engine}"] = partial(linear, quantised)
+    return products
+
+
+def best(rates: dict[str, float]) -> float:
+    """The fastest library's rate."""
+    return max(rates.values())

@@ -1,0 +1,216 @@
+"""Where results are kept: predictions and truth as npz, measurements as JSON, tables beside them.
+
+results/NAME.md                      a table; bench/tables.py renders it from
+results/raw/NAME.json                what was measured; `kind` names its renderer
+results/predictions/NAME/truth.npz   the truth of evaluated articles, without text or pmid
+results/predictions/NAME/*.npz       the probabilities of one system and seed for them
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from studytag.documents import read_json
+from studytag.errors import InputError
+from studytag.evaluation.thresholds import tune_thresholds
+from studytag.files import atomic_path, write_json_atomically
+from studytag.labels import LabelSet
+
+RESULTS = Path(os.environ.get("BENCH_RESULTS", Path(__file__).parents[1] / "results"))
+"""Another folder, by the environment, keeps results of other records apart."""
+
+RAW = RESULTS / "raw"
+PREDICTIONS = RESULTS / "predictions"
+TRUTH = "truth.npz"
+
+POINTS = ("f1", "sensitive")
+"""Operating points whose thresholds are kept; `fixed` is 0.5 everywhere."""
+
+Rows = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of the evaluated articles, n of them.
+
+    Attributes:
+        labels: The columns.
+        truth: Shape (n, labels).
+        known: Shape (n, labels).
+        year: Shape (n,); 0 where it is missing.
+        source: Shape (n,), the number from 0 of the repository that an article came from.
+        fold: Shape (n,). A system predicts a fold's articles without having seen that fold;
+            articles of fold -1 serve to tune thresholds and are never scored.
+    """
+
+    labels: LabelSet
+    truth: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+    year: NDArray[np.int16]
+    source: NDArray[np.int16]
+    fold: NDArray[np.int8]
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All but the labels, by name."""
+        names = ("truth", "known", "year", "source", "fold")
+        return {name: getattr(self, name) for name in names}
+
+    def select(self, rows: Rows) -> Truth:
+        """The articles where `rows`, shape (n,), is True."""
+        return Truth(self.labels, *(values[rows] for values in self.arrays.values()))
+
+    def save(self, folder: Path) -> None:
+        """Write `truth.npz` into a folder of predictions, unless it is there.
+
+        Raises:
+            InputError: the folder holds the truth of other articles.
+        """
+        if (folder / TRUTH).is_file():
+            kept = Truth.load(folder).arrays
+            if not all(np.array_equal(kept[name], own) for name, own in self.arrays.items()):
+                raise InputError(f"{folder} holds other articles; give another --name")
+            return
+        pairs = [(name, to) for name, implied in self.labels.implications.items() for to in implied]
+        implications = np.array(pairs, dtype=np.str_).reshape(-1, 2)
+        labels = np.array(self.labels.names)
+        _save(folder / TRUTH, labels=labels, implications=implications, **self.arrays)
+
+    @classmethod
+    def load(cls, folder: Path) -> Truth:
+        """Read the `truth.npz` of a folder of predictions.
+
+        Raises:
+            InputError: there is none.
+        """
+        if not (folder / TRUTH).is_file():
+            raise InputError(f"{folder} has no {TRUTH}; make it with: python -m bench.quality")
+        with np.load(folder / TRUTH) as stored:
+            arrays = dict(stored)
+        implications: dict[str, tuple[str, ...]] = {}
+        for name, implied in arrays.pop("implications").tolist():
+            implications[name] = (*implications.get(name, ()), implied)
+        return cls(LabelSet(tuple(arrays.pop("labels").tolist()), implications), **arrays)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The probabilities of one system, trained with one seed, for every article of a `Truth`.
+
+    Attributes:
+        system: Its name in tables.
+        probabilities: Shape (n, labels).
+        thresholds: For each of `POINTS`, shape (folds, labels).
+        measured: Date and machine.
+        seed: Of its training; 0 for a system without one.
+        recipe: The configuration it was trained by, or how else it came about.
+    """
+
+    system: str
+    probabilities: NDArray[np.floating]
+    thresholds: dict[str, NDArray[np.float64]]
+    measured: str
+    seed: int = 0
+    recipe: str = ""
+
+    def decide(self, truth: Truth, point: str) -> NDArray[np.bool_]:
+        """Decisions of shape (n, labels), by the thresholds of each article's own fold."""
+        if point == "fixed":
+            return truth.labels.decide(self.probabilities, [0.5] * len(truth.labels))
+        return truth.labels.decide(self.probabilities, self.thresholds[point][truth.fold])
+
+    def select(self, rows: Rows) -> Predictions:
+        """For the articles where `rows`, shape (n,), is True."""
+        return replace(self, probabilities=self.probabilities[rows])
+
+    def save(self, folder: Path) -> None:
+        """Write `SYSTEM-SEED.npz`."""
+        facts = {name: np.array(getattr(self, name)) for name in ("system", "seed", "recipe")}
+        _save(
+            predictions_file(folder, self.system, self.seed),
+            **facts,
+            measured=np.array(self.measured),
+            probabilities=self.probabilities,
+            **{f"thresholds_{point}": values for point, values in self.thresholds.items()},
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Predictions:
+        """Read one file."""
+        with np.load(path) as stored:
+            return cls(
+                system=str(stored["system"]),
+                probabilities=stored["probabilities"].astype(np.float32),
+                thresholds={point: stored[f"thresholds_{point}"] for point in POINTS},
+                measured=str(stored["measured"]),
+                seed=int(stored["seed"]),
+                recipe=str(stored["recipe"]),
+            )
+
+
+def predictions_file(folder: Path, system: str, seed: int) -> Path:
+    """Where the predictions of a system and seed are kept."""
+    return folder / f"{re.sub(r'[^a-z0-9]+', '-', system.lower()).strip('-')}-{seed}.npz"
+
+
+def load_predictions(folder: Path) -> dict[str, list[Predictions]]:
+    """Every system of a folder by name, its seeds in ascending order."""
+    systems: dict[str, list[Predictions]] = {}
+    for path in sorted(folder.glob("*.npz")):
+        if path.name != TRUTH:
+            predictions = Predictions.load(path)
+            systems.setdefault(predictions.system, []).append(predictions)
+    for seeds in systems.values():
+        seeds.sort(key=lambda predictions: predictions.seed)
+    return systems
+
+
+def cross_fitted_thresholds(
+    truth: Truth, probabilities: NDArray[np.floating]
+) -> dict[str, NDArray[np.float64]]:
+    """For each of `POINTS`, thresholds of shape (folds, labels), tuned on all other folds."""
+    tuned = []
+    for fold in range(int(truth.fold.max()) + 1):
+        rows = truth.fold != fold
+        tuned.append(tune_thresholds(truth.truth[rows], truth.known[rows], probabilities[rows]))
+    return {point: np.array([of_fold[point] for of_fold in tuned]) for point in POINTS}
+
+
+def save_raw(name: str, content: Mapping[str, Any]) -> None:
+    """Keep a measurement; its `kind` names the renderer of its table."""
+    RAW.mkdir(parents=True, exist_ok=True)
+    write_json_atomically(RAW / f"{name}.json", dict(content))
+
+
+def load_raw(name: str) -> dict[str, Any]:
+    """Read a measurement.
+
+    Raises:
+        InputError: there is none.
+    """
+    return read_json(RAW / f"{name}.json", "measure again")
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read JSON lines."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _save(path: Path, **arrays: NDArray[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""How good it is, beside simpler systems, on articles that training never saw."""

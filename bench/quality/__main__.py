@@ -1,0 +1,72 @@
+"""How good is it? Measured on articles that training never saw.
+
+    python -m bench.quality grouped table.parquet --encoder studytag=minilm --seeds 42 43 44
+    python -m bench.quality human2019 human2019.parquet --train data/processed/train.parquet
+    python -m bench.quality add grouped probabilities.npz --system "my tagger"
+
+`grouped` is the main protocol: whole sources are held out, because within a source the topic alone
+gives labels away. bench/quality/protocols.py says what a table needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from bench.quality import protocols
+from bench.quality.systems import BASELINES, Encoder
+from studytag.errors import StudytagError
+
+
+def _systems(options: argparse.Namespace) -> protocols.Systems:
+    systems = {(name, 0): (BASELINES[name], "") for name in options.baselines}
+    for entry in options.encoder:
+        name, _, config = entry.partition("=")
+        for seed in options.seeds:
+            systems[name, seed] = (Encoder(config, seed, options.work), config)
+    return systems
+
+
+def _run(options: argparse.Namespace) -> str:
+    """Measure what is missing; the table's text."""
+    if options.command == "add":
+        where = (options.name, options.table, options.system)
+        return protocols.add(*where, options.seed, options.recipe)
+    measured = (options.name or options.command, _systems(options))
+    if options.command == "grouped":
+        return protocols.grouped(options.table, *measured, options.jobs, options.reference)
+    bundles = {name: Path(path) for name, _, path in (b.partition("=") for b in options.bundle)}
+    return protocols.human(options.table, options.train, *measured, bundles, options.jobs)
+
+
+def main() -> None:
+    """Evaluate, keep the predictions, and write the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("grouped", "human2019"):
+        command = commands.add_parser(name)
+        command.add_argument("table", type=Path, help="articles to evaluate on")
+        command.add_argument("--name", help="of the results")
+        command.add_argument("--encoder", action="append", default=[], metavar="SYSTEM=CONFIG")
+        command.add_argument("--baselines", nargs="*", default=list(BASELINES), choices=BASELINES)
+        command.add_argument("--seeds", type=int, nargs="+", default=[42], help="of the encoders")
+        command.add_argument("--work", type=Path, default=Path("artifacts/bench"))
+        command.add_argument("--jobs", type=int, default=1, help="systems at a time")
+    commands.choices["grouped"].add_argument("--reference", help="show gains over this system")
+    command.add_argument("--train", type=Path, required=True, help="labelled, to train on")
+    command.add_argument("--bundle", action="append", default=[], metavar="SYSTEM=FOLDER")
+    command = commands.add_parser("add")
+    command.add_argument("name", help="of the results")
+    command.add_argument("table", type=Path, help="npz: `probabilities`, in the truth's order")
+    command.add_argument("--system", required=True)
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--recipe", default="", help="how it came about")
+    try:
+        sys.stdout.write(_run(parser.parse_args()))
+    except StudytagError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""How systems are evaluated: on whole unseen sources, on people's labels, or once on a fixed split.
+
+A table to evaluate on has, beside `labels` and `known`, the columns `fold` (-1: only trained on)
+and `source`, or `group` where several sources belong together. What a system predicts is kept in
+results/predictions/NAME; what is kept is not measured again. No text goes there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.harness.machine import measured_now, on_own_cores
+from bench.harness.store import (
+    POINTS,
+    PREDICTIONS,
+    Predictions,
+    Truth,
+    cross_fitted_thresholds,
+    predictions_file,
+    save_raw,
+)
+from bench.quality.systems import HELD_OUT, System, sources
+from bench.tables import write
+from studytag.dataset import LabelledTable, concatenate, load_evaluable, load_table, read_label_set
+from studytag.errors import InputError
+from studytag.inference.predictor import Predictor
+from studytag.labels import LabelSet
+
+Systems = Mapping[tuple[str, int], tuple[System, str]]
+"""Name and seed to a system, and its recipe in words."""
+
+
+def load_folds(path: Path) -> tuple[LabelSet, LabelledTable, NDArray[np.intp]]:
+    """Read a table to evaluate on, with the fold of each article.
+
+    Raises:
+        InputError: as `load_evaluable`; or there is no fold, or a source lies in two of them.
+    """
+    labels = read_label_set(path)
+    table = load_evaluable(path, labels)
+    if any(row.get("fold") is None for row in table.rows):
+        raise InputError(f"{path}: column 'fold' is missing; give each article its fold, or -1")
+    folds = np.array([row["fold"] for row in table.rows], dtype=np.intp)
+    pairs = np.unique(np.stack([sources(table.rows), folds])[:, folds >= 0], axis=1)
+    if len(np.unique(pairs[0])) < pairs.shape[1]:
+        raise InputError(f"{path}: a source lies in two folds; give each source one fold")
+    return labels, table, folds
+
+
+def truth_of(labels: LabelSet, table: LabelledTable, folds: NDArray[np.intp]) -> Truth:
+    """What is kept of articles; their sources are numbered by first occurrence."""
+    _, first, numbers = np.unique(sources(table.rows), return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first)).astype(np.int16)
+    years = table.years().astype(np.int16)
+    return Truth(labels, table.truth, table.known, years, rank[numbers], folds.astype(np.int8))
+
+
+def grouped(path: Path, name: str, systems: Systems, jobs: int, reference: str | None) -> str:
+    """Predict each fold's articles by systems that saw none of its sources; the table's text.
+
+    Thresholds are cross-fitted: those of a fold are tuned on the predictions for the other folds.
+    """
+    labels, table, folds = load_folds(path)
+    origin = sources(table.rows)
+    evaluated = np.flatnonzero(folds >= 0)
+    truth = truth_of(labels, table.select(evaluated), folds[evaluated])
+
+    def out_of_fold(predict: System) -> NDArray[np.floating]:
+        probabilities = np.zeros(table.truth.shape, dtype=np.float32)
+        for fold in range(int(folds.max()) + 1):
+            rows = np.flatnonzero(folds == fold)
+            train = table.select(np.flatnonzero(~np.isin(origin, origin[rows])))
+            probabilities[rows] = predict(labels, train, [table.rows[row] for row in rows])
+        return probabilities[evaluated]
+
+    _keep(name, truth, systems, out_of_fold, jobs)
+    return describe(name, reference=reference)
+
+
+def fixed_split(path: Path, name: str, systems: Systems, jobs: int, reference: str) -> str:
+    """Train once on all folds but 0 and 1, and predict these two; the table's text.
+
+    Thresholds of either fold are tuned on the other.
+    """
+    labels, table, folds = load_folds(path)
+    evaluated = np.flatnonzero((folds == 0) | (folds == 1))
+    origin = sources(table.rows)
+    train = table.select(np.flatnonzero(~np.isin(origin, origin[evaluated])))
+    others = table.select(evaluated)
+    truth = truth_of(labels, others, folds[evaluated])
+    _keep(name, truth, systems, lambda predict: predict(labels, train, others.rows), jobs)
+    return describe(name, reference=reference)
+
+
+def human(
+    path: Path, train: Path, name: str, systems: Systems, bundles: Mapping[str, Path], jobs: int
+) -> str:
+    """Score systems on articles that people labelled; the table's text.
+
+    Nothing is tuned on them: thresholds come from articles held out of the training table, those of
+    a bundle are its own. A label that people never gave is unknown.
+    """
+    labels = read_label_set(train)
+    table, persons = load_evaluable(train, labels), load_table(path, labels)
+    persons.known[:] = persons.truth.any(axis=0)
+    order = np.random.default_rng(0).permutation(len(table))
+    cut = round(HELD_OUT * len(table))
+    learned = table.select(np.sort(order[cut:]))
+    others = concatenate([table.select(np.sort(order[:cut])), persons])
+    truth = truth_of(labels, others, np.repeat([-1, 0], [cut, len(persons)]))
+    _keep(name, truth, systems, lambda predict: predict(labels, learned, others.rows), jobs)
+    for system, bundle in bundles.items():
+        with Predictor.from_pretrained(bundle) as predictor:
+            probabilities = predictor.predict_proba(others.rows)
+            manifest, variant = predictor.manifest, predictor.variant
+        if manifest.labels.names != labels.names:
+            raise InputError(f"{bundle}: its labels are not those of {train}")
+        thresholds = {point: np.array([manifest.thresholds(variant, point)]) for point in POINTS}
+        recipe = f"bundle, {variant}"
+        Predictions(system, probabilities, thresholds, measured_now(), 0, recipe).save(
+            PREDICTIONS / name
+        )
+    return describe(name, unit="articles", part=None, precision_recall=True)
+
+
+def add(name: str, path: Path, system: str, seed: int, recipe: str) -> str:
+    """Keep probabilities that were made elsewhere, in the order of the kept truth; the table.
+
+    Raises:
+        InputError: the shape is not that of the truth.
+    """
+    truth = Truth.load(PREDICTIONS / name)
+    with np.load(path) as stored:
+        probabilities = stored["probabilities"]
+    if probabilities.shape != truth.truth.shape:
+        raise InputError(f"{path}: shape {probabilities.shape}, expected {truth.truth.shape}")
+    _keep(
+        name,
+        truth,
+        {(system, seed): (lambda *_: probabilities, recipe)},
+        lambda predict: predict(truth.labels, LabelledTable([], truth.truth, truth.known), []),
+        1,
+    )
+    return describe(name)
+
+
+def describe(
+    name: str,
+    unit: str = "sources",
+    part: str | None = "fold",
+    reference: str | None = None,
+    **options: bool,
+) -> str:
+    """Write the description of a table of kept predictions, and the table; its text.
+
+    Args:
+        name: Of the table.
+        unit: What the bootstrap draws.
+        part: Scored on their own too.
+        reference: The system over which gains are shown.
+        options: Further sections; see bench/quality/tables.py.
+    """
+    truth = Truth.load(PREDICTIONS / name)
+    scored = truth.fold >= 0
+    groups = f", {len(np.unique(truth.source[scored]))} sources" if unit == "sources" else ""
+    caption = (
+        f"{scored.sum()} articles with a known label{groups}; no system was trained on any of "
+        f"{'their sources' if groups else 'them'}, and thresholds are tuned on others. 95 % "
+        f"intervals by bootstrap over {unit}, of the mean over seeds; ± is the standard deviation "
+        f"over seeds."
+    )
+    section: dict[str, Any] = {"predictions": name, "unit": unit, "side_by_side": True, **options}
+    section |= {"part": part} if part else {}
+    section |= {"gains": {"over": reference}} if reference else {}
+    save_raw(name, {"kind": "quality", "caption": caption, "sections": [section]})
+    return write(name)
+
+
+def _keep(
+    name: str,
+    truth: Truth,
+    systems: Systems,
+    predict: Callable[[System], NDArray[np.floating]],
+    jobs: int,
+) -> None:
+    """Measure what is not kept yet, `jobs` systems at a time."""
+    folder = PREDICTIONS / name
+    truth.save(folder)
+
+    def measure(system: str, seed: int) -> None:
+        run, recipe = systems[system, seed]
+        probabilities = predict(run).astype(np.float16)  # half the room, an error below 0.0003
+        thresholds = cross_fitted_thresholds(truth, probabilities.astype(np.float32))
+        kept = Predictions(system, probabilities, thresholds, measured_now(), seed, recipe)
+        kept.save(folder)
+
+    missing = [each for each in systems if not predictions_file(folder, *each).exists()]
+    on_own_cores([partial(measure, *each) for each in missing], jobs)

@@ -1,0 +1,167 @@
+"""Scores of one system over its seeds, from kept predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.harness.store import Predictions, Truth
+from studytag.evaluation.bootstrap import (
+    F1Intervals,
+    Interval,
+    Resamples,
+    f1_intervals,
+    percentile_interval,
+    resampled_f1,
+)
+from studytag.evaluation.metrics import expected_calibration_error, score
+from studytag.evaluation.scores import Scores
+
+Unit = Literal["articles", "sources"]
+Part = Literal["year", "fold"]
+
+
+@dataclass(frozen=True)
+class PartScores:
+    """Of one year or fold."""
+
+    articles: int
+    micro_f1: float
+    macro_f1: float
+    calibration_error: float | None
+
+
+@dataclass(frozen=True)
+class SystemScores:
+    """A system over its seeds.
+
+    Attributes:
+        point: The operating point that decides.
+        decided: Scores at that point, by seed.
+        fixed: Scores at 0.5, by seed.
+        sensitive: Scores at the sensitive point, by seed.
+        intervals: Of the mean F1 over seeds.
+        all_known_error: Calibration error with the articles that are not fully assessed, by seed.
+        parts: By year or fold, of the first seed.
+        measured: Date and machine.
+        resamples: Mean F1 over seeds on each resample.
+    """
+
+    point: str
+    decided: list[Scores]
+    fixed: list[Scores]
+    sensitive: list[Scores]
+    intervals: F1Intervals
+    all_known_error: list[float]
+    parts: dict[str, PartScores]
+    measured: str
+    resamples: Resamples
+
+
+def score_system(
+    truth: Truth, seeds: Sequence[Predictions], point: str, unit: Unit, part: Part | None
+) -> SystemScores:
+    """Score one system; articles of fold -1 count nowhere.
+
+    Args:
+        truth: Of all articles.
+        seeds: The system's predictions for them.
+        point: The operating point that decides.
+        unit: What the bootstrap draws.
+        part: Score years or folds on their own too.
+    """
+    rows = truth.fold >= 0
+    scored, own = truth.select(rows), [predictions.select(rows) for predictions in seeds]
+    parts = {}
+    numbers = scored.arrays[part] if part else np.zeros(0, dtype=np.int8)
+    for value in np.unique(numbers):
+        members = numbers == value
+        cells = scored.select(members), own[0].select(members)
+        scores = _score(*cells, _ranking(*cells), point)
+        figures = (scores.micro.f1, scores.macro.f1, scores.macro.calibration_error)
+        parts[str(value)] = PartScores(int(members.sum()), *figures)
+    half = [0.5] * len(truth.labels)
+    groups = scored.source.astype(np.intp) if unit == "sources" else None
+    drawn = [
+        resampled_f1(
+            *(truth.labels, scored.truth, scored.known, _as_numbers(each.decide(scored, point))),
+            half,
+            groups=groups,
+        )
+        for each in own
+    ]
+    # Every seed's resamples draw the same articles: draw by draw the mean of the seeds.
+    resamples = Resamples(*(np.mean(values, axis=0) for values in zip(*drawn, strict=True)))
+    fixed = [_ranking(scored, each) for each in own]
+    return SystemScores(
+        point,
+        [_score(scored, *pair, point) for pair in zip(own, fixed, strict=True)],
+        fixed,
+        [_score(scored, *pair, "sensitive") for pair in zip(own, fixed, strict=True)],
+        f1_intervals(truth.labels, resamples),
+        [_error_of_all_known(scored, each.probabilities) for each in own],
+        parts,
+        seeds[0].measured,
+        resamples,
+    )
+
+
+def gain(better: SystemScores, worse: SystemScores) -> dict[str, tuple[float, Interval]]:
+    """How much higher the mean micro- and macro-F1 is, with intervals paired draw by draw."""
+    gains = {}
+    for average in ("micro", "macro"):
+        means = [
+            np.mean([getattr(seed, average).f1 for seed in system.decided])
+            for system in (better, worse)
+        ]
+        draws = [getattr(system.resamples, average) for system in (better, worse)]
+        gains[average] = (
+            float(means[0] - means[1]),
+            percentile_interval(draws[0] - draws[1]),
+        )
+    return gains
+
+
+def _ranking(truth: Truth, predictions: Predictions) -> Scores:
+    """Scores at 0.5, and of the probabilities as a ranking."""
+    half = [0.5] * len(truth.labels)
+    return score(truth.labels, truth.truth, truth.known, predictions.probabilities, half)
+
+
+def _score(truth: Truth, predictions: Predictions, ranking: Scores, point: str) -> Scores:
+    """Decisions by each fold's thresholds; average precision and calibration from `ranking`."""
+    if point == "fixed":
+        return ranking
+    decisions = _as_numbers(predictions.decide(truth, point))
+    scores = score(truth.labels, truth.truth, truth.known, decisions, [0.5] * len(truth.labels))
+    macro = replace(
+        scores.macro,
+        average_precision=ranking.macro.average_precision,
+        calibration_error=ranking.macro.calibration_error,
+    )
+    labels = {
+        name: replace(
+            entry,
+            average_precision=ranking.labels[name].average_precision,
+            calibration_error=ranking.labels[name].calibration_error,
+        )
+        for name, entry in scores.labels.items()
+    }
+    return Scores(scores.micro, macro, labels)
+
+
+def _error_of_all_known(truth: Truth, probabilities: NDArray[np.floating]) -> float:
+    """The calibration error, mean over labels, with the articles that are not fully assessed."""
+    errors = [
+        expected_calibration_error(truth.truth[known, column], probabilities[known, column])
+        for column, known in enumerate(truth.known.T)
+    ]
+    return float(np.mean([error for error in errors if error is not None]))
+
+
+def _as_numbers(decisions: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return decisions.astype(np.float64)

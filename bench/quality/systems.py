@@ -1,0 +1,160 @@
+"""The systems that are compared: from training articles and others to probabilities of these."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.harness.machine import run_command
+from studytag.dataset import TABLE_MANIFEST, LabelledTable
+from studytag.files import atomic_folder, open_writer
+from studytag.labels import LabelSet
+from studytag.records import Row, TextRecipe
+
+Probabilities = NDArray[np.floating]
+System = Callable[[LabelSet, LabelledTable, Sequence[Row]], Probabilities]
+"""Given the labels, the articles to train on and n others, the probabilities of the latter, shape
+(n, labels)."""
+
+HELD_OUT = 0.15
+"""Share of the training articles on which an encoder's epoch and calibration are chosen."""
+
+STRENGTHS = {"C": (1.0, 3.0, 10.0)}
+"""What TF-IDF chooses from, for each label."""
+
+KEYWORDS = {
+    "SystematicReview": r"systematic(ally)? review|scoping review|systematic literature",
+    "MetaAnalysis": r"meta-?analy",
+    "RCT": r"randomi[sz]ed (controlled|clinical)?|randomly (assigned|allocated)",
+    "ClinicalTrial": r"\btrial\b|phase (i|1|2|3)",
+    "Cohort": r"cohort|prospective|retrospective|longitudinal|follow-?up",
+    "CaseControl": r"case-? ?control",
+    "CaseReport": r"case report|we report (a|the) case|year-old",
+    "InVitro": r"in vitro|ex vivo|cell lines?|cell culture|cultured",
+    "Animal": r"\b(rats?|mice|mouse|dogs?|rabbits?|pigs?|murine|animals?|canine|bovine)\b",
+    "Human": r"patients?|participants?|volunteers?|wom[ae]n|m[ae]n\b|children|adults|subjects",
+}
+"""The usual words of each of the study designs."""
+
+
+def texts(rows: Sequence[Row]) -> list[str]:
+    """The text of every article as the tagger reads it, not truncated."""
+    recipe = TextRecipe()
+    return [recipe.compose_record(row) for row in rows]
+
+
+def sources(rows: Sequence[Row]) -> NDArray[np.intp]:
+    """The number of each article's group of sources, or of its source where it has no group."""
+    names = [str(row.get("group") or row.get("source")) for row in rows]
+    numbers: NDArray[np.intp] = np.unique(names, return_inverse=True)[1]
+    return numbers
+
+
+def keyword_rules(labels: LabelSet, train: LabelledTable, rows: Sequence[Row]) -> Probabilities:
+    """1 where the text holds a label's usual words, else 0; nothing is trained."""
+    del train
+    rules = [re.compile(KEYWORDS[label], re.IGNORECASE) for label in labels]
+    hits = [[bool(rule.search(text)) for rule in rules] for text in texts(rows)]
+    return np.array(hits, dtype=np.float32).reshape(len(rows), len(labels))
+
+
+def tfidf(labels: LabelSet, train: LabelledTable, rows: Sequence[Row]) -> Probabilities:
+    """Logistic regression on words and pairs of words, one per label, where it is known.
+
+    C is chosen per label by the average precision on training sources held out from the fit.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, GroupKFold
+
+    words = TfidfVectorizer(ngram_range=(1, 2), min_df=3, sublinear_tf=True, max_features=200_000)
+    learned = words.fit_transform(texts(train.rows)).tocsr()
+    features = words.transform(texts(rows))
+    groups = sources(train.rows)
+    regression = LogisticRegression(solver="liblinear", class_weight="balanced")
+    splitter = GroupKFold(3) if len(np.unique(groups)) >= 3 else 3
+    search = GridSearchCV(regression, STRENGTHS, scoring="average_precision", cv=splitter)
+    probabilities = np.zeros((len(rows), len(labels)), dtype=np.float32)
+    for column in range(len(labels)):
+        known = np.flatnonzero(train.known[:, column])
+        search.fit(learned[known], train.truth[known, column], groups=groups[known])
+        probabilities[:, column] = search.predict_proba(features)[:, 1]
+    return labels.raise_implied(probabilities)
+
+
+BASELINES: dict[str, System] = {
+    "Keyword rules": keyword_rules,
+    "TF-IDF + logistic regression": tfidf,
+}
+"""Systems that need no encoder."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder, fine-tuned by `studytag train` in a process of its own.
+
+    Attributes:
+        config: The name of a configuration that ships, or a file of options.
+        seed: Of the training, and of the articles held out for validation.
+        work: Receives the runs; one that was interrupted goes on where it stopped.
+        options: Further options of training.
+        command: Takes the place of `accelerate launch train`.
+    """
+
+    config: str
+    seed: int
+    work: Path
+    options: tuple[str, ...] = ()
+    command: tuple[str, ...] = ("-m", "studytag", "train")
+
+    def __call__(
+        self, labels: LabelSet, train: LabelledTable, rows: Sequence[Row]
+    ) -> Probabilities:
+        """Train unless that is done, and predict."""
+        from studytag.training.model_folder import load_model_folder, torch_probabilities
+
+        run = (self.work / self._digest(train)).resolve()
+        self._write_tables(run / "tables", labels, train)
+        if not (run / "finished").exists():
+            run_command(
+                *(sys.executable, *self.command),
+                *("--config", self.config, "--seed", str(self.seed), *self.options),
+                *("--train-file", str(run / "tables" / "train.parquet")),
+                *("--validation-file", str(run / "tables" / "val.parquet")),
+                *("--cache-dir", str(run / "cache"), "--output-dir", str(run / "model")),
+                *("--checkpointing-steps", "250", "--resume-from-checkpoint", "auto"),
+            )
+            (run / "finished").touch()
+        trained = load_model_folder(run / "model" / "best")
+        recipe = trained.manifest.text_recipe
+        return torch_probabilities(trained, [recipe.compose_record(row) for row in rows])
+
+    def _write_tables(self, folder: Path, labels: LabelSet, train: LabelledTable) -> None:
+        if folder.exists():
+            return
+        order = np.random.default_rng(self.seed).permutation(len(train))
+        cut = round(HELD_OUT * len(train))
+        with atomic_folder(folder) as temporary:
+            for name, numbers in (("train", order[cut:]), ("val", order[:cut])):
+                with open_writer(temporary / f"{name}.parquet") as writer:
+                    for row in train.select(np.sort(numbers)).rows:
+                        writer.write(row)
+            implications = {name: list(to) for name, to in labels.implications.items()}
+            manifest = {"labels": list(labels), "implications": implications}
+            (temporary / TABLE_MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+
+    def _digest(self, train: LabelledTable) -> str:
+        """Names the run after everything that it depends on."""
+        path = Path(self.config)
+        config = path.read_text(encoding="utf-8") if path.is_file() else self.config
+        content = [config, self.seed, self.options, self.command, texts(train.rows)]
+        content.append([train.truth.tolist(), train.known.tolist()])
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

@@ -1,0 +1,261 @@
+"""Tables of quality: systems side by side, year by year or fold by fold, label by label.
+
+A raw file of kind `quality` describes a table: a `caption` and `sections`. A section names a folder
+of `predictions` and may ask for: `systems` (which, in which order, by which operating `point`; all
+of the folder by default), `unit` of the bootstrap (`sources` or `articles`), `part` (`year` or
+`fold`), `fixed` (columns at 0.5), `gains` (`over` a system, `of` some or all others), `difference`
+(from which system the exported variants' probabilities differ), `detail` (one `system` label by
+label, `beside` others), `seeds` (one system's spread), `side_by_side` (all systems label by label),
+`precision_recall` (likewise), `only_figures` (cells of systems whose predictions are not kept).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.harness.store import PREDICTIONS, Predictions, Truth, load_predictions
+from bench.quality.scoring import SystemScores, gain, score_system
+from studytag.evaluation.bootstrap import wilson_interval
+from studytag.evaluation.scores import LabelScores, Scores
+from studytag.evaluation.tables import interval, markdown_table, number
+
+
+@dataclass(frozen=True)
+class Section:
+    """One folder of predictions, scored as its description asks.
+
+    Attributes:
+        asked: The description.
+        truth: Of the articles.
+        predictions: By system.
+        scored: By the name that the table shows, in its order.
+    """
+
+    asked: dict[str, Any]
+    truth: Truth
+    predictions: dict[str, list[Predictions]]
+    scored: dict[str, SystemScores]
+
+    @property
+    def fixed(self) -> bool:
+        """Whether figures at 0.5 are shown too."""
+        return "fixed" in self.asked
+
+    @property
+    def only_figures(self) -> dict[str, Any]:
+        """Cells of systems whose predictions are not kept."""
+        kept: dict[str, Any] = self.asked.get("only_figures", {})
+        return kept
+
+    @classmethod
+    def of(cls, asked: dict[str, Any]) -> Section:
+        """Load and score."""
+        folder = PREDICTIONS / asked["predictions"]
+        truth, predictions = Truth.load(folder), load_predictions(folder)
+        unit, part = asked.get("unit", "sources"), asked.get("part")
+        scored = {
+            entry.get("as", entry["system"]): score_system(
+                truth, predictions[entry["system"]], entry.get("point", "f1"), unit, part
+            )
+            for entry in asked.get("systems") or [{"system": name} for name in predictions]
+        }
+        return cls(asked, truth, predictions, scored)
+
+
+def quality(raw: dict[str, Any]) -> list[str]:
+    """The lines of a table of quality."""
+    lines = [raw["caption"]]
+    for asked in raw["sections"]:
+        section = Section.of(asked)
+        if "title" in asked:
+            lines += ["", f"## {asked['title']}"]
+        lines += ["", *_systems(section)]
+        for option, part in _PARTS.items():
+            if option in asked:
+                lines += ["", *part(section)]
+    return lines
+
+
+def mean(values: Sequence[float | None], digits: int = 3) -> str:
+    """The mean over seeds, with its standard deviation where there are several."""
+    defined = [value for value in values if value is not None]
+    if len(defined) < len(values):
+        return "–"
+    text = f"{np.mean(defined):.{digits}f}"
+    return text if len(defined) == 1 else f"{text} ± {np.std(defined, ddof=1):.{digits}f}"
+
+
+def _systems(section: Section) -> list[str]:
+    fixed = section.fixed
+    header = ["System", *(["Thresholds"] if fixed else [])]
+    header += ["micro-F1", "95 % interval", "macro-F1", "95 % interval"]
+    header += ["at 0.5: micro", "macro"] if fixed else []
+    header += ["macro AP", "calibration error", *(["of all known"] if fixed else [])]
+    rows = []
+    for name, system in section.scored.items():
+        cells = [name, *(["0.5" if system.point == "fixed" else "tuned"] if fixed else [])]
+        for average in ("micro", "macro"):
+            cells.append(mean([getattr(seed, average).f1 for seed in system.decided]))
+            cells.append(interval(getattr(system.intervals, average)))
+        if fixed:
+            cells += [mean([getattr(s, a).f1 for s in system.fixed]) for a in ("micro", "macro")]
+        cells.append(mean([seed.macro.average_precision for seed in system.decided]))
+        cells.append(mean([seed.macro.calibration_error for seed in system.decided]))
+        rows.append([*cells, *([mean(system.all_known_error)] if fixed else [])])
+    rows += [[name, *kept["cells"]] for name, kept in section.only_figures.items()]
+    return markdown_table(header, rows)
+
+
+def _gains(section: Section) -> list[str]:
+    """How much higher F1 is than the reference's, paired draw by draw."""
+    asked = section.asked["gains"]
+    reference = section.scored[asked["over"]]
+    others = asked.get("of") or [name for name in section.scored if name != asked["over"]]
+    rows = []
+    for name in others:
+        gains = gain(section.scored[name], reference).values()
+        points = [[100 * value, 100 * low, 100 * high] for value, (low, high) in gains]
+        rows.append([name, *(f"{v:+.1f} ({low:+.1f} to {high:+.1f})" for v, low, high in points)])
+    header = [f"Points over {asked['over']} (95 % interval, paired)", "micro-F1", "macro-F1"]
+    return markdown_table(header, rows)
+
+
+def _by_part(section: Section) -> list[str]:
+    """Micro-F1 and macro-F1, and for years calibration error, of the first seed."""
+    years = section.asked["part"] == "year"
+    parts = next(iter(section.scored.values())).parts
+    heads = [f"{name} ({part.articles})" for name, part in parts.items()]
+    if not years:
+        sources = [
+            len(np.unique(section.truth.source[section.truth.fold == int(f)])) for f in parts
+        ]
+        heads = [
+            f"{count} sources, {part.articles} articles"
+            for count, part in zip(sources, parts.values(), strict=True)
+        ]
+    title = "micro-F1 / macro-F1" + " / calibration error" * years
+    rows = []
+    for name, system in section.scored.items():
+        cells = [[part.micro_f1, part.macro_f1] for part in system.parts.values()]
+        errors = [[part.calibration_error] * years for part in system.parts.values()]
+        figures = [[*f1, *error] for f1, error in zip(cells, errors, strict=True)]
+        rows.append([name, *(" / ".join(number(value) for value in cell) for cell in figures)])
+    rows += [[name, *kept["parts"]] for name, kept in section.only_figures.items()]
+    return markdown_table([title, *heads], rows)
+
+
+def _measured(section: Section) -> list[str]:
+    occasions: dict[str, list[str]] = {}
+    for name, system in section.scored.items():
+        occasions.setdefault(system.measured, []).append(name)
+    for name, kept in section.only_figures.items():
+        occasions.setdefault(kept["measured"], []).append(name)
+    return [f"Measured {occasion}: {'; '.join(names)}." for occasion, names in occasions.items()]
+
+
+def _difference(section: Section) -> list[str]:
+    """How far the exported variants' probabilities lie from those of the model they come from."""
+    origin = section.predictions[section.asked["difference"]][0]
+    scored = section.truth.fold >= 0
+    differences = [
+        f"{name} {np.abs(seeds[0].probabilities - origin.probabilities)[scored].max():.1e}"
+        for name, seeds in section.predictions.items()
+        if name.startswith(f"{origin.system}, ONNX")
+    ]
+    return [f"Largest |Δp| from PyTorch on the scored articles: {', '.join(differences)}."]
+
+
+def _detail(section: Section) -> list[str]:
+    """One system's first seed, label by label, beside the F1 of others."""
+    asked = section.asked["detail"]
+    system, fixed = section.scored[asked["system"]], section.fixed
+    beside = {name: section.scored[name].decided[0].labels for name in asked["beside"]}
+    header = ["Label", "Support / known", "Precision", "Recall", "F1", "95 % interval"]
+    header += [*(["at 0.5"] if fixed else []), *beside, "AP", "ECE", "*sensitive*: recall"]
+    header += [*(["95 % interval"] if fixed else []), "precision"]
+    rows = []
+    for name, entry in system.decided[0].labels.items():
+        sensitive = system.sensitive[0].labels[name]
+        cells = [name, f"{entry.support} / {entry.known}"]
+        cells += [number(value) for value in (entry.precision, entry.recall, entry.f1)]
+        cells.append(interval(system.intervals.labels[name]))
+        cells += [number(system.fixed[0].labels[name].f1)] * fixed
+        cells += [number(labels[name].f1) for labels in beside.values()]
+        cells += [number(entry.average_precision), number(entry.calibration_error)]
+        cells += [number(sensitive.recall), *([_recall_interval(sensitive)] if fixed else [])]
+        rows.append([*cells, number(sensitive.precision)])
+    title = f"### {asked['system']}, first seed, label by label"
+    return [title, "", *markdown_table(header, rows)]
+
+
+def _seeds(section: Section) -> list[str]:
+    """The spread of one system's seeds, label by label."""
+    name = section.asked["seeds"]
+    system = section.scored[name]
+    header = ["Label", "Support", "F1", "AP", "ECE", "*sensitive*: recall"]
+    header.append("its 95 % interval, each seed")
+    rows = []
+    for label, first in system.decided[0].labels.items():
+        own = [seed.labels[label] for seed in system.decided]
+        sensitive = [seed.labels[label] for seed in system.sensitive]
+        cells = [label, str(first.support), mean([entry.f1 for entry in own])]
+        cells.append(mean([entry.average_precision for entry in own]))
+        cells.append(mean([entry.calibration_error for entry in own]))
+        cells.append(mean([entry.recall for entry in sensitive]))
+        rows.append([*cells, ", ".join(_recall_interval(entry) for entry in sensitive)])
+    return [f"### {name}, all seeds, label by label", "", *markdown_table(header, rows)]
+
+
+def _side_by_side(section: Section) -> list[str]:
+    """Every system's average precision, then F1 with intervals, label by label."""
+    scored = section.scored
+    first: Scores = next(iter(scored.values())).decided[0]
+    ranking, decisions = [], []
+    for label, entry in first.labels.items():
+        own = {name: [seed.labels[label] for seed in of.decided] for name, of in scored.items()}
+        ranking.append([label, f"{entry.support} / {entry.known}"])
+        ranking[-1] += [mean([seed.average_precision for seed in seeds]) for seeds in own.values()]
+        decisions.append([label])
+        for name, seeds in own.items():
+            bounds = interval(scored[name].intervals.labels[label])
+            decisions[-1].append(f"{mean([seed.f1 for seed in seeds])} ({bounds})")
+    header = ["Average precision", "Support / known", *scored]
+    lines = [*markdown_table(header, ranking), ""]
+    return lines + markdown_table(["F1 (95 % interval)", *scored], decisions)
+
+
+def _precision_recall(section: Section) -> list[str]:
+    """Every system's precision and recall, label by label."""
+    first: Scores = next(iter(section.scored.values())).decided[0]
+
+    def cell(seeds: Sequence[LabelScores]) -> str:
+        return f"{mean([s.precision for s in seeds])} / {mean([s.recall for s in seeds])}"
+
+    rows = [
+        [label, *(cell([s.labels[label] for s in of.decided]) for of in section.scored.values())]
+        for label in first.labels
+    ]
+    return markdown_table(["Precision / recall", *section.scored], rows)
+
+
+def _recall_interval(entry: LabelScores) -> str:
+    if not entry.support:
+        return "–"
+    return interval(wilson_interval(round(entry.recall * entry.support), entry.support))
+
+
+_PARTS: dict[str, Callable[[Section], list[str]]] = {
+    "gains": _gains,
+    "part": _by_part,
+    "predictions": _measured,
+    "difference": _difference,
+    "detail": _detail,
+    "seeds": _seeds,
+    "side_by_side": _side_by_side,
+    "precision_recall": _precision_recall,
+}
+"""What follows the table of systems, by the key of the description that asks for it."""

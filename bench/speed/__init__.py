@@ -1,0 +1,1 @@
+"""How fast it is, how soon it answers, and how much memory it takes."""

@@ -1,0 +1,251 @@
+"""What a user would pick instead of studytag's predictor, each set up as its documentation says.
+
+Every contender is a function from n articles to probabilities of shape (n, labels), on all cores.
+The weights are one model's; optimum and OpenVINO get optimum's own export of it, not studytag's.
+OpenVINO and CTranslate2 are also given studytag's way of using the cores, which they do not offer
+by default: one unpadded article on each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.harness.store import read_lines
+from studytag import Predictor
+from studytag.hardware import available_cores, processor_flags
+from studytag.manifest import Manifest, load_manifest
+from studytag.records import Row
+
+Probabilities = NDArray[np.floating]
+Contender = Callable[[list[Row]], Probabilities]
+Feed = dict[str, NDArray[np.int64]]
+SAMPLES = 100
+"""Articles that static quantisation is calibrated on."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where the models lie.
+
+    Attributes:
+        model: Folder of the trained model.
+        bundle: studytag's export of it.
+        optimum: optimum's export of it, float32 and int8.
+        samples: JSON lines of `SAMPLES` articles.
+    """
+
+    model: Path
+    bundle: Path
+    optimum: Path
+    samples: Path
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the bundle; its files are not verified."""
+        return load_manifest(self.bundle, variants=())
+
+    def texts(self, articles: list[Row]) -> list[str]:
+        """What every contender reads, to be truncated by its tokenizer."""
+        recipe = self.manifest.text_recipe
+        return [recipe.compose_record(article) for article in articles]
+
+
+def sigmoid(logits: NDArray[np.floating]) -> Probabilities:
+    """Of every cell."""
+    return np.asarray(1 / (1 + np.exp(-logits)))
+
+
+def studytag(
+    setting: Setting, variant: Literal["fp32", "int8"], threads_per_worker: int = 1
+) -> Contender:
+    """The predictor."""
+    return Predictor.from_pretrained(
+        setting.bundle, variant=variant, threads_per_worker=threads_per_worker
+    ).predict_proba
+
+
+@cache
+def torch_model(folder: Path, kind: str) -> Any:
+    """The model in PyTorch: fp32, compiled, bf16, or its linear layers quantised dynamically."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    dtype = torch.bfloat16 if kind == "bf16" else torch.float32
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype).eval()
+    if kind == "int8":
+        quantise: Any = torch.ao.quantization.quantize_dynamic
+        return quantise(model, {torch.nn.Linear}, dtype=torch.qint8)
+    if kind == "compiled":
+        model.forward = torch.compile(model.forward, dynamic=True)
+    return model
+
+
+@cache
+def optimum_model(folder: Path, file: str) -> Any:
+    """Optimum's ORTModelForSequenceClassification."""
+    from optimum.onnxruntime import ORTModelForSequenceClassification
+
+    return ORTModelForSequenceClassification.from_pretrained(folder, file_name=file)
+
+
+def pipeline(setting: Setting, load: Callable[[], Any], batch_size: int) -> Contender:
+    """`transformers.pipeline` over a model."""
+    from transformers import AutoTokenizer
+    from transformers import pipeline as make
+
+    manifest = setting.manifest
+    tokenizer = AutoTokenizer.from_pretrained(setting.model)
+    tag: Any = make("text-classification", model=load(), tokenizer=tokenizer, top_k=None)
+
+    def run(articles: list[Row]) -> Probabilities:
+        options = {"truncation": True, "max_length": manifest.max_length}
+        outputs = tag(setting.texts(articles), batch_size=batch_size, **options)
+        scores = [{entry["label"]: entry["score"] for entry in output} for output in outputs]
+        return np.array([[of_one[label] for label in manifest.labels] for of_one in scores])
+
+    return run
+
+
+def encoder_of(setting: Setting) -> Callable[[Row], Feed]:
+    """From an article to the inputs of a graph, unpadded."""
+    from tokenizers import Tokenizer
+
+    manifest = setting.manifest
+    tokenizer = Tokenizer.from_file(str(setting.model / "tokenizer.json"))
+    tokenizer.enable_truncation(manifest.max_length)
+    tokenizer.no_padding()
+
+    def encode(article: Row) -> Feed:
+        ids = np.array([tokenizer.encode(manifest.text_recipe.compose_record(article)).ids])
+        return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+
+    return encode
+
+
+def export_with_optimum(folder: Path, target: Path) -> None:
+    """What optimum's documentation has a user do: export; quantise for AVX512-VNNI; optimise."""
+    from optimum.onnxruntime import (
+        ORTModelForSequenceClassification,
+        ORTOptimizer,
+        ORTQuantizer,
+    )
+    from optimum.onnxruntime.configuration import AutoOptimizationConfig, AutoQuantizationConfig
+
+    model = ORTModelForSequenceClassification.from_pretrained(folder, export=True)
+    model.save_pretrained(target)
+    recipe = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True)
+    ORTQuantizer.from_pretrained(model).quantize(save_dir=target, quantization_config=recipe)
+    ORTOptimizer.from_pretrained(model).optimize(
+        save_dir=target, optimization_config=AutoOptimizationConfig.O3()
+    )
+
+
+def openvino_int8(setting: Setting) -> Path:
+    """OpenVINO's own int8: static ranges after SmoothQuant, by NNCF, from real articles."""
+    import nncf
+    import openvino as ov
+
+    target = setting.optimum / "openvino-int8.xml"
+    if not target.exists():
+        samples = nncf.Dataset(read_lines(setting.samples), encoder_of(setting))
+        graph = ov.Core().read_model(setting.optimum / "model.onnx")
+        options = {"model_type": nncf.ModelType.TRANSFORMER, "subset_size": SAMPLES}
+        ov.save_model(nncf.quantize(graph, samples, **options), target, compress_to_fp16=False)
+    return target
+
+
+def openvino(setting: Setting, kind: str, streams: int) -> Contender:
+    """OpenVINO over unpadded articles: `streams` at a time, which share the cores."""
+    import openvino as ov
+
+    graph = openvino_int8(setting) if kind == "int8" else setting.optimum / "model.onnx"
+    precision = "bf16" if kind == "bf16" else "f32"
+    options = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": str(streams)}
+    model = ov.Core().compile_model(graph, "CPU", options)
+    encode = encoder_of(setting)
+    queue = ov.AsyncInferQueue(model, streams)
+
+    def run(articles: list[Row]) -> Probabilities:
+        rows: dict[int, NDArray[np.floating]] = {}
+        queue.set_callback(
+            lambda request, place: rows.update({place: request.get_output_tensor().data[0].copy()})
+        )
+        for place, article in enumerate(articles):
+            queue.start_async(encode(article), place)
+        queue.wait_all()
+        return sigmoid(np.array([rows[place] for place in range(len(rows))]))
+
+    return run
+
+
+def ctranslate2(setting: Setting) -> Contender:
+    """CTranslate2's encoder in int8, one article on each core; the small head in NumPy."""
+    import ctranslate2 as ct2
+    from safetensors.numpy import load_file
+
+    folder = setting.optimum / "ctranslate2"
+    if not folder.exists():
+        ct2.converters.TransformersConverter(str(setting.model)).convert(str(folder))
+    cores = available_cores()
+    model = ct2.Encoder(str(folder), compute_type="int8", inter_threads=cores, intra_threads=1)
+    head = load_file(setting.model / "model.safetensors")
+    encode = encoder_of(setting)
+
+    def tag(article: Row) -> NDArray[np.floating]:
+        output = model.forward_batch(encode(article)["input_ids"].tolist())
+        values = np.array(output.last_hidden_state)[0, 0]
+        values = head["pre_classifier.weight"] @ values + head["pre_classifier.bias"]
+        logits = head["classifier.weight"] @ np.maximum(values, 0) + head["classifier.bias"]
+        return sigmoid(logits)
+
+    def run(articles: list[Row]) -> Probabilities:
+        texts = setting.texts(articles)
+        order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
+        with ThreadPoolExecutor(cores) as pool:
+            rows = dict(zip(order, pool.map(tag, [articles[p] for p in order]), strict=True))
+        return np.array([rows[place] for place in range(len(rows))])
+
+    return run
+
+
+GRAPHS = {"fp32": "model.onnx", "fp32 O3": "model_optimized.onnx", "int8": "model_quantized.onnx"}
+"""What optimum's export writes."""
+
+
+def all_contenders(
+    setting: Setting, batch_sizes: Sequence[int]
+) -> dict[str, Callable[[], Contender]]:
+    """Everything that can be measured, each to be loaded by a call."""
+    cores = available_cores()
+    contenders: dict[str, Callable[[], Contender]] = {}
+    variants: tuple[Literal["int8", "fp32"], ...] = ("int8", "fp32")
+    for variant in variants:
+        contenders[f"studytag, {variant}"] = partial(studytag, setting, variant)
+        name = f"studytag, each article on all cores, {variant}"
+        contenders[name] = partial(studytag, setting, variant, cores)
+    contenders["CTranslate2 int8, an article a core"] = partial(ctranslate2, setting)
+    # Without instructions for bf16 it is emulated, 20 to 50 times slower than float32.
+    flags = processor_flags() or frozenset()
+    bf16 = [] if flags.isdisjoint({"avx512_bf16", "amx_bf16"}) else ["bf16"]
+    for kind in ("fp32", *bf16, "int8"):
+        name = f"OpenVINO {kind}, an article a core"
+        contenders[name] = partial(openvino, setting, kind, cores)
+        name = f"OpenVINO {kind}, each article on all cores"
+        contenders[name] = partial(openvino, setting, kind, 1)
+    for size in batch_sizes:
+        for kind in ("fp32", "compiled", *bf16, "int8"):
+            load = partial(torch_model, setting.model, kind)
+            name = f"transformers pipeline {kind}, batch {size}"
+            contenders[name] = partial(pipeline, setting, load, size)
+        for kind, graph in GRAPHS.items():
+            load = partial(optimum_model, setting.optimum, graph)
+            contenders[f"optimum {kind}, batch {size}"] = partial(pipeline, setting, load, size)
+    return contenders

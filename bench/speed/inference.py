@@ -1,0 +1,166 @@
+"""Documents a second, time to the first answer, and memory, beside what else a user would pick."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from bench.harness.machine import occasion, peak_memory, product_rates, run_command
+from bench.harness.store import read_lines, write_lines
+from bench.harness.timing import interleaved
+from bench.speed.contenders import Contender, Setting, all_contenders, encoder_of
+from bench.speed.prepare import encoder_shape, operations, prepare, sample_articles
+from studytag.evaluation.metrics import score
+from studytag.hardware import available_cores
+from studytag.manifest import DEFAULT_OPERATING_POINT, load_manifest
+from studytag.records import Row
+
+FOOTPRINT = (
+    "studytag, int8",
+    "studytag, fp32",
+    "studytag, each article on all cores, int8",
+    "studytag, each article on all cores, fp32",
+    "OpenVINO int8, each article on all cores",
+    "CTranslate2 int8, an article a core",
+    "optimum int8, batch 8",
+    "optimum fp32, batch 8",
+    "transformers pipeline fp32, batch 8",
+)
+"""Contenders whose cold start, latency and memory are measured."""
+
+
+def contenders(options: argparse.Namespace) -> dict[str, Any]:
+    """Documents a second of every contender, in turns on the same portions of the articles.
+
+    Round r works on the r-th portion, which all contenders have seen once to warm up: some compile
+    code for every length they meet. Hardware utilisation counts the operations of a plain full
+    forward pass over the real tokens, against the best library's matrix product in the same rounds.
+    """
+    articles, samples = sample_articles(options.source, options.articles)
+    rounds = options.rounds
+    with TemporaryDirectory() as folder:
+        setting = prepare(options.model, samples, Path(folder), options.distilbert)
+        loaded = {
+            name: load()
+            for name, load in all_contenders(setting, options.batch_sizes).items()
+            if re.search(options.only, name)
+        }
+        probabilities = {name: predict(articles) for name, predict in loaded.items()}
+        products: list[dict[str, dict[str, float]]] = []
+        seconds = interleaved(
+            {name: _on_portions(predict, articles, rounds) for name, predict in loaded.items()},
+            rounds,
+            lambda: products.append(product_rates()),
+        )
+        encode = encoder_of(setting)
+        tokens = [encode(article)["input_ids"].size for article in articles]
+        name, shape = encoder_shape(setting.model)
+        f1 = {} if options.distilbert else _micro_f1(options.bundle, articles, probabilities)
+    content: dict[str, Any] = {
+        "kind": "contenders",
+        **occasion(),
+        "cores": available_cores(),
+        "encoder": name,
+        "articles": len(articles),
+        "rounds": rounds,
+        "tokens_per_document": statistics.mean(tokens),
+        "gop_per_document": statistics.mean(operations(n, **shape) for n in tokens) / 1e9,
+        "product_rates": {
+            kind: {
+                library: statistics.median(rates[kind][library] for rates in products)
+                for library in libraries
+            }
+            for kind, libraries in products[0].items()
+        },
+        "seconds": seconds,
+    }
+    return content | ({"micro_f1": f1} if f1 else {})
+
+
+def _on_portions(predict: Contender, articles: list[Row], rounds: int) -> Any:
+    return lambda number: predict(articles[number::rounds])
+
+
+def _micro_f1(
+    bundle: Path | None, articles: list[Row], probabilities: dict[str, Any]
+) -> dict[str, float]:
+    """Micro-F1 of each contender on labelled articles, by the thresholds of the tuned bundle."""
+    if bundle is None:
+        return {}
+    manifest = load_manifest(bundle, variants=())
+    labels = manifest.labels
+    truth = labels.encode([article["labels"] for article in articles], "labels")
+    known = labels.encode([article.get("known", labels) for article in articles], "known")
+    f1 = {}
+    for name, predicted in probabilities.items():
+        variant = "int8" if name.startswith("studytag") and "int8" in name else "fp32"
+        thresholds = manifest.thresholds(variant, DEFAULT_OPERATING_POINT)
+        raised = labels.raise_implied(np.asarray(predicted))
+        f1[name] = score(labels, truth & known, known, raised, thresholds).micro.f1
+    return f1
+
+
+def footprint(options: argparse.Namespace) -> dict[str, Any]:
+    """Cold start, latency of single articles, and peak memory, each in processes of its own."""
+    articles, samples = sample_articles(options.source, options.articles)
+    names = [name for name in FOOTPRINT if re.search(options.only, name)]
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    with TemporaryDirectory() as folder:
+        setting = prepare(options.model, samples, Path(folder), options.distilbert)
+        table = Path(folder, "articles.jsonl")
+        write_lines(table, articles)
+        for name in names:
+            all_contenders(setting, [8])[name]()  # what a contender converts once is on disk then
+        for _ in range(options.rounds):
+            for name in names:
+                paths = (setting.model, setting.bundle, setting.optimum, setting.samples, table)
+                command = ("-m", "bench.speed", "one", name, *map(str, paths))
+                output = run_command(sys.executable, *command, capture=True)
+                runs[name].append(json.loads(output.splitlines()[-1]))
+        encoder, _ = encoder_shape(setting.model)
+    content = {
+        "kind": "footprint",
+        **occasion(),
+        "encoder": encoder,
+        "articles": len(articles),
+        "rounds": options.rounds,
+        "runs": runs,
+    }
+    return content
+
+
+def one_footprint(name: str, folders: list[Path], started: float) -> dict[str, float]:
+    """In a fresh process: load one contender and answer.
+
+    Args:
+        name: Of the contender.
+        folders: Those of a `Setting`, and the articles.
+        started: When the process began, by `time.perf_counter`.
+    """
+    *places, table = folders
+    predict = all_contenders(Setting(*places), [8])[name]()
+    articles = read_lines(table)
+    predict(articles[:1])
+    cold_start = time.perf_counter() - started
+    predict(articles)
+    latencies = []
+    for article in articles:
+        begun = time.perf_counter()
+        predict([article])
+        latencies.append(1000 * (time.perf_counter() - begun))
+    latencies.sort()
+    return {
+        "cold_start_s": cold_start,
+        "latency_p50_ms": latencies[len(latencies) // 2],
+        "latency_p99_ms": latencies[int(0.99 * len(latencies))],
+        "peak_mib": peak_memory(),
+    }

@@ -1,0 +1,62 @@
+"""Tables of speed, from raw measurements."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from bench.harness.machine import best
+from studytag.evaluation.tables import markdown_table, number
+
+
+def rates_of(raw: dict[str, Any]) -> dict[str, float]:
+    """Documents a second of each contender, the median over rounds."""
+    portion = raw["articles"] / raw["rounds"]
+    return {name: portion / statistics.median(times) for name, times in raw["seconds"].items()}
+
+
+def contenders(raw: dict[str, Any]) -> list[str]:
+    """One line per contender, the fastest first."""
+    products, f1 = raw.get("product_rates"), raw.get("micro_f1", {})
+    tokens = raw.get("tokens_per_document")
+    length = f" of {tokens:.0f} tokens on average" if tokens else ""
+    caption = (
+        f"{raw['articles']} documents{length} in {raw['rounds']} interleaved rounds, "
+        f"{raw['encoder']}, {raw['cores']} cores of {raw['machine']}, {raw['date']}."
+    )
+    if products:
+        caption += (
+            f" One large matrix product: {best(products['fp32']):.0f} GFLOP/s in float32, "
+            f"{best(products['int8']):.0f} GOP/s in int8."
+        )
+    header = ["Contender", "documents/s (median)"]
+    header += ["tokens/s", "hardware utilisation"] if products else []
+    header += ["int8 studytag is faster by", "fp32 studytag by", *(["micro-F1"] if f1 else [])]
+    rates = rates_of(raw)
+    rows = []
+    for name, rate in sorted(rates.items(), key=lambda item: -item[1]):
+        cells = [name, f"{rate:.1f}"]
+        if products and tokens:
+            peak = best(products["int8" if "int8" in name else "fp32"])
+            share = rate * raw["gop_per_document"] / peak
+            cells += [f"{rate * tokens:.0f}", f"{share:.0%}"]
+        own = [rates.get(f"studytag, {variant}") for variant in ("int8", "fp32")]
+        cells += [f"×{value / rate:.2f}" if value else "–" for value in own]
+        rows.append([*cells, *([number(f1.get(name))] if f1 else [])])
+    return [caption, "", *markdown_table(header, rows)]
+
+
+def footprint(raw: dict[str, Any]) -> list[str]:
+    """Cold start, latency and memory of each contender."""
+    caption = (
+        f"{raw['encoder']}, {raw['articles']} documents, medians of {raw['rounds']} processes, "
+        f"{raw['machine']}, {raw['date']}."
+    )
+    header = ["Contender", "cold start, s", "one article, p50 ms", "p99 ms", "peak memory, MiB"]
+    rows = []
+    for name, runs in raw["runs"].items():
+        figures = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+        cells = [name, f"{figures['cold_start_s']:.1f}"]
+        cells += [f"{figures[key]:.0f}" for key in ("latency_p50_ms", "latency_p99_ms", "peak_mib")]
+        rows.append(cells)
+    return [caption, "", *markdown_table(header, rows)]

@@ -1,0 +1,271 @@
+"""A bundle made to fit another place: its own labelled articles, or its own prevalence.
+
+No retraining: the graphs stay as they are. A line for each label through the logits and the
+thresholds are refitted, and stored with where they come from in a new bundle.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from studytag.dataset import load_evaluable
+from studytag.errors import InputError
+from studytag.evaluation.calibration import calibrate
+from studytag.evaluation.metrics import score_points
+from studytag.evaluation.prevalence import (
+    estimate_prevalence,
+    label_prevalence,
+    logit,
+    prevalence_offset,
+)
+from studytag.evaluation.thresholds import tune_thresholds
+from studytag.files import atomic_folder
+from studytag.hardware import available_cores
+from studytag.hashing import sha256
+from studytag.inference.model import Model, sigmoid
+from studytag.labels import LabelSet
+from studytag.manifest import (
+    DEFAULT_OPERATING_POINT,
+    FIXED,
+    MANIFEST,
+    Adjustment,
+    Manifest,
+    Variant,
+    load_manifest,
+    write_manifest,
+)
+
+logger = logging.getLogger(__name__)
+
+PREVALENCE_FREE = ("sensitive", "balanced")
+"""Operating points that promise something of positives and negatives apart (recall; Youden's J):
+the same articles must stay tagged when prevalence changes. The others promise something of the
+articles that are tagged, which a threshold on the probability keeps by itself."""
+
+
+def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Manifest:
+    """Refit calibration and thresholds on a user's labelled articles.
+
+    A label with too few known articles there keeps its line and its thresholds.
+
+    Args:
+        bundle: What export made.
+        table: Labelled articles of the place where the tagger will be used.
+        output: The new bundle.
+
+    Returns:
+        Its manifest; `training["recalibrated"]` says on what.
+
+    Raises:
+        InputError: the table is unusable, or `output` is the bundle itself or something else.
+        BundleError: the bundle is damaged.
+    """
+    bundle, output = Path(bundle), Path(output)
+    manifest = load_manifest(bundle)
+    labels = manifest.labels
+    articles = load_evaluable(table, labels)
+    texts = [manifest.text_recipe.compose_record(row) for row in articles.rows]
+    variants = {}
+    for name, variant in manifest.variants.items():
+        logits = logit(_raw_probabilities(bundle, manifest, name, texts))
+        fitted = calibrate(articles.truth, articles.known, logits)
+        untouched = (fitted.slope == 1) & (fitted.offset == 0)
+        slope, offset = variant.adjustment.lines(labels)
+        slope = np.where(untouched, slope, fitted.slope)
+        offset = np.where(untouched, offset, fitted.offset)
+        probabilities = labels.raise_implied(_adjusted(logits, slope, offset))
+        thresholds = tune_thresholds(articles.truth, articles.known, probabilities)
+        kept = {
+            point: np.where(untouched, before, thresholds[point]).tolist()
+            for point, before in variant.thresholds.items()
+        }
+        points = {point: kept[point] for point in (str(DEFAULT_OPERATING_POINT), str(FIXED))}
+        variants[name] = replace(
+            variant,
+            adjustment=_adjustment(labels, slope, offset),
+            thresholds=kept,
+            scores=score_points(labels, articles.truth, articles.known, probabilities, points),
+        )
+        logger.info(
+            "%s: micro-F1 %.4f on %s", name, variants[name].scores["f1"].micro.f1, Path(table).name
+        )
+        for label in (label for label, same in zip(labels, untouched, strict=True) if same):
+            logger.warning("%s: %s keeps its calibration: too few known articles", name, label)
+    refitted = label_prevalence(labels, articles.truth, articles.known)
+    provenance = {
+        "table": Path(table).name,
+        "articles": len(articles),
+        "from_bundle": sha256(bundle / MANIFEST),
+    }
+    return _write(
+        bundle,
+        output,
+        replace(
+            manifest,
+            variants=variants,
+            prevalence={**manifest.prevalence, **refitted},
+            training={**manifest.training, "recalibrated": provenance},
+        ),
+    )
+
+
+def shift_prevalence(
+    bundle: str | Path, prevalence: Mapping[str, float], output: str | Path
+) -> Manifest:
+    """Move probabilities to a prevalence that the user states.
+
+    Args:
+        bundle: What export made.
+        prevalence: By label, between 0 and 1; other labels stay as they are.
+        output: The new bundle.
+
+    Raises:
+        InputError: an unknown label, a share that is not between 0 and 1, a bundle that does not
+            say what prevalence it is for, or `output` is the bundle itself or something else.
+        BundleError: the bundle is damaged.
+    """
+    bundle = Path(bundle)
+    manifest = load_manifest(bundle)
+    for label, share in prevalence.items():
+        if label not in manifest.labels.names:
+            raise InputError(
+                f"unknown label {label!r}; the labels are {', '.join(manifest.labels)}"
+            )
+        if not 0 < share < 1:
+            raise InputError(f"prevalence of {label} must be between 0 and 1, not {share!r}")
+        if label not in manifest.prevalence:
+            raise InputError(
+                f"{bundle} does not say how frequent {label} was in calibration; "
+                "calibrate on labelled articles instead"
+            )
+    labels = manifest.labels
+    before = np.array([manifest.prevalence.get(name, 0.5) for name in labels])
+    after = before.copy()
+    for label, share in prevalence.items():
+        after[labels.names.index(label)] = share
+    offset = prevalence_offset(before, after)
+    variants = {
+        name: _shifted(variant, labels, offset) for name, variant in manifest.variants.items()
+    }
+    return _write(
+        bundle,
+        Path(output),
+        replace(
+            manifest,
+            variants=variants,
+            prevalence={**manifest.prevalence, **prevalence},
+            training={
+                **manifest.training,
+                "prevalence": {
+                    "stated": dict(prevalence),
+                    "from_bundle": sha256(bundle / MANIFEST),
+                },
+            },
+        ),
+    )
+
+
+def estimate_bundle_prevalence(
+    bundle: str | Path, records: Iterable[Mapping[str, object]]
+) -> dict[str, float]:
+    """How frequent each label is among unlabelled articles, by expectation-maximisation.
+
+    Args:
+        bundle: What export made.
+        records: Articles of the place where the tagger will be used; those without text are left
+            out.
+
+    Raises:
+        InputError: no record has any text.
+        BundleError: the bundle is damaged.
+    """
+    bundle = Path(bundle)
+    manifest = load_manifest(bundle)
+    texts = []
+    for record in records:
+        try:
+            texts.append(manifest.text_recipe.compose_record(record))
+        except InputError:
+            continue
+    if not texts:
+        raise InputError("no article with a title or an abstract; nothing can be estimated")
+    name = next(iter(manifest.variants))
+    slope, offset = manifest.variants[name].adjustment.lines(manifest.labels)
+    logits = logit(_raw_probabilities(bundle, manifest, name, texts))
+    names = [label for label in manifest.labels if label in manifest.prevalence]
+    columns = [manifest.labels.names.index(label) for label in names]
+    before = np.array([manifest.prevalence[label] for label in names])
+    estimate = estimate_prevalence(_adjusted(logits, slope, offset)[:, columns], before)
+    return dict(zip(names, estimate.tolist(), strict=True))
+
+
+def _raw_probabilities(
+    bundle: Path, manifest: Manifest, variant: str, texts: Sequence[str]
+) -> NDArray[np.float32]:
+    """A graph's probabilities, shape (n, labels): unadjusted, without what labels imply."""
+    plain = replace(
+        manifest,
+        labels=LabelSet(manifest.labels.names),
+        variants={variant: replace(manifest.variants[variant], adjustment=Adjustment())},
+    )
+    model = Model(bundle, plain, variant)
+    with ThreadPoolExecutor(available_cores()) as pool:
+        return np.array(list(pool.map(model.probabilities, texts)))
+
+
+def _adjusted(
+    logits: NDArray[np.float64], slope: NDArray[np.float64], offset: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    return sigmoid((logits * slope + offset).astype(np.float32))
+
+
+def _shifted(variant: Variant, labels: LabelSet, offset: NDArray[np.float64]) -> Variant:
+    """A variant with its logits moved, and the prevalence-free thresholds with them."""
+    slope, before = variant.adjustment.lines(labels)
+    thresholds = {
+        point: (
+            sigmoid((logit(np.array(values)) + offset).astype(np.float32)).tolist()
+            if point in PREVALENCE_FREE
+            else list(values)
+        )
+        for point, values in variant.thresholds.items()
+    }
+    # Scores were measured at the prevalence of before; they say nothing of the new place.
+    return replace(
+        variant,
+        adjustment=_adjustment(labels, slope, before + offset),
+        thresholds=thresholds,
+        scores={},
+    )
+
+
+def _adjustment(
+    labels: LabelSet, slope: NDArray[np.float64], offset: NDArray[np.float64]
+) -> Adjustment:
+    return Adjustment(
+        {name: value for name, value in zip(labels, slope.tolist(), strict=True) if value != 1},
+        {name: value for name, value in zip(labels, offset.tolist(), strict=True) if value},
+    )
+
+
+def _write(bundle: Path, output: Path, manifest: Manifest) -> Manifest:
+    """The bundle's files under the new manifest, complete or not at all."""
+    if output.resolve() == bundle.resolve():
+        raise InputError(f"{output}: is the bundle itself; name another folder")
+    if output.is_dir() and any(output.iterdir()) and not (output / MANIFEST).is_file():
+        raise InputError(f"{output}: holds something other than a bundle; name another folder")
+    with atomic_folder(output) as folder:
+        for name in manifest.files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle / name, folder / name)
+        write_manifest(folder, manifest)
+    logger.info("wrote %s", output)
+    return manifest

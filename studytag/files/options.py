@@ -1,0 +1,52 @@
+"""How to read and write: what callers may choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from studytag.files.rows import INDICATOR_PREFIX
+from studytag.records import PREDICTED_COLUMN, Row
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How to read a file.
+
+    Attributes:
+        encoding: Of text, where it is not UTF-8 and not found out rightly.
+        refuse_ignored_text: Raise at the end of a file none of whose rows has an abstract while
+            a column of text was ignored; else that is only a warning.
+        return_errors: Hand out an `UnreadRow` for a row that cannot be read, instead of raising.
+    """
+
+    encoding: str | None = None
+    refuse_ignored_text: bool = False
+    return_errors: bool = False
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """How to write a file.
+
+    Attributes:
+        prefix: Stands before a label that becomes a keyword.
+        indicators: Labels that get a column of 0 and 1 in tables, as ASReview reads them.
+        excel: Write CSV as Excel opens it best: with a byte-order mark, and with an apostrophe
+            before text that Excel would compute.
+    """
+
+    prefix: str = "studytag: "
+    indicators: tuple[str, ...] = ()
+    excel: bool = False
+
+
+def indicators(row: Row, options: WriteOptions) -> dict[str, Any]:
+    """The columns of 0 and 1 of a row: `tag_studytag_RCT`."""
+    if not options.indicators:
+        return {}
+    labels = row.get(PREDICTED_COLUMN)
+    return {
+        INDICATOR_PREFIX + label: None if labels is None else int(label in labels)
+        for label in options.indicators
+    }

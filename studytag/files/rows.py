@@ -1,0 +1,210 @@
+"""A row that remembers what it was read from, so that it can be written back unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from studytag.files.values import missing
+from studytag.records import PREDICTED_COLUMN, Row
+
+ERROR_COLUMN = "studytag_error"
+"""Where a tagged file says why a row could not be tagged."""
+
+INDICATOR_PREFIX = "tag_studytag_"
+"""Begins the names of columns of 0 and 1, one a label, as ASReview reads them."""
+
+PROBABILITY_PREFIX = "p_"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file is laid out; shared by all its rows.
+
+    Attributes:
+        format: Name of the format, which a writer compares with its own.
+        newline: Ends its lines.
+        bom: Whether it begins with a byte-order mark.
+    """
+
+    format: str
+    newline: str = "\n"
+    bom: bool = False
+
+
+@dataclass(frozen=True)
+class TableLayout(Layout):
+    """How a table is laid out.
+
+    Attributes:
+        header: The column names as they stand in the file, also empty and repeated ones.
+        names: The same made unique.
+        views: The names that the rows have: `title` where the file says `Document Title`.
+        delimiter: Stands between the cells of delimited text.
+        schema: The arrow schema of a parquet file.
+    """
+
+    header: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    views: tuple[str, ...] = ()
+    delimiter: str = ","
+    schema: Any = None
+
+    @cached_property
+    def view_set(self) -> frozenset[str]:
+        """The names that the rows have, as a set."""
+        return frozenset(self.views)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a row was read from.
+
+    Attributes:
+        layout: Of its file.
+        record: The cells of a table's row, or the lines of a tagged record.
+        as_read: The row's values when it was read: what differs now has been changed since.
+        raw: Original values of the columns whose values were cleaned for the model.
+        elsewhere: Columns of a table whose value was taken from another one, since they are empty.
+    """
+
+    layout: Layout
+    record: Any
+    as_read: Mapping[str, Any]
+    raw: Mapping[str, Any] = field(default_factory=dict)
+    elsewhere: frozenset[str] = frozenset()
+
+
+class SourceRow(dict[str, Any]):
+    """A row with its origin; `row | columns` keeps it.
+
+    Attributes:
+        origin: What the row was read from.
+    """
+
+    __slots__ = ("origin",)
+
+    def __init__(self, values: Mapping[str, Any], origin: Origin) -> None:
+        super().__init__(values)
+        self.origin = origin
+
+    def __or__(self, other: Any) -> SourceRow:  # type: ignore[override]
+        return SourceRow(dict.__or__(self, dict(other)), self.origin)
+
+    def copy(self) -> SourceRow:
+        """A shallow copy with the same origin."""
+        return SourceRow(self, self.origin)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SourceRow, (dict(self), self.origin)
+
+
+class UnreadRow(SourceRow):
+    """Stands for a row that cannot be read, with those of its cells that can be told.
+
+    Attributes:
+        reason: Why, with file and line.
+    """
+
+    __slots__ = ("reason",)
+
+    def __init__(self, values: Mapping[str, Any], origin: Origin, reason: str) -> None:
+        super().__init__(values, origin)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return UnreadRow, (dict(self), self.origin, self.reason)
+
+
+def origin_of(row: Row, format: str | None = None) -> Origin | None:
+    """The origin of a row, if it has one and (where a format is given) is of that format."""
+    origin = row.origin if isinstance(row, SourceRow) else None
+    return origin if origin and (format is None or origin.layout.format == format) else None
+
+
+def changed(row: Row, origin: Origin, name: str) -> bool:
+    """Whether a column is new, or holds something else than when it was read."""
+    if name not in origin.as_read:
+        return True
+    now, then = row[name], origin.as_read[name]
+    return now is not then and not _same(now, then)
+
+
+def written_items(row: Row) -> Iterator[tuple[str, Any]]:
+    """The columns of a row with the values to write: original text where it was not changed."""
+    origin = origin_of(row)
+    for name, value in row.items():
+        if origin and name in origin.raw and not changed(row, origin, name):
+            yield name, origin.raw[name]
+        else:
+            yield name, value
+
+
+def table_columns(row: Row, *, verbatim: bool = False) -> dict[str, Any]:
+    """The columns of a row as another table gets them: its file's own names and values.
+
+    A column that was only derived from others, such as a year out of a date, is left out.
+
+    Args:
+        row: The row.
+        verbatim: Leave cells as they were instead of giving years and lists their types.
+    """
+    origin = origin_of(row)
+    if origin is None or not isinstance(origin.layout, TableLayout):
+        return dict(written_items(row))
+    layout = origin.layout
+    columns = {}
+    for name, view, cell in zip(layout.names, layout.views, origin.record, strict=True):
+        if view not in row:
+            continue
+        if changed(row, origin, view):
+            columns[name] = row[view]
+        elif verbatim or view in origin.raw or view in origin.elsewhere:
+            columns[name] = cell
+        else:
+            columns[name] = row[view]
+    own = layout.view_set
+    for name, value in row.items():
+        if name not in own and changed(row, origin, name):
+            columns[name] = value
+    return columns
+
+
+def tagged(row: Row, columns: Row) -> Row:
+    """`row` with the columns of a prediction, without those of an earlier one.
+
+    Earlier ones are `studytag_labels`, `studytag_error`, what stands between the two
+    (probabilities), and columns of 0 and 1 that begin with `tag_studytag_`.
+    """
+    kept = row.copy()
+    names = list(row)
+    former = [name for name in names if name.startswith(INDICATOR_PREFIX)]
+    if PREDICTED_COLUMN in row:
+        first = names.index(PREDICTED_COLUMN)
+        last = names.index(ERROR_COLUMN) if ERROR_COLUMN in row else first
+        former += [PREDICTED_COLUMN, *names[first:last]]
+    former.append(ERROR_COLUMN)
+    for name in former:
+        kept.pop(name, None)
+    return kept | columns
+
+
+def is_probability(name: str, row: Row) -> bool:
+    """Whether a column of a tagged row is one of ours that only tables get."""
+    return PREDICTED_COLUMN in row and name.startswith(PROBABILITY_PREFIX)
+
+
+def empty(value: Any) -> bool:
+    """Whether there is nothing to write of a value."""
+    return missing(value) or (isinstance(value, str | list | tuple | dict) and len(value) == 0)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if missing(one) and missing(other):
+        return True
+    try:
+        return type(one) is type(other) and bool(one == other)
+    except ValueError:  # arrays compare element by element
+        return False

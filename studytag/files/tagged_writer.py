@@ -1,0 +1,314 @@
+"""Rows as tagged records: those of the same format as they were, others by their fields."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, TextIO
+
+from studytag.files.fields import BY_NAME, Field, column_field, written_tag
+from studytag.files.options import WriteOptions
+from studytag.files.rows import (
+    ERROR_COLUMN,
+    INDICATOR_PREFIX,
+    Origin,
+    changed,
+    empty,
+    is_probability,
+    origin_of,
+    written_items,
+)
+from studytag.files.tagged import COLUMNS_NOTE, ERROR_NOTE, Record, TaggedFormat
+from studytag.files.values import plain_number, split_list
+from studytag.records import PREDICTED_COLUMN, Row, clean
+
+_SPLIT_TEXT = frozenset("authors editors keywords pub_types mesh_terms labels known".split())
+_RIS_TYPES = {
+    "JOUR": ("journal article", "article", "article-journal", "journalarticle", "journal"),
+    "BOOK": ("book", "whole book"),
+    "CHAP": ("book section", "booksection", "incollection", "inbook", "chapter"),
+    "CONF": ("conference proceedings", "conferencepaper", "inproceedings", "paper-conference"),
+    "THES": ("thesis", "phdthesis", "mastersthesis"),
+    "RPRT": ("report", "techreport"),
+    "GEN": ("generic", "misc", "document"),
+    "ELEC": ("web page", "webpage", "online"),
+}
+_TYPES = {
+    "ris": {name: code for code, names in _RIS_TYPES.items() for name in names},
+    "enw": {code: names[0].title() for code, names in _RIS_TYPES.items()},
+}
+_DEFAULT_TYPE = {"ris": "JOUR", "enw": "Journal Article"}
+_TYPE_TAG = {"ris": "TY", "enw": "0"}
+_NOTE_TAG = {"ris": "N1", "nbib": "GN", "enw": "Z"}
+_KEYWORD_TAG = {"ris": "KW", "nbib": "OT", "enw": "K"}
+
+Lines = list[tuple[str, str]]
+
+
+class TaggedWriter:
+    """Writes rows as tagged records; labels, predicted or else given, become keywords.
+
+    A record that was read from the same format keeps its lines as they were, without the keywords
+    of an earlier prediction. Columns that have no tag stand as JSON in one note.
+
+    Args:
+        stream: Where the text goes.
+        format: The format.
+        options: How to write.
+    """
+
+    def __init__(self, stream: TextIO, format: TaggedFormat, options: WriteOptions) -> None:
+        self._stream = stream
+        self._format = format
+        self._name = format.name
+        self._options = options
+        self._first = True
+
+    def write(self, row: Row) -> None:
+        """Add a record."""
+        origin = origin_of(row, self._name)
+        if origin:
+            lines = self._as_it_was(row, origin)
+        else:
+            lines = [self._line(tag, value) for tag, value in self._composed(row)]
+            if self._name == "ris":
+                lines.append("ER  - ")
+        newline = origin.layout.newline if origin else "\n"
+        if self._first:
+            self._stream.write("\ufeff" if origin and origin.layout.bom else "")
+        self._first = False
+        self._stream.write("".join(line + newline for line in (*lines, "")))
+
+    def _line(self, tag: str, value: str) -> str:
+        if self._name == "enw":
+            return f"%{tag} {value}"
+        return f"{tag:4}- {value}"
+
+    def _composed(self, row: Row) -> Lines:
+        """The lines of a row of another format."""
+        items = {
+            name: value
+            for name, value in written_items(row)
+            if not empty(value) and not _is_ours(name, row)
+        }
+        lines, left = self._fields(items)
+        keywords = [value for tag, value in lines if tag == _KEYWORD_TAG[self._name]]
+        if self._name != "nbib":
+            mesh = _texts(BY_NAME["mesh_terms"], items.get("mesh_terms", []))
+            lines += [(_KEYWORD_TAG[self._name], text) for text in mesh if text not in keywords]
+        labels = row.get(PREDICTED_COLUMN, row.get("labels"))
+        if labels is not None:
+            lines = self._without_former(lines)
+        lines += self._tags(labels)
+        lines += self._error(row.get(ERROR_COLUMN))
+        if left:
+            lines.append((_NOTE_TAG[self._name], COLUMNS_NOTE + _json(left)))
+        if self._name in _TYPE_TAG:
+            lines.sort(key=lambda line: line[0] != _TYPE_TAG[self._name])
+            if not lines or lines[0][0] != _TYPE_TAG[self._name]:
+                lines.insert(0, (_TYPE_TAG[self._name], _DEFAULT_TYPE[self._name]))
+        elif self._name == "nbib":
+            lines.sort(key=lambda line: line[0] != "PMID")
+            if not lines or lines[0][0] != "PMID":
+                lines.insert(0, ("PMID", ""))
+        return lines
+
+    def _fields(self, items: Mapping[str, Any]) -> tuple[Lines, dict[str, Any]]:
+        """The lines of columns with a tag, and the columns without."""
+        best: dict[str, tuple[int, str]] = {}
+        for name in items:
+            found = column_field(name)
+            if found and (found[0].name not in best or found[1] < best[found[0].name][0]):
+                best[found[0].name] = found[1], name
+        chosen = {name: BY_NAME[field] for field, (_, name) in best.items()}
+        present = set(best)
+        lines: Lines = []
+        left: dict[str, Any] = {}
+        for name, value in items.items():
+            field = chosen.get(name)
+            if field is None:
+                left[name] = value
+                continue
+            written = self._written(field, value, present)
+            lines += written or []
+            if written is None:
+                left[name] = value
+        return lines, left
+
+    def _written(self, field: Field, value: Any, present: set[str]) -> Lines | None:
+        """The lines of a field; None where the format has no place for it."""
+        special = getattr(self, f"_write_{field.name}", None)
+        if special:
+            return special(value, present)  # type: ignore[no-any-return]
+        tag = written_tag(self._name, field)
+        if tag is None or (field.name == "mesh_terms" and self._name != "nbib"):
+            return None  # only MEDLINE tells headings from keywords
+        return [(tag, text) for text in _texts(field, value)]
+
+    def _write_type_of_reference(self, value: Any, present: set[str]) -> Lines | None:
+        if self._name not in _TYPE_TAG:
+            return None
+        text = clean(str(value))
+        code = _TYPES[self._name].get(text.lower() if self._name == "ris" else text)
+        if self._name == "ris" and text in _RIS_TYPES:
+            code = text
+        return [(_TYPE_TAG[self._name], code)] if code else None
+
+    def _write_pmid(self, value: Any, present: set[str]) -> Lines | None:
+        text = clean(str(value))
+        if self._name == "nbib":
+            return [("PMID", text)]
+        number = plain_number(text)
+        if number is None or number != text:
+            return None
+        if {"accession_number", "name_of_database", "database_provider"} & present:
+            tag = "UR" if self._name == "ris" else "U"
+            return [(tag, f"https://pubmed.ncbi.nlm.nih.gov/{number}/")]
+        tags = ("AN", "DB") if self._name == "ris" else ("M", "~")
+        return [(tags[0], number), (tags[1], "PubMed")]
+
+    def _write_year(self, value: Any, present: set[str]) -> Lines | None:
+        tag = {"ris": "PY", "nbib": "DP", "enw": "D"}[self._name]
+        if self._name == "nbib" and "date" in present:
+            return []  # the date says it
+        return [(tag, clean(str(value)))]
+
+    def _write_doi(self, value: Any, present: set[str]) -> Lines | None:
+        field = BY_NAME["doi"]
+        if self._name == "nbib":
+            return [("LID", f"{text} [doi]") for text in _texts(field, value)]
+        return [(written_tag(self._name, field) or "", text) for text in _texts(field, value)]
+
+    def _write_pages(self, value: Any, present: set[str]) -> Lines | None:
+        if self._name == "ris":
+            return None if "start_page" in present else [("SP", clean(str(value)))]
+        return [({"nbib": "PG", "enw": "P"}[self._name], clean(str(value)))]
+
+    def _without_former(self, lines: Lines) -> Lines:
+        return [line for line in lines if not self._is_former(*line)]
+
+    def _is_former(self, tag: str, value: str) -> bool:
+        return tag == _KEYWORD_TAG[self._name] and value.startswith(self._options.prefix)
+
+    def _tags(self, labels: Any) -> Lines:
+        texts = _texts(BY_NAME["labels"], labels) if labels is not None else []
+        return [(_KEYWORD_TAG[self._name], self._options.prefix + text) for text in texts]
+
+    def _error(self, error: Any) -> Lines:
+        return [] if empty(error) else [(_NOTE_TAG[self._name], ERROR_NOTE + clean(str(error)))]
+
+    def _as_it_was(self, row: Row, origin: Origin) -> list[str]:
+        """The lines of the record, changed only where the row was."""
+        record: Record = origin.record
+        changes = {
+            name: row.get(name)
+            for name in {**origin.as_read, **row}
+            if not _is_ours(name, row)
+            and (name not in row or changed(row, origin, name))
+            and not (empty(row.get(name)) and empty(origin.as_read.get(name)))
+        }
+        gone = {name for name in changes if not empty(origin.as_read.get(name))}
+        retagged = PREDICTED_COLUMN in row or "labels" in changes
+        noted = _noted(record)
+        kept = [
+            line
+            for line in self._kept_lines(record, gone, retagged, ERROR_COLUMN in row)
+            if not (gone & noted.keys() and COLUMNS_NOTE in line)
+        ]
+        added = {name: value for name, value in changes.items() if not empty(value)}
+        lines, left = self._fields(added)
+        if gone & noted.keys():
+            left = {n: v for n, v in noted.items() if n not in gone} | left
+        labels = row.get(PREDICTED_COLUMN, row.get("labels")) if retagged else None
+        lines += self._tags(labels) + self._error(row.get(ERROR_COLUMN))
+        if left:
+            lines.append((_NOTE_TAG[self._name], COLUMNS_NOTE + _json(left)))
+        end = len(kept)
+        if self._name == "ris" and kept and kept[-1].strip().startswith("ER"):
+            end -= 1
+        kept[end:end] = [self._line(tag, value) for tag, value in lines]
+        if self._name == "ris" and end == len(kept) - len(lines):
+            kept.append("ER  - ")
+        return kept
+
+    def _kept_lines(
+        self, record: Record, gone: set[str], retagged: bool, new_error: bool
+    ) -> Iterator[str]:
+        position = 0
+        for (tag, first, stop), values in zip(record.fields, record.values, strict=True):
+            yield from record.lines[position:first]
+            position = stop
+            field = self._format.field(tag)
+            if tag in gone or (field and field[0].name in gone):
+                continue
+            lines = record.lines[first:stop]
+            if new_error and values[0].strip().startswith(ERROR_NOTE):
+                continue
+            if retagged and tag == _KEYWORD_TAG[self._name]:
+                yield from self._kept_keywords(tag, lines, values)
+            else:
+                yield from lines
+        yield from record.lines[position:]
+
+    def _kept_keywords(self, tag: str, lines: list[str], values: list[str]) -> list[str]:
+        """The lines of a keyword field without our former tags."""
+        former = [value.strip().startswith(self._options.prefix) for value in values]
+        if not any(former):
+            return lines
+        kept = [line for line, drop in zip(lines, former, strict=True) if not drop]
+        if kept and former[0]:
+            first = next(value for value, drop in zip(values, former, strict=True) if not drop)
+            kept[0] = self._line(tag, first)
+        return kept
+
+
+def _is_ours(name: str, row: Row) -> bool:
+    return (
+        name in (PREDICTED_COLUMN, ERROR_COLUMN)
+        or is_probability(name, row)
+        or name.startswith(INDICATOR_PREFIX)
+    )
+
+
+def _noted(record: Record) -> dict[str, Any]:
+    """The columns that stand in our note of a record."""
+    for values in record.values:
+        text = values[0].strip()
+        if text.startswith(COLUMNS_NOTE):
+            try:
+                columns = json.loads(text.removeprefix(COLUMNS_NOTE))
+            except ValueError:
+                continue
+            if isinstance(columns, dict):
+                return columns
+    return {}
+
+
+def _texts(field: Field, value: Any) -> list[str]:
+    if isinstance(value, str):
+        items: list[Any] = split_list(value) if field.name in _SPLIT_TEXT else [value]
+    elif isinstance(value, list | tuple):
+        items = list(value)
+    else:
+        items = [value]
+    return [text for text in map(item_text, items) if text]
+
+
+def item_text(item: Any) -> str:
+    """An item on one line; a name in parts as `Family, Given`."""
+    if isinstance(item, dict):
+        family = item.get("family") or item.get("lastName") or item.get("literal")
+        given = item.get("given") or item.get("firstName")
+        if family:
+            return clean(f"{family}, {given}" if given else str(family))
+        if isinstance(item.get("name"), str):
+            return clean(item["name"])
+        return clean(_json(item))
+    return clean(str(item))
+
+
+def _json(value: Any) -> str:
+    def plain(other: Any) -> Any:
+        return other.tolist() if hasattr(other, "tolist") else str(other)
+
+    return json.dumps(value, ensure_ascii=False, default=plain)

@@ -1,0 +1,219 @@
+"""Excel workbooks, read and written a row at a time by openpyxl."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import date, datetime, time
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from studytag.errors import InputError, import_extra
+from studytag.files.delimited import cell_text, known_field
+from studytag.files.fields import MODEL_FIELDS
+from studytag.files.options import ReadOptions, WriteOptions, indicators
+from studytag.files.rows import TableLayout, origin_of, table_columns
+from studytag.files.tables import Table
+from studytag.files.values import missing
+from studytag.files.watch import TextWatch
+from studytag.records import Row
+
+logger = logging.getLogger(__name__)
+
+_LARGEST = 2**31
+_RATIO = 200
+_HEADER_ROWS = 40
+_LONGEST_CELL = 32_767
+_MOST_ROWS = 1_048_576
+_ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
+_TO_ESCAPE = re.compile(r"[\x00-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)|\r")
+
+
+def read(path: Path, options: ReadOptions) -> Iterator[Row]:
+    """The rows under the header of the first sheet that has one; other sheets are named.
+
+    Raises:
+        InputError: not a workbook, or no sheet has a header.
+    """
+    excel = import_extra("openpyxl", "files")
+    _refuse_bomb(path)
+    watch = TextWatch(path, options.refuse_ignored_text)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # styles and extensions that openpyxl leaves out
+            book = excel.load_workbook(path, read_only=True, data_only=True)
+    except Exception as error:
+        raise InputError(f"{path}: not an Excel workbook, or damaged; save it again") from error
+    try:
+        yield from _sheet_rows(path, book, watch, options.return_errors)
+    finally:
+        book.close()
+    watch.finish()
+
+
+def _sheet_rows(path: Path, book: Any, watch: TextWatch, return_errors: bool) -> Iterator[Row]:
+    sheets = book.worksheets
+    sheet, skipped = next(
+        ((sheet, found) for sheet in sheets if (found := _header_row(sheet)) is not None),
+        (None, 0),
+    )
+    if sheet is None:
+        names = [cell_text(cell) for row in islice(_cells(sheets[0]), 1) for cell in row]
+        Table(path, names, watch, "xlsx")  # tells which columns it found
+        return
+    if others := [other.title for other in sheets if other is not sheet]:
+        logger.warning("%s: only sheet %r is read, not %s", path, sheet.title, ", ".join(others))
+    if skipped:
+        logger.warning("%s: %d rows before the header are not read", path, skipped)
+    rows = islice(_cells(sheet), skipped, None)
+    header = _trimmed(next(rows))
+    table = Table(path, [cell_text(cell) for cell in header], watch, "xlsx")
+    width = len(header)
+    for number, cells in enumerate(rows, skipped + 2):
+        if any(cell != "" for cell in cells):
+            where = f"{path}: row {number}"
+            beyond = [cell for cell in cells[width:] if cell != ""]
+            if beyond:
+                reason = (
+                    f"{where}: has cells beyond the {width} columns of the header; name the column"
+                )
+                if not return_errors:
+                    raise InputError(reason)
+                texts = json.dumps([cell_text(cell) for cell in beyond], ensure_ascii=False)
+                yield table.unread(cells, f"{reason} (beyond them: {texts})")
+                continue
+            padded = islice(chain(cells, ("" for _ in range(width))), width)
+            yield table.row_or_error(tuple(padded), where, return_errors)
+
+
+def _header_row(sheet: Any) -> int | None:
+    """How many rows stand before the one that names most of the columns that we know."""
+    best, found = 0, None
+    for number, cells in enumerate(islice(_cells(sheet), _HEADER_ROWS)):
+        known = [field for field in map(known_field, map(cell_text, cells)) if field]
+        if {*MODEL_FIELDS} & set(known) and len(known) > best:
+            best, found = len(known), number
+    return found
+
+
+def _cells(sheet: Any) -> Iterator[tuple[Any, ...]]:
+    sheet.reset_dimensions()  # some tools write wrong ones
+    for cells in sheet.iter_rows(values_only=True):
+        yield tuple(_value(cell) for cell in cells)
+
+
+def _trimmed(cells: tuple[Any, ...]) -> tuple[Any, ...]:
+    width = max((place for place, cell in enumerate(cells, 1) if cell != ""), default=0)
+    return cells[:width]
+
+
+def _value(cell: Any) -> Any:
+    if isinstance(cell, str):
+        return _ESCAPED.sub(lambda match: chr(int(match.group(1), 16)), cell)
+    return "" if cell is None else cell
+
+
+def _refuse_bomb(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as packed:
+            size = sum(info.file_size for info in packed.infolist())
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"{path}: not an Excel workbook, or damaged; save it again") from error
+    if size > _LARGEST or (size > 2**27 and size > _RATIO * path.stat().st_size):
+        raise InputError(
+            f"{path}: unpacks to {size >> 20} MB; no articles are that large: save it as CSV"
+        )
+
+
+@contextmanager
+def open_writer(path: Path, target: Path, options: WriteOptions) -> Iterator[XlsxWriter]:
+    """Write rows to `path`; `target` is the final name, for messages."""
+    writer = XlsxWriter(target, options)
+    try:
+        yield writer
+        writer.save(path)
+    finally:
+        writer.close()
+
+
+class XlsxWriter:
+    """Writes rows to the one sheet of a workbook, under the columns of the first row.
+
+    Text stays text, also where it looks like a formula.
+
+    Args:
+        target: The file's final name, for messages.
+        options: How to write.
+    """
+
+    def __init__(self, target: Path, options: WriteOptions) -> None:
+        excel = import_extra("openpyxl", "files")
+        self._cell_type = import_extra("openpyxl.cell", "files").WriteOnlyCell
+        self._book = excel.Workbook(write_only=True)
+        self._sheet = self._book.create_sheet("studytag")
+        self._target = target
+        self._options = options
+        self._names: dict[str, None] | None = None
+        self._rows = 0
+
+    def write(self, row: Row) -> None:
+        """Add a row; columns it lacks stay empty.
+
+        Raises:
+            InputError: it has a column that the first row did not have, or a text is too long for
+                a cell of Excel.
+        """
+        self._rows += 1
+        origin = origin_of(row, "xlsx")
+        columns = table_columns(row, verbatim=origin is not None)
+        columns |= indicators(row, self._options)
+        if self._names is None:
+            self._names = dict.fromkeys(columns)
+            header = list(self._names)
+            if origin and isinstance(origin.layout, TableLayout):
+                layout = origin.layout
+                written = dict(zip(layout.names, layout.header, strict=True))
+                header = [written.get(name, name) for name in header]
+            self._sheet.append([self._cell(name, name) for name in header])
+        for name in columns:
+            if name not in self._names:
+                raise InputError(
+                    f"{self._target}: row {self._rows}: column {name!r} is not in the first row; "
+                    f"give every row the same columns, or write .jsonl"
+                )
+        if self._rows >= _MOST_ROWS:
+            raise InputError(f"{self._target}: more rows than a sheet has; write .csv")
+        self._sheet.append([self._cell(name, columns.get(name)) for name in self._names])
+
+    def save(self, path: Path) -> None:
+        """Write the workbook."""
+        self._book.save(path)
+
+    def close(self) -> None:
+        """Close what openpyxl keeps open of a sheet that is not saved."""
+        with suppress(Exception):
+            self._sheet.close()
+
+    def _cell(self, name: str, value: Any) -> Any:
+        if missing(value) or value == "":
+            return None
+        if hasattr(value, "tolist"):
+            value = value.tolist()
+        if isinstance(value, bool | int | float | datetime | date | time):
+            return value
+        text = cell_text(value)
+        if len(text) > _LONGEST_CELL:
+            raise InputError(
+                f"{self._target}: row {self._rows}: column {name!r} holds {len(text)} characters, "
+                f"a cell of Excel at most {_LONGEST_CELL}; write .csv"
+            )
+        cell = self._cell_type(self._sheet, value="")
+        cell.value = _TO_ESCAPE.sub(lambda match: f"_x{ord(match.group()):04X}_", text)
+        cell.data_type = "s"  # also where it begins with "="
+        return cell

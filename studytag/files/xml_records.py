@@ -1,0 +1,155 @@
+"""Records out of XML, one at a time and forgotten: memory does not grow with the file."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from studytag.errors import InputError, import_extra
+from studytag.files.streams import DAMAGED_GZIP, open_bytes
+from studytag.records import clean
+
+# Nothing outside the file is ever read and no entity is expanded. The parser's own limits on
+# depth and on the length of one text (10 MB) stay in force: records are far below them.
+_SAFE: dict[str, Any] = {
+    "resolve_entities": False,
+    "no_network": True,
+    "load_dtd": False,
+    "huge_tree": False,
+    "remove_comments": True,
+    "remove_pis": True,
+    "collect_ids": False,
+}
+_LARGEST_RECORD = 2**26
+_BLOCK = 2**16
+_DECLARATION = 8
+_ROOT = re.compile(rb"<([A-Za-z_][\w:.-]*)[\s/>]")
+_NEXT_DOCUMENT = re.compile(rb"<\?xml[\s?]")
+
+
+class _Stream(io.RawIOBase):
+    """One of the documents that stand in a file, with a limit on what lies between records.
+
+    Attributes:
+        since: Bytes given since the last record.
+    """
+
+    def __init__(self, source: _Documents, path: Path) -> None:
+        self._source = source
+        self._path = path
+        self.since = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._source.block()
+        self.since += len(block)
+        if self.since > _LARGEST_RECORD:
+            raise InputError(
+                f"{self._path}: more than {_LARGEST_RECORD >> 20} MB without the end of a record; "
+                f"give a file with articles"
+            )
+        return block
+
+
+class _Documents:
+    """The documents of a file: efetch's pages are often saved one after another."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream = stream
+        self._rest = stream.read(_BLOCK)
+        self._begun = False
+        self.lines = 0
+
+    def more(self) -> bool:
+        """Whether another document follows."""
+        while not self._rest.strip():
+            self._rest = self._stream.read(_BLOCK)
+            if not self._rest:
+                return False
+        self._begun = False
+        return True
+
+    def root(self) -> str | None:
+        """The name of the document's outermost element; None where it is not to be seen."""
+        match = _ROOT.search(self._rest)
+        return match.group(1).decode("utf-8", "replace") if match else None
+
+    def block(self) -> bytes:
+        """The next bytes of the document; empty at its end."""
+        if len(self._rest) <= _DECLARATION:  # which may lie across two blocks
+            self._rest += self._stream.read(_BLOCK)
+        match = _NEXT_DOCUMENT.search(
+            self._rest, 0 if self._begun else _after_space(self._rest) + 1
+        )
+        if match:
+            end = match.start()
+        else:
+            end = len(self._rest)
+            if following := self._stream.read(_BLOCK):
+                end = max(end - _DECLARATION, 0)
+            self._rest += following
+        content, self._rest = self._rest[:end], self._rest[end:]
+        self._begun = True
+        self.lines += content.count(b"\n")
+        return content
+
+
+def _after_space(content: bytes) -> int:
+    return len(content) - len(content.lstrip())
+
+
+def iterate_records(
+    path: Path, tags: Sequence[str], roots: Sequence[str], wanted: str
+) -> Iterator[Any]:
+    """The elements called `tags` of a file, each only until the next is asked for.
+
+    Args:
+        path: The file.
+        tags: Names of the elements that are records.
+        roots: Names that the outermost element may have: nothing in another document would be
+            forgotten, so it would fill the memory.
+        wanted: What the document should be, and how to get one.
+
+    Raises:
+        InputError: it is another document, or damaged; the message counts the records before.
+    """
+    etree = import_extra("lxml.etree", "files")
+    count = before = 0
+    try:
+        with open_bytes(path) as stream:
+            documents = _Documents(stream)
+            while documents.more():
+                before = documents.lines
+                document = _Stream(documents, path)
+                _check_root(path, documents.root(), roots, wanted)
+                for _, element in etree.iterparse(document, events=("end",), tag=tags, **_SAFE):
+                    count += 1
+                    yield element
+                    _forget(element)
+                    document.since = 0
+    except etree.XMLSyntaxError as error:
+        raise InputError(
+            f"{path}: line {before + (error.lineno or 0)}: broken XML after {count} records "
+            f"({clean(error.msg)}); download the file again"
+        ) from error
+    except DAMAGED_GZIP as error:
+        raise InputError(
+            f"{path}: gzip stream is cut off or damaged after {count} records; "
+            f"download the file again"
+        ) from error
+
+
+def _check_root(path: Path, root: str | None, roots: Sequence[str], wanted: str) -> None:
+    if root is not None and root not in roots:
+        raise InputError(f"{path}: a <{root}> document, not {wanted}")
+
+
+def _forget(record: Any) -> None:
+    record.clear()
+    while record.getprevious() is not None:
+        del record.getparent()[0]

@@ -1,0 +1,124 @@
+"""The benchmarks' tables are made from what is committed, and their commands run."""
+
+import os
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from bench import tables
+from bench.harness.store import PREDICTIONS, RESULTS, TRUTH
+from bench.harness.timing import interleaved
+from studytag.files import open_writer
+
+SENTENCES = {
+    "SystematicReview": "A systematic review of sealants.",
+    "RCT": "Children were randomly assigned to sealants.",
+    "Animal": "Rats were given fluoride.",
+    "Human": "Patients answered a questionnaire.",
+}
+
+
+@pytest.mark.parametrize("name", tables.names())
+def test_table_is_up_to_date(name):
+    assert not tables.out_of_date(name), "run: make tables"
+
+
+def test_every_table_has_a_source():
+    assert {path.stem for path in RESULTS.glob("*.md")} == set(tables.names())
+
+
+@pytest.mark.parametrize("path", sorted(PREDICTIONS.rglob("*.npz")), ids=lambda path: path.stem)
+def test_no_text_of_articles_is_kept(path):
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    texts = {name for name, values in arrays.items() if values.dtype.kind not in "bif"}
+    assert texts <= {"labels", "implications", "system", "recipe", "measured"}
+    if path.name == TRUTH:
+        assert set(arrays) - texts == {"truth", "known", "year", "source", "fold"}
+
+
+def test_contenders_take_turns():
+    calls = []
+    tasks = {name: lambda number, name=name: calls.append((number, name)) for name in "abc"}
+    seconds = interleaved(tasks, 5, lambda: calls.append("round"))
+    assert {name: len(times) for name, times in seconds.items()} == dict.fromkeys("abc", 5)
+    for number in range(5):
+        begin, *turns = calls[4 * number : 4 * number + 4]
+        assert begin == "round"
+        assert sorted(turns) == [(number, name) for name in "abc"]
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Runs a benchmark's command with a folder of results of its own."""
+    folder = tmp_path / "results"
+
+    def run(*command, code=0):
+        environment = os.environ | {"BENCH_RESULTS": str(folder)}
+        done = subprocess.run(
+            [sys.executable, "-m", *map(str, command)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        return done.stdout if code == 0 else done.stderr
+
+    run.folder = folder
+    return run
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Labelled articles of nine sources in three folds; a tenth source is only trained on."""
+    path = tmp_path / "table.jsonl"
+    order = random.Random(0)
+    with open_writer(path) as writer:
+        for number in range(200):
+            labels = order.sample(list(SENTENCES), 2)
+            source = number % 10
+            writer.write(
+                {
+                    "pmid": str(number),
+                    "title": f"Article {number}",
+                    "abstract": " ".join(SENTENCES[label] for label in labels),
+                    "year": 2020,
+                    "labels": labels,
+                    "known": list(SENTENCES),
+                    "source": f"source {source}",
+                    "fold": source % 3 if source < 9 else -1,
+                }
+            )
+    return path
+
+
+def test_quality_over_whole_sources(results, table, tmp_path):
+    text = results("bench.quality", "grouped", table, "--baselines", "Keyword rules")
+    assert "180 articles with a known label, 9 sources" in text
+    assert (results.folder / "grouped.md").read_text("utf-8") == text
+    # Probabilities made elsewhere stand beside, and gains over a system are shown when asked for.
+    kept = next((results.folder / "predictions" / "grouped").glob("keyword*.npz"))
+    with np.load(kept) as stored:
+        np.savez(tmp_path / "other.npz", probabilities=stored["probabilities"])
+    added = ("add", "grouped", tmp_path / "other.npz", "--system", "other")
+    rows = [line.split("|") for line in results("bench.quality", *added).splitlines()]
+    first = {row[1].strip(): row[2:] for row in reversed(rows) if len(row) > 2}
+    assert first["other"] == first["Keyword rules"]
+
+
+def test_articles_labelled_by_people(results, table):
+    text = results("bench.quality", "human2019", table, "--train", table)
+    assert "200 articles with a known label" in text
+    assert "| TF-IDF + logistic regression |" in text
+    assert "| Precision / recall |" in text
+
+
+def test_a_source_in_two_folds_is_refused(results, table, tmp_path):
+    torn = tmp_path / "torn.jsonl"
+    torn.write_text(table.read_text("utf-8").replace('"source 1"', '"source 0"'), "utf-8")
+    error = results("bench.quality", "grouped", torn, code=1)
+    assert error.splitlines()[-1].startswith(f"error: {torn}: a source lies in two folds")

@@ -1,0 +1,138 @@
+"""A bundle fitted to another place: labelled articles, a stated and an estimated prevalence."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from support import LABELS, invented_articles
+
+from studytag import Predictor, load_manifest
+from studytag.cli.main import main
+from studytag.evaluation.prevalence import estimate_prevalence, logit, prevalence_offset
+
+RCT = LABELS.index("RCT")
+
+
+@pytest.fixture(scope="module")
+def articles():
+    return invented_articles(600, seed=3)
+
+
+@pytest.fixture(scope="module")
+def probabilities(exported, articles):
+    with Predictor(exported.bundle, variant="fp32") as predictor:
+        return predictor.predict_proba(articles)
+
+
+def write_table(path, articles, truth):
+    with path.open("w", encoding="utf-8") as stream:
+        for article, row in zip(articles, truth, strict=True):
+            labels = [label for label, present in zip(LABELS, row, strict=True) if present]
+            stream.write(json.dumps(article | {"labels": labels}) + "\n")
+    return path
+
+
+def test_labelled_articles_refit_calibration_and_thresholds(
+    exported, articles, probabilities, tmp_path
+):
+    """Where the truth follows another line through the logits, that line is found."""
+    true = 1 / (1 + np.exp(-(0.5 * logit(probabilities) - 1)))
+    truth = np.random.default_rng(0).random(true.shape) < true
+    table = write_table(tmp_path / "mine.jsonl", articles, truth)
+    output = tmp_path / "bundle"
+    main(["calibrate", str(exported.bundle), "--labelled", str(table), "--output", str(output)])
+    with Predictor(output, variant="fp32") as predictor:
+        refitted = predictor.predict_proba(articles)
+    assert np.abs(refitted - true).mean() < 0.03 < np.abs(probabilities - true).mean()
+    before, after = load_manifest(exported.bundle), load_manifest(output)
+    assert after.files == before.files  # the graphs are the same
+    assert after.variants["fp32"].thresholds != before.variants["fp32"].thresholds
+    provenance = after.training["recalibrated"]
+    assert (provenance["table"], provenance["articles"]) == ("mine.jsonl", 600)
+    assert after.prevalence["RCT"] == pytest.approx(truth[:, RCT].mean())
+
+
+def test_a_label_with_too_few_articles_stays_as_it_was(exported, articles, tmp_path, caplog):
+    truth = np.zeros((40, len(LABELS)), dtype=bool)
+    truth[:20, 0] = True
+    truth[:3, RCT] = True
+    table = write_table(tmp_path / "mine.jsonl", articles[:40], truth)
+    output = tmp_path / "bundle"
+    main(["calibrate", str(exported.bundle), "--labelled", str(table), "--output", str(output)])
+    for name, variant in load_manifest(output).variants.items():
+        earlier = load_manifest(exported.bundle).variants[name]
+        assert "RCT" not in variant.adjustment.slope
+        assert variant.thresholds["f1"][RCT] == earlier.thresholds["f1"][RCT]
+    assert "RCT keeps its calibration: too few known articles" in caplog.text
+
+
+def test_a_stated_prevalence_moves_the_odds_and_keeps_recall(
+    exported, articles, probabilities, tmp_path
+):
+    output = tmp_path / "bundle"
+    command = ["calibrate", str(exported.bundle), "--prevalence", "RCT=0.02"]
+    main([*command, "--output", str(output)])
+    before = load_manifest(exported.bundle).prevalence["RCT"]
+    factor = (0.02 / 0.98) / (before / (1 - before))
+    with Predictor(output, variant="fp32", operating_point="sensitive") as predictor:
+        moved = predictor.predict_proba(articles)
+        tagged = predictor.predict(articles)
+    odds, moved_odds = (np.exp(logit(values[:, RCT])) for values in (probabilities, moved))
+    assert moved_odds == pytest.approx(odds * factor, rel=1e-3)
+    others = [index for index in range(len(LABELS)) if index != RCT]
+    assert np.array_equal(moved[:, others], probabilities[:, others])
+    with Predictor(exported.bundle, variant="fp32", operating_point="sensitive") as predictor:
+        expected = predictor.predict(articles)
+    assert [p.labels for p in tagged] == [p.labels for p in expected]  # recall is kept
+    assert load_manifest(output).training["prevalence"]["stated"] == {"RCT": 0.02}
+
+
+def test_prevalence_is_estimated_from_articles_without_labels():
+    """Draw from a known label shift: 30 % positives where the model was calibrated, 4 % here."""
+    rng = np.random.default_rng(0)
+    n, before, after = 20_000, 0.3, 0.04
+    truth = rng.random(n) < after
+    evidence = rng.normal(np.where(truth, 1.5, -1.5), 1.5)  # log-likelihood ratio 2/1.5 * x
+    calibrated = 1 / (1 + np.exp(-(2 / 1.5 * evidence + np.log(before / (1 - before)))))
+    estimate = estimate_prevalence(calibrated[:, None], np.array([before]))
+    assert estimate[0] == pytest.approx(after, abs=0.01)
+    offset = prevalence_offset(np.array([before]), estimate)
+    moved = 1 / (1 + np.exp(-(logit(calibrated) + offset[0])))
+    assert moved.mean() == pytest.approx(truth.mean(), abs=0.01)
+
+
+def test_the_command_estimates_and_shifts(exported, articles, tmp_path, capsys):
+    source = tmp_path / "mine.jsonl"
+    source.write_text("\n".join(map(json.dumps, articles[:60])), encoding="utf-8")
+    output = tmp_path / "bundle"
+    command = ["calibrate", str(exported.bundle), "--unlabelled", str(source)]
+    main([*command, "--output", str(output)])
+    printed = capsys.readouterr().out
+    assert [line.split(":")[0] for line in printed.splitlines()] == LABELS
+    assert load_manifest(output).training["prevalence"]["stated"].keys() == set(LABELS)
+
+
+@pytest.mark.parametrize(
+    ("share", "message"),
+    [
+        ("Trial=0.1", "unknown label 'Trial'"),
+        ("RCT=2", "prevalence of RCT must be between 0 and 1"),
+        ("RCT", "write LABEL=SHARE"),
+    ],
+)
+def test_a_wrong_prevalence_is_refused(exported, tmp_path, capsys, share, message):
+    command = ["calibrate", str(exported.bundle), "--prevalence", share]
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--output", str(tmp_path / "bundle")])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_bundle_itself_is_never_the_output(exported, capsys):
+    command = ["calibrate", str(exported.bundle), "--prevalence", "RCT=0.1"]
+    with pytest.raises(SystemExit):
+        main([*command, "--output", str(exported.bundle)])
+    assert "is the bundle itself" in capsys.readouterr().err

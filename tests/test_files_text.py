@@ -1,0 +1,375 @@
+"""What tools call titles, abstracts, years and pmids: text that is there is never ignored."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+from pathlib import Path
+
+import pytest
+
+from studytag.errors import InputError
+from studytag.files import read_rows, source_files
+
+MEDLINE = "PMID- 90000001\nTI  - A trial\nAB  - We randomised\n      mice.\n"
+PROSE = "We gave the drug to the mice and the mice were better than those without it in the end."
+
+
+def rows(tmp_path: Path, name: str, content: str | bytes, **options):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return list(read_rows(path, **options))
+
+
+def one(tmp_path: Path, name: str, content: str | bytes, *columns: str):
+    (row,) = rows(tmp_path, name, content)
+    return tuple(row.get(column) for column in columns)
+
+
+TITLE_COLUMNS = [
+    *("Title", "TI", "Article Title", "article_title", "Title Primary", "Document Title"),
+    *("Item Title", "primary_title", "Titles", "Original Title", "display_name", "Título"),
+]
+ABSTRACT_COLUMNS = [
+    *("Abstract", "AB", "Abstract Note", "abstracts", "notes_abstract", "abstractText"),
+    *("Abstract (English)", "N2", "ABSTRACT", "Resumen", "Abstract Text"),
+]
+
+
+@pytest.mark.parametrize("column", TITLE_COLUMNS)
+def test_titles_under_every_name(tmp_path, column):
+    assert one(tmp_path, "a.csv", f'"Key","{column}"\nK1,A trial\n', "title") == ("A trial",)
+
+
+@pytest.mark.parametrize("column", ABSTRACT_COLUMNS)
+def test_abstracts_under_every_name(tmp_path, column):
+    content = f'"Key","Title","{column}"\nK1,A trial,We randomised\n'
+    assert one(tmp_path, "a.csv", content, "title", "abstract") == ("A trial", "We randomised")
+
+
+def test_the_first_filled_column_of_each_row_is_used(tmp_path):
+    content = (
+        "record_id,title,primary_title,notes_abstract\n"
+        "1,,A trial,We randomised\n2,Own,Other,\n3,NA,Third,nan\n"
+    )
+    found = [(row["title"], row["abstract"]) for row in rows(tmp_path, "a.csv", content)]
+    assert found == [("A trial", "We randomised"), ("Own", None), ("Third", None)]
+
+
+RIS = {
+    "TY  - JOUR\nTI  - \nT1  - Real title\nAB  - \nN2  - Real abstract\nER  - \n": (
+        *("Real title", "Real abstract"),
+    ),
+    "TI  - Before\nAB  - Its text\nTY  - JOUR\nER  - \n": ("Before", "Its text"),
+    "TY  - JOUR\nTI  - A trial\nAB - Forty people\nER  - \n": ("A trial", "Forty people"),
+    "TY  -JOUR\nTI  -Title\nAB  -Text\nER  -\n": ("Title", "Text"),
+    "TY - JOUR\nTI - Title\nAB - Text\nER -\n": ("Title", "Text"),
+    "TY  - JOUR\nTI  - Title\nAB  - Text\nER\n": ("Title", "Text"),
+    "1.\nTY  - JOUR\r\nTI  - Title\r\nAB  - Text\r\n  and more\r\nER  - \r\n": (
+        *("Title", "Text and more"),
+    ),
+    "TY  - JOUR\nTI  - Title\nAB  - One\n\nTwo\nCT - scans were made\nER  - \n": (
+        *("Title", "One Two CT - scans were made"),
+    ),
+}
+
+
+@pytest.mark.parametrize("content", RIS)
+def test_ris_as_tools_write_it(tmp_path, content):
+    assert one(tmp_path, "a.ris", content, "title", "abstract") == RIS[content]
+
+
+def test_a_keyword_that_looks_like_the_end(tmp_path):
+    """EndNote writes each keyword on a line of its own; ER stands for estrogen receptors."""
+    content = "TY  - JOUR\nTI  - A\nKW  - HER2\nER\nPR\nER  - \nTY  - JOUR\nTI  - B\nER\n\n"
+    first, second = rows(tmp_path, "a.ris", content)
+    assert first["keywords"] == ["HER2", "ER", "PR"]
+    assert second["title"] == "B"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_line_ends(tmp_path, end):
+    content = (MEDLINE + "\n" + MEDLINE.replace("01", "02")).replace("\n", end)
+    found = [(row["pmid"], row["abstract"]) for row in rows(tmp_path, "a.nbib", content)]
+    assert found == [("90000001", "We randomised mice."), ("90000002", "We randomised mice.")]
+
+
+def test_medline_values_without_a_space(tmp_path):
+    content = "PMID-22664220\nTI  -Whole title\nAB  -Whole text\n"
+    assert one(tmp_path, "a.nbib", content, "pmid", "title", "abstract") == (
+        *("22664220", "Whole title", "Whole text"),
+    )
+
+
+def test_other_abstracts_are_used_english_first(tmp_path):
+    content = (
+        "PMID- 90000001\nTI  - A\nOAB - Ein Text\nOABL- ger\nOAB - A text\nOABL- eng\n\n"
+        "PMID- 90000002\nTI  - B\nOAB - Nur dieser\nOABL- ger\n"
+    )
+    assert [row["abstract"] for row in rows(tmp_path, "a.nbib", content)] == [
+        *("A text", "Nur dieser"),
+    ]
+    other = '<OtherAbstract Type="P" Language="{}"><AbstractText>{}</AbstractText></OtherAbstract>'
+    content = (
+        "<PubmedArticleSet><PubmedArticle><MedlineCitation><PMID>1</PMID><Article>"
+        "<ArticleTitle>A</ArticleTitle></Article>"
+        f"{other.format('ger', 'Ein Text')}{other.format('eng', 'A text')}"
+        "</MedlineCitation></PubmedArticle></PubmedArticleSet>"
+    )
+    assert one(tmp_path, "a.xml", content, "abstract") == ("A text",)
+
+
+def test_an_ignored_column_of_prose_is_told(tmp_path, caplog):
+    content = f"title,abstract,What they did\nA trial,,{PROSE}\nAnother,,\n"
+    assert len(rows(tmp_path, "a.csv", content)) == 2
+    assert "no row has any abstract, but column 'What they did' holds text" in caplog.text
+    with pytest.raises(InputError) as caught:
+        rows(tmp_path, "a.csv", content, refuse_ignored_text=True)
+    assert str(caught.value).endswith("; rename it to 'abstract', or give --title-only")
+    caplog.clear()
+    one_abstract = content + "A third,With text,\n"
+    assert len(rows(tmp_path, "a.csv", one_abstract, refuse_ignored_text=True)) == 3
+    assert not caplog.records
+    ris = f"TY  - JOUR\nTI  - A trial\nX1  - {PROSE}\nER  - \n"
+    rows(tmp_path, "a.ris", ris)
+    assert "no row has any abstract, but tag 'X1' holds text" in caplog.text
+
+
+def test_the_log_says_which_column_feeds_which_field(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "studytag")
+    rows(tmp_path, "a.csv", "Key,Document Title,primary_title,Abstract Note\nK,A,B,C\n")
+    assert "title from 'primary_title', else 'Document Title'; abstract from 'Abstract Note'" in (
+        caplog.text
+    )
+
+
+PMIDS = {
+    "AN  - 90000001": None,  # TRID and EBSCO have 8 digits too
+    "AN  - 90000001\nDB  - PubMed": "90000001",
+    "AN  - 90000001\nDP  - National Library of Medicine": "90000001",
+    "AN  - 90000001\nDB  - MEDLINE\nDP  - EBSCOhost": "90000001",
+    "AN  - 90000001\nDB  - ccm\nDP  - EBSCOhost": None,
+    "AN  - MEDLINE:90000001": "90000001",
+    "C5  - 90000001\nDB  - Embase": "90000001",
+    "C5  - 90000001": "90000001",
+    "C5  - 90000001\nDB  - Somewhere": None,
+    "C2  - 90000001\nUR  - https://www.scopus.com/record?id=1": "90000001",
+    "C2  - PMC9000001": None,
+    "C3  - PUBMED 90000001,EMBASE 600000001": "90000001",
+    "U1  - 90000001[pmid]": "90000001",
+    "L2  - http://www.ncbi.nlm.nih.gov/pubmed/90000001": "90000001",
+    "M2  - PMID: 90000001": "90000001",
+    "UR  - https://pubmed.ncbi.nlm.nih.gov/90000001/": "90000001",
+    "UR  - https://example.org/90000001": None,
+    "N1  - PMID: 90000001": "90000001",
+    "N1  - MEDLINE was searched in 2019": None,
+    "N1  - The same trial as PMID: 90000009": None,
+}
+
+
+@pytest.mark.parametrize("lines", PMIDS)
+def test_pmids_in_ris(tmp_path, lines):
+    content = f"TY  - JOUR\nTI  - A\n{lines}\nER  - \n"
+    assert one(tmp_path, "a.ris", content, "pmid") == (PMIDS[lines],)
+
+
+CSV_PMIDS = {
+    ("PMID", "PUBMED 38507184"): "38507184",
+    ("Medline PMID", "38507184.0"): "38507184",
+    ("PubMed ID", " 38507184 "): "38507184",
+    ("Accession Number", "PUBMED 38507184"): "38507184",
+    ("Accession Number", "38507184"): None,
+    ("Extra", "PMID: 38507184"): "38507184",
+    ("Link", "https://pubmed.ncbi.nlm.nih.gov/38507184"): "38507184",
+    ("pmid", "made-up-7"): "made-up-7",
+    ("pmid", "NA"): None,
+}
+
+
+@pytest.mark.parametrize(("column", "cell"), CSV_PMIDS)
+def test_pmids_in_tables(tmp_path, column, cell):
+    content = f"title,{column}\nA,{cell}\n"
+    assert one(tmp_path, "a.csv", content, "pmid") == (CSV_PMIDS[column, cell],)
+
+
+YEARS = {
+    "2020": 2020,
+    "2020.0": 2020,
+    "2020 May": 2020,
+    "1998 Dec-1999 Jan": 1998,
+    "12/05/2019": 2019,
+    "20200512": 2020,
+    "in press": None,
+    "n.d.": None,
+    "": None,
+}
+
+
+@pytest.mark.parametrize("column", ["Year", "Publication Year", "Published Year", "PY", "year"])
+@pytest.mark.parametrize("text", YEARS)
+def test_a_year_never_refuses_a_row(tmp_path, column, text):
+    content = f"title,{column}\nA,{text}\n"
+    assert one(tmp_path, "a.csv", content, "year") == (YEARS[text],)
+
+
+def test_a_year_out_of_a_date(tmp_path):
+    content = "title,Year,Date\nA,,2019-03-01\nB,2020,2019\n"
+    assert [row["year"] for row in rows(tmp_path, "a.csv", content)] == [2019, 2020]
+    for line, year in (("PY  - 2020/05/12/", 2020), ("DA  - 2019-01-01", 2019), ("Y1  - x", None)):
+        assert one(tmp_path, "a.ris", f"TY  - JOUR\nTI  - A\n{line}\nER  - \n", "year") == (year,)
+
+
+def test_what_says_no_year_is_told_once_and_kept(tmp_path, caplog):
+    rows(tmp_path, "a.csv", "title,year\nA,in press\nB,soon\n")
+    assert len(caplog.records) == 1
+    assert "a.csv: line 2: column 'year' holds 'in press', which says no year" in caplog.text
+
+
+@pytest.mark.parametrize("column", ["Publication Type", "Publication Types", "pub_types"])
+def test_types_and_headings_are_lists(tmp_path, column):
+    content = f"title,{column},MeSH Terms\nA,Review; Journal Article,Humans; Mice\n"
+    assert one(tmp_path, "a.csv", content, "pub_types", "mesh_terms") == (
+        *(["Review", "Journal Article"], ["Humans", "Mice"]),
+    )
+
+
+TABLES = {
+    "semicolons": "Title;Abstract;Year\nA, b;C, d;2020\n",
+    "tabs": "Title\tAbstract\tYear\nA, b\tC, d\t2020\n",
+    "told": "sep=;\nTitle;Abstract;Year\nA, b;C, d;2020\n",
+    "quoted": 'Title;Abstract;Year\n"A, b";"C, d";"2020"\n',
+    "spaces": '"Title", "Abstract", "Year"\n"A, b", "C, d", "2020"\n',
+    "preamble": 'Embase export\n"2 results, of 2"\n\nTitle,Abstract,Year\n"A, b","C, d",2020\n',
+    "trailing": 'Title,Abstract,Year,\n"A, b","C, d",2020,\n',
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_as_tools_write_them(tmp_path, kind, encoding):
+    content = TABLES[kind].encode(encoding)
+    assert one(tmp_path, "a.csv", content, "title", "abstract", "year") == ("A, b", "C, d", 2020)
+
+
+def test_what_stands_before_the_header_is_told(tmp_path, caplog):
+    rows(tmp_path, "a.csv", TABLES["preamble"])
+    assert "2 lines before the header are not read: 'Embase export'" in caplog.text
+
+
+def test_one_field_a_line_is_refused(tmp_path):
+    content = 'TITLE,"A trial"\nAUTHOR NAMES,"X"\nABSTRACT,"We randomised"\n'
+    with pytest.raises(InputError, match="each line holds a field, not a record"):
+        rows(tmp_path, "a.csv", content)
+
+
+def test_empty_and_repeated_column_names_are_kept_apart(tmp_path):
+    (row,) = rows(tmp_path, "a.csv", "title,Notes,,Notes,Notes_2,\nA,1,2,3,4,5\n")
+    assert row == {
+        "title": "A",
+        "Notes": "1",
+        "column_3": "2",
+        "Notes_3": "3",
+        "Notes_2": "4",
+        "column_6": "5",
+    }
+
+
+ENCODINGS = {
+    "cp1252": ("cp1252", "naïve café – 5 µg"),
+    "latin-1": ("cp1252", "Müller und größere Ökonomie"),
+    "utf-16": ("utf-16", "naïve café"),
+    "utf-16-le": ("utf-16-le", "naïve café in a long enough title"),
+    "gb18030": ("", "随机对照试验治疗高血压的疗效观察与分析研究结果显示有效"),
+    "cp1251": ("", "Рандомизированное исследование лечения больных артериальной гипертонией"),
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("name", ["a.csv", "a.ris", "a.nbib"])
+def test_encodings_are_found_out_with_a_word(tmp_path, encoding, name, caplog):
+    said, title = ENCODINGS[encoding]
+    text = {
+        "a.csv": f"title,n\nPlain,1\n{title},2\n",
+        "a.ris": f"TY  - JOUR\nTI  - Plain\nER  - \nTY  - JOUR\nTI  - {title}\nER  - \n",
+        "a.nbib": f"PMID- 1\nTI  - Plain\n\nPMID- 2\nTI  - {title}\n",
+    }[name]
+    found = rows(tmp_path, name, text.encode(encoding))
+    assert [row["title"] for row in found] == ["Plain", title]
+    assert f"read as {said}" in caplog.text
+    assert sum("read as" in record.message for record in caplog.records) == 1
+    caplog.clear()
+    found = rows(tmp_path, name, text.encode(encoding), encoding=encoding)
+    assert [row["title"] for row in found] == ["Plain", title]
+    assert not caplog.records
+
+
+def test_one_line_in_another_encoding_spoils_no_other(tmp_path):
+    content = "title\nα-blockade\n".encode() + "café\n".encode("cp1252") + "β-cells\n".encode()
+    found = [row["title"] for row in rows(tmp_path, "a.csv", content)]
+    assert found == ["α-blockade", "café", "β-cells"]
+
+
+MARKUP = {
+    "H<sub>2</sub>O &amp; <i>E. coli</i>": "H2O & E. coli",
+    "<p>One</p><p>Two</p>": "One Two",
+    "<jats:p>One<jats:sup>2</jats:sup></jats:p>": "One 2",
+    "p &lt; 0.05 and b &gt; 3": "p < 0.05 and b > 3",
+    "p <0.05, b> 3 and <placebo>": "p <0.05, b> 3 and <placebo>",
+    '<span class="x">A</span><br/>B': "A B",
+    "&alpha;-blockade AT&T": "α-blockade AT&T",
+}
+
+
+@pytest.mark.parametrize("text", MARKUP)
+def test_html_is_cleaned_for_the_model(tmp_path, text):
+    content = f"TY  - JOUR\nTI  - {text}\nER  - \n"
+    assert one(tmp_path, "a.ris", content, "title") == (MARKUP[text],)
+
+
+NAMED_WRONGLY = {
+    "a.txt": ("TY  - JOUR\nTI  - A\nER  - \n", "A"),
+    "b.txt": (MEDLINE, "A trial"),
+    "c.ris": (MEDLINE, "A trial"),
+    "d.nbib": ("TY  - JOUR\nTI  - A\nER  - \n", "A"),
+    "e.csv": ("TY  - JOUR\nTI  - A\nER  - \n", "A"),
+    "f.txt": ("Title\tAbstract\nA\tB\n", "A"),
+    "g.json": ('{"title": "A"}\n{"title": "B"}\n', "A"),
+    "h.jsonl": ('[{"title": "A"}]', "A"),
+    "i.txt": ("%0 Journal Article\n%T A\n%X B\n", "A"),
+    "j.txt": ("FN Clarivate Analytics Web of Science\nVR 1.0\nPT J\nTI A\nER\n\nEF", "A"),
+    "k.txt": ("<1>\nTitle\n  A\nAbstract\n  B\n", "A"),
+    "l.txt": ("@article{k, title = {A}}\n", "A"),
+    "m.xml": (
+        "<xml><records><record><titles><title>A</title></titles></record></records></xml>",
+        "A",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMED_WRONGLY)
+def test_formats_are_known_by_their_content(tmp_path, name):
+    content, title = NAMED_WRONGLY[name]
+    assert rows(tmp_path, name, content)[0]["title"] == title
+    assert rows(tmp_path, name + ".gz", gzip.compress(content.encode()))[0]["title"] == title
+
+
+def test_documents_of_efetch_one_after_another(tmp_path):
+    record = (
+        "<PubmedArticle><MedlineCitation><PMID>{}</PMID><Article><ArticleTitle>A"
+        "</ArticleTitle></Article></MedlineCitation></PubmedArticle>"
+    )
+    page = '<?xml version="1.0"?>\n<PubmedArticleSet>\n{}</PubmedArticleSet>\n'
+    pages = [page.format("".join(record.format(10 * p + n) for n in range(9))) for p in range(200)]
+    found = [row["pmid"] for row in rows(tmp_path, "a.xml", "\n".join(pages))]
+    assert found == [str(10 * p + n) for p in range(200) for n in range(9)]
+
+
+def test_a_folder_names_every_file_that_it_skips(tmp_path, caplog):
+    (tmp_path / "a.csv").write_text("title\nA\n")
+    (tmp_path / "b.txt").write_text("TY  - JOUR\nTI  - B\nER  - \n")
+    (tmp_path / "c.docx").write_text("something")
+    (tmp_path / "manifest.json").write_text('{"name": 1}')
+    (tmp_path / "notes.txt").write_text("remember the milk")
+    (tmp_path / "more").mkdir()
+    assert [file.name for file in source_files(tmp_path)] == ["a.csv", "b.txt"]
+    assert f"{tmp_path}: not read: c.docx, manifest.json, more, notes.txt" in caplog.text

@@ -1,0 +1,374 @@
+"""What is written: every field comes back, and everything written can be read again."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from studytag.errors import InputError
+from studytag.files import SourceRow, open_writer, read_rows, tagged
+from studytag.records import clean
+
+TAGS = {
+    "studytag_labels": ["RCT", "Human"],
+    "p_RCT": 0.75,
+    "p_Human": 0.5,
+    "studytag_error": None,
+}
+
+RIS = """TY  - JOUR
+T1  - Title &amp; <i>more</i>
+AU  - Example, A.
+AU  - Sample, B.
+A1  - Other, C.
+PY  - 2018/05/12/
+DO  - 10.1000/one
+DO  - 10.1000/two
+SN  - 1111-1111
+SN  - 2222-2222
+MH  - Humans
+ED  - Editor, E.
+L1  - file.pdf
+UR  - https://example.org/a;b?c=1;d=2
+KW  - Humans
+Male
+Female
+N2  - First line
+  second line   with spaces
+C7  - e123
+XX  - nobody knows
+RN  - note
+N1  - RAYYAN-INCLUSION: {"a"=>"Included"}
+ER  - """
+
+NBIB = """PMID- 90000001
+OWN - NLM
+TI  - A trial of
+      something.
+AB  - We randomised.
+FAU - Example, Anna
+AU  - Example A
+FAU - Sample, Bert
+AU  - Sample B
+PT  - Randomized Controlled Trial
+MH  - *Humans
+MH  - Caries/therapy
+VI  - 12
+IP  - 3
+PG  - 100-9
+DP  - 2020 May
+TA  - J Ex
+JT  - Journal of examples
+LID - 10.1000/one [doi]
+LA  - eng
+PHST- 2020/01/01 00:00 [received]
+PHST- 2020/02/01 00:00 [accepted]"""
+
+ENW = """%0 Journal Article
+%T A trial
+%A Example, A.
+%A Sample, B.
+%K Humans
+Male
+%X We randomised
+%D 2020
+%1 custom"""
+
+BIB = """@string{jx = {Journal of examples}}
+
+@article{key1,
+  title = {A {T}rial of 50% \\alpha},
+  author = {Example, Anna and Sample, Bert},
+  journal = jx,
+  year = 2020,
+  keywords = {one, two},
+  custom = "any {thing}"
+}"""
+
+
+def copy(source: Path, target: Path, columns=None, **options) -> list[dict]:
+    rows = []
+    with open_writer(target, **options) as writer:
+        for row in read_rows(source):
+            rows.append(tagged(row, columns) if columns is not None else row)
+            writer.write(rows[-1])
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.ris", RIS), ("a.nbib", NBIB), ("a.enw", ENW), ("a.bib", BIB)]
+)
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_records_come_back_line_by_line(tmp_path, name, content, newline):
+    source, target = tmp_path / name, tmp_path / f"out-{name}"
+    source.write_bytes(
+        (content + "\n\n" + content.replace("key1", "key2")).replace("\n", newline).encode()
+    )
+    copy(source, target)
+    assert target.read_bytes().decode().split() == source.read_text().split()
+    assert [line for line in target.read_bytes().decode().split(newline) if line] == [
+        line for line in source.read_bytes().decode().split(newline) if line
+    ]
+
+
+def test_only_tags_are_added_to_ris(tmp_path):
+    (tmp_path / "a.ris").write_text(f"{RIS}\n\n{RIS}\n")
+    copy(tmp_path / "a.ris", tmp_path / "b.ris", TAGS)
+    tags = "KW  - studytag: RCT\nKW  - studytag: Human\nER  - "
+    assert (tmp_path / "b.ris").read_text() == f"{RIS.replace('ER  - ', tags)}\n\n" * 2
+    copy(tmp_path / "b.ris", tmp_path / "c.ris", TAGS | {"studytag_labels": ["Cohort"]})
+    tags = "KW  - studytag: Cohort\nER  - "
+    assert (tmp_path / "c.ris").read_text() == f"{RIS.replace('ER  - ', tags)}\n\n" * 2
+    failed = {"studytag_labels": None, "studytag_error": "row 1: no text"}
+    copy(tmp_path / "c.ris", tmp_path / "d.ris", failed)
+    note = "N1  - studytag_error: row 1: no text\nER  - "
+    assert (tmp_path / "d.ris").read_text() == f"{RIS.replace('ER  - ', note)}\n\n" * 2
+    assert [row["studytag_error"] for row in read_rows(tmp_path / "d.ris")] == [
+        "row 1: no text"
+    ] * 2
+    copy(tmp_path / "d.ris", tmp_path / "e.ris", TAGS | {"studytag_labels": []})
+    assert (tmp_path / "e.ris").read_text() == f"{RIS}\n\n" * 2
+
+
+def test_tags_among_the_keywords_of_endnote(tmp_path):
+    content = RIS.replace("Male\n", "studytag: Old\nMale\n").replace(
+        "KW  - Humans", "KW  - studytag: Old\nHumans"
+    )
+    (tmp_path / "a.ris").write_text(content)
+    copy(tmp_path / "a.ris", tmp_path / "b.ris", {"studytag_labels": []})
+    assert (tmp_path / "b.ris").read_text() == f"{RIS}\n\n"
+
+
+def test_tags_in_the_other_formats_of_reference_managers(tmp_path):
+    for name, content, line in [
+        ("a.nbib", NBIB, "OT  - studytag: RCT"),
+        ("a.enw", ENW, "%K studytag: RCT"),
+    ]:
+        (tmp_path / name).write_text(content)
+        copy(tmp_path / name, tmp_path / f"b{name}", {"studytag_labels": ["RCT"]})
+        assert (tmp_path / f"b{name}").read_text() == f"{content}\n{line}\n\n"
+    (tmp_path / "a.bib").write_text(BIB)
+    copy(tmp_path / "a.bib", tmp_path / "b.bib", {"studytag_labels": ["RCT"]})
+    (row,) = read_rows(tmp_path / "b.bib")
+    assert row["keywords"] == ["one", "two", "studytag: RCT"]
+    assert (row["title"], row["journal"]) == ("A Trial of 50% α", "Journal of examples")
+    copy(tmp_path / "b.bib", tmp_path / "c.bib", {"studytag_labels": ["Cohort"]}, prefix="tag/")
+    (row,) = read_rows(tmp_path / "c.bib")
+    assert row["keywords"] == ["one", "two", "studytag: RCT", "tag/Cohort"]
+    assert row["custom"] == "any thing"
+
+
+CSV = (
+    'Key;"Title";Abstract Note;Publication Year;Notes;Notes;;AU;ER\r\n'
+    'K1;"<i>A</i>; b";"We\nrandomised";in press;1;2;3;X;Y\r\n'
+    "K2;B;;2020;;;;;\r\n"
+)
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_csv_comes_back_as_it_was(tmp_path, mark):
+    source, target = tmp_path / "a.csv", tmp_path / "b.csv"
+    source.write_bytes((mark + CSV).encode())
+    copy(source, target)
+    assert target.read_bytes().startswith(mark.encode() or b"Key")
+    found = list(csv.reader(io.StringIO(target.read_text("utf-8-sig"), newline=""), delimiter=";"))
+    assert found == list(csv.reader(io.StringIO(CSV, newline=""), delimiter=";"))
+    copy(source, target, TAGS, indicators=["RCT", "Cohort"])
+    lines = target.read_bytes().decode("utf-8-sig").split("\r\n")
+    assert lines[0].startswith(
+        "Key;Title;Abstract Note;Publication Year;Notes;Notes;;AU;ER;studytag_"
+    )
+    assert lines[0].endswith("studytag_error;tag_studytag_RCT;tag_studytag_Cohort")
+    assert lines[2] == "K2;B;;2020;;;;;;RCT; Human;0.75;0.5;;1;0".replace(
+        "RCT; Human", '"RCT; Human"'
+    )
+    copy(target, tmp_path / "c.csv", TAGS, indicators=["RCT", "Cohort"])
+    assert (tmp_path / "c.csv").read_bytes() == target.read_bytes()
+
+
+def test_columns_named_like_tags_never_become_tags(tmp_path):
+    (tmp_path / "a.csv").write_text(
+        "title,ER,TY,Authors,DOI,Year\nA,x,y,Example; Sample,10.1/x,2020\n"
+    )
+    copy(tmp_path / "a.csv", tmp_path / "a.ris", TAGS)
+    assert (tmp_path / "a.ris").read_text().splitlines()[:7] == [
+        *("TY  - JOUR", "TI  - A", "AU  - Example", "AU  - Sample", "DO  - 10.1/x", "PY  - 2020"),
+        "KW  - studytag: RCT",
+    ]
+    (row,) = read_rows(tmp_path / "a.ris")
+    assert (row["ER"], row["TY"], row["doi"], row["year"]) == ("x", "y", "10.1/x", 2020)
+
+
+def test_nbib_becomes_ris_with_every_field(tmp_path):
+    (tmp_path / "a.nbib").write_text(NBIB)
+    (row,) = copy(tmp_path / "a.nbib", tmp_path / "a.ris", TAGS)
+    lines = (tmp_path / "a.ris").read_text().splitlines()
+    for line in (
+        *("TY  - JOUR", "TI  - A trial of something.", "AB  - We randomised.", "PY  - 2020"),
+        *("AU  - Example, Anna", "AU  - Sample, Bert", "M3  - Randomized Controlled Trial"),
+        *("VL  - 12", "IS  - 3", "SP  - 100-9", "DO  - 10.1000/one", "T2  - Journal of examples"),
+        *("AN  - 90000001", "DB  - PubMed", "KW  - Caries", "LA  - eng", "KW  - studytag: RCT"),
+    ):
+        assert line in lines
+    (back,) = read_rows(tmp_path / "a.ris")
+    for name in ("pmid", "title", "abstract", "year", "journal", "pub_types", "mesh_terms"):
+        assert back[name] == row[name]
+    for name in ("OWN", "PHST", "AU", "MH", "authors", "doi", "volume", "issue", "date"):
+        assert back[name] == row[name]
+
+
+def test_a_changed_column_is_written_as_it_is_now(tmp_path):
+    for name, content in (("a.ris", RIS), ("a.nbib", NBIB), ("a.csv", CSV), ("a.bib", BIB)):
+        (tmp_path / name).write_text(content)
+        with open_writer(tmp_path / f"b{name}") as writer:
+            for row in read_rows(tmp_path / name):
+                writer.write(row | {"title": "Mine", "urls": None, "decision": "keep"})
+        row = next(read_rows(tmp_path / f"b{name}"))
+        assert (row["title"], row["decision"]) == ("Mine", "keep"), name
+        assert not row.get("urls"), name
+
+
+def test_rows_keep_their_origin(tmp_path):
+    import pickle
+
+    (tmp_path / "a.ris").write_text(RIS)
+    (row,) = read_rows(tmp_path / "a.ris")
+    for other in (row.copy(), row | {"x": 1}, pickle.loads(pickle.dumps(row))):
+        assert isinstance(other, SourceRow)
+        assert other.origin == row.origin
+
+
+def test_labels_with_semicolons_are_not_ambiguous(tmp_path):
+    labels = [["Cohort; prospective", "RCT"], ["[odd]"], [" spaced "], ["a|b"], []]
+    with open_writer(tmp_path / "a.csv") as writer:
+        for found in labels:
+            writer.write({"title": "A", "labels": found, "studytag_labels": found})
+    rows = list(read_rows(tmp_path / "a.csv"))
+    assert [row["labels"] for row in rows] == labels
+    assert [row["studytag_labels"] for row in rows] == labels
+
+
+def test_excel_opens_csv_without_computing(tmp_path):
+    with open_writer(tmp_path / "a.csv", excel=True) as writer:
+        writer.write({"title": "=HYPERLINK(1)", "n": -0.5, "m": "-x"})
+    assert (tmp_path / "a.csv").read_bytes() == (
+        b"\xef\xbb\xbftitle,n,m\n'=HYPERLINK(1),-0.5,'-x\n"
+    )
+
+
+def test_excel_workbooks(tmp_path):
+    rows = [
+        {"title": "=1+1", "abstract": "two\nlines _x0041_ \x07", "year": 2020, "p": 0.5, "b": True},
+        {"title": "B", "abstract": None, "year": None, "p": None, "b": False},
+    ]
+    with open_writer(tmp_path / "a.xlsx") as writer:
+        for row in rows:
+            writer.write(row)
+    assert list(read_rows(tmp_path / "a.xlsx")) == rows
+    copy(tmp_path / "a.xlsx", tmp_path / "b.xlsx", TAGS, indicators=["RCT"])
+    back = list(read_rows(tmp_path / "b.xlsx"))
+    assert [{name: row[name] for name in rows[0]} for row in back] == rows
+    assert back[0]["studytag_labels"] == ["RCT", "Human"]
+    assert back[0]["tag_studytag_RCT"] == 1
+    with pytest.raises(InputError, match="row 1: column 'title' holds 40000 characters, a cell of"):
+        with open_writer(tmp_path / "c.xlsx") as writer:
+            writer.write({"title": "x" * 40_000})
+
+
+def test_parquet_widens_and_never_rounds(tmp_path):
+    rows = [{"title": "A", "n": 1, "none": None}] * 10_000
+    later = [{"title": "B", "n": 1.5, "none": 3}]
+    with open_writer(tmp_path / "a.parquet") as writer:
+        for row in rows + later:
+            writer.write(row)
+    assert list(read_rows(tmp_path / "a.parquet")) == rows + later
+    odd = [*rows, {"title": "B", "n": "x", "none": None}]
+    wrong = pytest.raises(InputError, match="row 10001: column 'n' holds 'x', which is not int64")
+    with wrong, open_writer(tmp_path / "b.parquet") as writer:
+        list(map(writer.write, odd))
+
+
+def test_parquet_keeps_the_types_that_it_came_with(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        [("Title", pa.string()), ("n", pa.int16()), ("x", pa.float32()), ("t", pa.timestamp("us"))]
+    )
+    pq.write_table(pa.table({n: [None] for n in schema.names}, schema), tmp_path / "a.parquet")
+    copy(tmp_path / "a.parquet", tmp_path / "b.parquet", TAGS)
+    found = pq.read_schema(tmp_path / "b.parquet")
+    assert [found.field(name) for name in schema.names] == list(schema)
+
+
+def test_a_year_in_words_survives_every_table(tmp_path):
+    (tmp_path / "a.csv").write_text("title,year\nA,in press\nB,2020\n")
+    for name in ("b.parquet", "b.jsonl", "b.xlsx", "b.tsv"):
+        copy(tmp_path / "a.csv", tmp_path / name)
+        copy(tmp_path / name, tmp_path / f"{name}.csv")
+        assert (tmp_path / f"{name}.csv").read_text() == "title,year\nA,in press\nB,2020\n"
+        assert [row["year"] for row in read_rows(tmp_path / name)] == [None, 2020]
+
+
+TEXT = st.text(
+    st.characters(exclude_categories=("Cs",), exclude_characters="\0")
+    | st.sampled_from(";,|{}\\%\"'\r\n\t-&<>@#$~^_=[]"),
+    max_size=20,
+)
+HEADERS = TEXT.map(str.strip).filter(lambda text: text and not text.startswith(("p_", "tag_")))
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "title": TEXT.map(lambda text: f"Title {text} end"),
+            "abstract": st.none() | TEXT,
+            "year": st.none() | st.integers(1500, 2099),
+            "pmid": st.none() | st.integers(1, 99_999_999).map(str),
+            "journal": st.none() | TEXT,
+            "labels": st.lists(TEXT.map(clean).filter(bool), max_size=3),
+        }
+    ),
+    min_size=1,
+    max_size=3,
+)
+WRITABLE = [
+    *("a.csv", "a.tsv", "a.jsonl", "a.parquet", "a.xlsx", "a.ris", "a.nbib", "a.enw", "a.bib"),
+    "a.csv.gz",
+]
+
+
+@pytest.mark.parametrize("name", WRITABLE)
+@settings(max_examples=30)
+@given(rows=ROWS, headers=st.lists(HEADERS, max_size=3, unique_by=str.lower), data=st.data())
+def test_whatever_is_written_is_read_again_equal(name, rows, headers, data):
+    from studytag.files.fields import column_field, column_key
+    from studytag.files.values import model_text, says_nothing
+
+    headers = [h for h in headers if column_field(h) is None and column_key(h) != "date"]
+    rows = [row | {header: data.draw(TEXT) for header in headers} for row in rows]
+    lined = name in ("a.ris", "a.nbib", "a.enw", "a.bib")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        with open_writer(path) as writer:
+            for row in rows:
+                writer.write(row)
+        back = list(read_rows(path))
+    assert len(back) == len(rows)
+    for was, now in zip(rows, back, strict=True):
+        for column, value in was.items():
+            found = now.get(column)
+            if column in ("title", "abstract", "journal"):
+                value = None if says_nothing(value) and not lined else value
+                value = (
+                    model_text(clean(value) if lined else value) if column != "journal" else value
+                )
+                assert clean(found) == clean(value)
+            elif column in headers and lined:
+                assert (found or "") == value
+            else:
+                assert (found or None) == (value or None), column

@@ -1,0 +1,262 @@
+"""Runs that are stopped, killed, damaged, and continued."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from training_support import flags, history, same_weights, scores_only
+
+from studytag.errors import InputError
+from studytag.hashing import hash_files
+from studytag.training.checkpoint import checkpoints
+from studytag.training.loop import train
+
+pytest_plugins = ["training_fixtures"]
+
+
+def stop_after(steps):
+    """A `stop` that asks to stop after so many optimizer steps."""
+    calls = []
+
+    def stop():
+        calls.append(None)
+        return len(calls) >= steps
+
+    return stop
+
+
+def fail_after(steps):
+    """A `stop` that raises after so many optimizer steps: training ends there as by a power cut."""
+    asked = stop_after(steps)
+
+    def stop():
+        if asked():
+            raise RuntimeError("power cut")
+        return False
+
+    return stop
+
+
+def checkpoint_folder(config):
+    return Path(config.output_dir) / "checkpoints"
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_an_interrupted_run_resumes_to_the_very_same_weights(config, tmp_path, accumulation):
+    config = replace(
+        config,
+        num_train_epochs=2,
+        truncated_epochs=1,
+        truncated_length=8,
+        checkpointing_steps=4,
+        gradient_accumulation_steps=accumulation,
+    )
+    whole = train(config)
+    expected = scores_only(config)
+
+    interrupted = replace(config, output_dir=str(tmp_path / "interrupted"))
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(interrupted, stop=fail_after(14))
+    assert checkpoints(checkpoint_folder(interrupted))[-1].name == "step-00000012"
+    interrupted = replace(interrupted, resume_from_checkpoint="auto")
+    assert train(interrupted, stop=stop_after(7)) is None
+    resumed = train(interrupted)
+
+    assert same_weights(whole, resumed)
+    assert scores_only(interrupted) == expected
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Starts processes that have PyTorch loaded already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["studytag.training.loop"])
+    return context
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_change_nothing(config, tmp_path, processes):
+    config = replace(config, num_train_epochs=6, checkpointing_steps=7)
+    started = time.monotonic()
+    whole = processes.Process(target=train, args=(config,))
+    whole.start()
+    whole.join()
+    assert whole.exitcode == 0
+    lasts = time.monotonic() - started
+
+    random, kills = np.random.default_rng(0), 0
+    while kills < 20:
+        killed = replace(
+            config, output_dir=str(tmp_path / f"from-{kills}"), resume_from_checkpoint="auto"
+        )
+        run = None
+        while run is None or run.exitcode == -signal.SIGKILL:
+            run = processes.Process(target=train, args=(killed,))
+            run.start()
+            run.join(timeout=random.uniform(0, lasts / 2) if kills < 20 else None)
+            if run.exitcode is None:
+                run.kill()
+                run.join()
+                kills += 1
+        assert run.exitcode == 0
+        assert same_weights(Path(killed.output_dir) / "best", Path(config.output_dir) / "best")
+        assert scores_only(killed) == scores_only(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "number"),
+    [
+        (["studytag.cli.train"], signal.SIGTERM),
+        (["studytag.cli.train"], signal.SIGINT),
+        (["studytag", "train"], signal.SIGTERM),
+    ],
+)
+def test_a_signal_saves_and_ends_in_peace(config, tmp_path, module, number):
+    command = [sys.executable, "-m", *module, *flags(config)]
+    options = ["--num-train-epochs", "40", "--learning-rate", "3e-3", "--checkpointing-steps", "5"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    run = subprocess.Popen(
+        [*command, *options, "--early-stopping-patience", "none"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env=environment,
+    )
+    folder = checkpoint_folder(config)
+    while not checkpoints(folder) and run.poll() is None:
+        time.sleep(0.05)
+    run.send_signal(number)
+    _, stderr = run.communicate(timeout=60)
+    assert run.returncode == 0, stderr[-2000:]
+    stopped = re.search(r"stopped at step (\d+); continue with --resume-from-checkpoint", stderr)
+    assert stopped, stderr[-2000:]
+    step = int(stopped.group(1))
+    assert checkpoints(folder)[-1].name == f"step-{step:08d}"
+    assert step < 1200
+
+
+def test_training_as_a_library_leaves_signals_alone(config):
+    before = signal.getsignal(signal.SIGTERM)
+    during = []
+
+    def stop():
+        during.append(signal.getsignal(signal.SIGTERM))
+        return True
+
+    assert train(config, stop=stop) is None
+    assert during == [before]
+
+
+def test_a_stop_after_the_last_step_still_selects_the_model(config):
+    config = replace(config, max_train_steps=30)
+    assert train(config, stop=stop_after(30)) is None
+    assert history(config) == []
+    best = train(replace(config, resume_from_checkpoint="auto"))
+    assert [(epoch.epoch, epoch.step) for epoch in history(config)] == [(1, 30)]
+    assert best.is_dir()
+
+
+def test_a_damaged_checkpoint_is_passed_over(config, caplog):
+    config = replace(config, num_train_epochs=2)
+    train(config)
+    older, newest = checkpoints(checkpoint_folder(config))
+    with (newest / "model.safetensors").open("r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"\x55")
+    best = train(replace(config, resume_from_checkpoint="auto"))
+    assert f"{newest} is damaged (model.safetensors is missing or altered)" in caplog.text
+    assert [epoch.epoch for epoch in history(config)] == [1, 2]
+    assert best.is_dir()
+    (older / "progress.json").write_text("{")
+    with pytest.raises(InputError, match="step-00000030 is damaged"):
+        train(replace(config, resume_from_checkpoint=str(older)))
+
+
+def test_a_full_disk_costs_no_earlier_checkpoint(config, processes):
+    pytest.importorskip("resource", reason="POSIX only")
+    assert train(config, stop=stop_after(7)) is None
+    folder = checkpoint_folder(config)
+    before = hash_files(folder)
+    outcome = processes.Queue()
+    resumed = replace(config, resume_from_checkpoint="auto", checkpointing_steps=5)
+    run = processes.Process(target=train_on_a_small_disk, args=(resumed, outcome))
+    run.start()
+    run.join()
+    message = outcome.get(timeout=10)
+    assert re.search(r"step-00000010: cannot be written .*; free some space, then", message)
+    assert hash_files(folder) == before
+
+
+def train_on_a_small_disk(config, outcome):
+    """Files may not grow beyond 16 KiB: to a program that is as good as a full disk."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16384, 16384))
+    try:
+        train(config)
+    except InputError as error:
+        outcome.put(str(error))
+    else:
+        outcome.put("nothing happened")
+
+
+def test_an_unfinished_checkpoint_is_never_chosen(config):
+    config = replace(config, num_train_epochs=2)
+    train(config, stop=stop_after(40))
+    newest = checkpoints(checkpoint_folder(config))[-1]
+    broken = checkpoint_folder(config) / "step-99999999"
+    shutil.copytree(newest, broken)
+    (broken / "progress.json").unlink()
+    train(replace(config, resume_from_checkpoint="auto"))
+    assert [(epoch.epoch, epoch.step) for epoch in history(config)] == [(1, 30), (2, 60)]
+    with pytest.raises(InputError, match="not a checkpoint"):
+        train(replace(config, resume_from_checkpoint=str(broken)))
+
+
+def test_resuming_on_another_number_of_processes_is_refused(config):
+    train(config, stop=stop_after(3))
+    (newest,) = checkpoints(checkpoint_folder(config))
+    record = json.loads((newest / "progress.json").read_text())
+    record["progress"]["processes"] = 2
+    (newest / "progress.json").write_text(json.dumps(record))
+    message = "saved by 2 process.*this run has 1; resume with --num-processes 2"
+    with pytest.raises(InputError, match=message):
+        train(replace(config, resume_from_checkpoint="auto"))
+
+
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_named(config):
+    folder = Path(config.output_dir)
+    folder.mkdir()
+    folder.chmod(0o500)
+    with pytest.raises(InputError, match=f"{folder}.*cannot be written"):
+        train(config)
+
+
+def test_an_earlier_run_is_not_overwritten_by_accident(config):
+    config = replace(config, num_train_epochs=1)
+    train(config)
+    with pytest.raises(InputError, match="holds an earlier run.*--resume-from-checkpoint auto"):
+        train(config)
+    train(replace(config, overwrite_output_dir=True))
+
+
+def test_old_checkpoints_are_deleted(config):
+    train(replace(config, num_train_epochs=2, checkpointing_steps=5, checkpoints_total_limit=2))
+    kept = sorted(path.name for path in checkpoint_folder(config).iterdir())
+    assert len(kept) == 2
+    assert kept[-1] == f"step-{history(config)[-1].step:08d}"

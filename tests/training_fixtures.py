@@ -1,0 +1,48 @@
+"""Fixtures of the tests of training: tables, a tiny encoder, and the options of a run.
+
+Test modules name it in `pytest_plugins`: torch and accelerate are imported only for them.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState, PartialState
+from support import MAX_LENGTH, invented_articles
+from training_support import VALIDATION_ROWS, save_tiny_encoder, write_label_set, write_table
+
+from studytag.training.config import TrainingConfig
+
+# The models are tiny: threads that wait for one another take longer than their arithmetic.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tables")
+    write_table(folder / "train.jsonl", invented_articles(240, seed=2))
+    write_table(folder / "val.jsonl", invented_articles(VALIDATION_ROWS, seed=3))
+    write_label_set(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory):
+    return save_tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny")
+
+
+@pytest.fixture
+def config(tables, encoder, tmp_path):
+    yield TrainingConfig(
+        model_name_or_path=str(encoder),
+        train_file=str(tables / "train.jsonl"),
+        validation_file=str(tables / "val.jsonl"),
+        output_dir=str(tmp_path / "model"),
+        cache_dir=str(tmp_path / "cache"),
+        max_length=MAX_LENGTH,
+        learning_rate=3e-3,
+        num_train_epochs=3,
+        early_stopping_patience=None,
+    )
+    AcceleratorState._reset_state(reset_partial_state=True)
+    PartialState._reset_state()

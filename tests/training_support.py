@@ -1,0 +1,102 @@
+"""What the tests of training share: tables that can be learned, a tiny encoder, launchers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from support import LABELS, save_tiny_model
+
+from studytag.manifest import MANIFEST
+from studytag.training.history import read_history
+
+RULES = {
+    "SystematicReview": "review",
+    "MetaAnalysis": "meta-analysis",
+    "RCT": "trial",
+    "Cohort": "cohort",
+    "Human": "children",
+}
+VALIDATION_ROWS = 61  # odd on purpose: two processes cannot share it evenly
+
+
+def write_table(path, rows, known=LABELS):
+    with path.open("w", encoding="utf-8") as stream:
+        for row in rows:
+            labels = [label for label in LABELS if RULES[label] in row["title"]]
+            stream.write(json.dumps(row | {"labels": labels, "known": list(known)}) + "\n")
+
+
+def write_label_set(folder, implications=None):
+    content = {"labels": LABELS, "implications": implications or {}}
+    (folder / "manifest.json").write_text(json.dumps(content))
+
+
+def save_tiny_encoder(folder):
+    """Milder weights than those that spread the predictor tests' probabilities: these can learn."""
+    save_tiny_model(folder, "distilbert")
+    (folder / MANIFEST).unlink()
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {name: w if "orm" in name else w * 0.2 for name, w in weights.items()},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    return folder
+
+
+def history(config):
+    return read_history(Path(config.output_dir))
+
+
+def scores_only(config):
+    return [epoch.to_dict() | {"seconds": None} for epoch in history(config)]
+
+
+def same_weights(first, second):
+    one, other = (load_file(Path(folder) / "model.safetensors") for folder in (first, second))
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def copy_with_config(source, target, **changes):
+    """A copy of an encoder's folder whose `config.json` differs."""
+    shutil.copytree(source, target)
+    settings = json.loads((target / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps(settings | changes))
+    return target
+
+
+def flags(config):
+    """The paths and the length, as flags."""
+    names = ("model_name_or_path", "train_file", "validation_file", "output_dir", "cache_dir")
+    names += ("max_length",)
+    return [part for name in names for part in (f"--{name}", str(getattr(config, name)))]
+
+
+def accelerate_launch(*arguments, cwd, **environment):
+    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *arguments]
+    return _run(command, cwd, environment)
+
+
+def studytag_train(*arguments, cwd, **environment):
+    return _run([sys.executable, "-m", "studytag", "train", *arguments], cwd, environment)
+
+
+def _run(command, cwd, environment):
+    inherited = {name: v for name, v in os.environ.items() if name != "OMP_NUM_THREADS"}
+    path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=inherited | path | environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+    )
