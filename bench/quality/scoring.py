@@ -147,7 +147,12 @@ def _score(truth: Truth, predictions: Predictions, ranking: Scores, point: str) 
     micro = precision_recall_f1(*(count.sum() for count in counts))
     macro = {part: float(values[supported].mean()) for part, values in columns.items()}
     labels = {
-        name: replace(entry, **{part: float(values[index]) for part, values in columns.items()})
+        name: replace(
+            entry,
+            precision=float(columns["precision"][index]),
+            recall=float(columns["recall"][index]),
+            f1=float(columns["f1"][index]),
+        )
         for index, (name, entry) in enumerate(ranking.labels.items())
     }
     return Scores(MicroScores(*map(float, micro)), replace(ranking.macro, **macro), labels)
