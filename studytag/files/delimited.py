@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -204,6 +203,8 @@ class DelimitedWriter:
         self._layout = TableLayout(format, delimiter=_DELIMITERS[format][0])
         self._names: dict[str, None] | None = None
         self._rows = 0
+        self._plain: Any = None
+        self._quoted: Any = None
 
     def write(self, row: Row) -> None:
         """Add a row; columns it lacks stay empty.
@@ -237,21 +238,22 @@ class DelimitedWriter:
                 self._layout = layout
         if self._options.excel or self._layout.bom:
             self._stream.write("\ufeff")
+        self._plain, self._quoted = (
+            csv.writer(
+                self._stream,
+                delimiter=self._layout.delimiter,
+                lineterminator=self._layout.newline,
+                quoting=quoting,
+            )
+            for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+        )
         self._write_cells(header)
 
     def _write_cells(self, cells: list[str]) -> None:
         # A carriage return without quotes would be read as the end of the row; a single empty
         # cell as an empty line.
         quote_all = any("\r" in cell for cell in cells) or cells in ([""], [])
-        buffer = io.StringIO(newline="")
-        writer = csv.writer(
-            buffer,
-            delimiter=self._layout.delimiter,
-            lineterminator=self._layout.newline,
-            quoting=csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL,
-        )
-        writer.writerow(cells)
-        self._stream.write(buffer.getvalue())
+        (self._quoted if quote_all else self._plain).writerow(cells)
 
     def _cell(self, value: Any) -> str:
         text = cell_text(value)

@@ -58,7 +58,7 @@ class TableLayout(Layout):
         return frozenset(self.views)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Origin:
     """What a row was read from.
 
@@ -152,7 +152,9 @@ def table_columns(row: Row, *, verbatim: bool = False) -> dict[str, Any]:
         verbatim: Leave cells as they were instead of giving years and lists their types.
     """
     origin = origin_of(row)
-    if origin is None or not isinstance(origin.layout, TableLayout):
+    if origin is None:
+        return dict(row)
+    if not isinstance(origin.layout, TableLayout):
         return dict(written_items(row))
     layout = origin.layout
     columns = {}

@@ -42,6 +42,9 @@ class TextWatch:
         refuse: Raise instead of warning where no row has an abstract and a column with prose was
             ignored.
         what: What the file calls a column.
+
+    Attributes:
+        watching: Whether there is anything left to find out from further rows.
     """
 
     def __init__(self, path: Path, refuse: bool = False, what: str = "column") -> None:
@@ -53,6 +56,7 @@ class TextWatch:
         self._said: set[str] = set()
         self._feeds: set[str] = set()
         self._rows = 0
+        self.watching = True
 
     def feeds(self, sources: dict[str, list[str]]) -> None:
         """Log which columns feed which field, once for each way there is.
@@ -83,6 +87,7 @@ class TextWatch:
         if not self._unfilled:
             return
         self._unfilled -= {name for name in self._unfilled if row.get(name)}
+        self.watching = bool(self._unfilled)
         if self._unfilled:
             for name, value in ignored:
                 if name not in self._prose and is_prose(value):
