@@ -34,11 +34,14 @@ class WriteOptions:
         indicators: Labels that get a column of 0 and 1 in tables, as ASReview reads them.
         excel: Write CSV as Excel opens it best: with a byte-order mark, and with an apostrophe
             before text that Excel would compute.
+        mixed_as_text: A parquet column whose values no type has in common becomes text, what is no
+            text as JSON, instead of an error.
     """
 
     prefix: str = "studytag: "
     indicators: tuple[str, ...] = ()
     excel: bool = False
+    mixed_as_text: bool = False
 
 
 def indicators(row: Row, options: WriteOptions) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -20,6 +22,8 @@ from studytag.records import Row, table_schema
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+logger = logging.getLogger(__name__)
 
 _READ_ROWS = 1024
 _READ_BYTES = 1 << 23
@@ -104,9 +108,11 @@ class ParquetWriter:
         self._options = options
         self._buffer: list[Row] = []
         self._size = 0
+        self._first_rows = 0
         self._input_schema: Any = None
         self._written = 0
         self._unknown: set[str] = set()
+        self._texts: set[str] = set()  # columns whose values no type has in common
         self._file: pq.ParquetWriter | None = None
 
     def write(self, row: Row) -> None:
@@ -153,6 +159,7 @@ class ParquetWriter:
             self._write_again(schema)
         self._file.write_table(self._pa.Table.from_arrays(columns, schema=schema))
         self._written += len(self._buffer)
+        self._first_rows = self._first_rows or self._written
         self._buffer = []
         self._size = 0
 
@@ -178,8 +185,12 @@ class ParquetWriter:
         table = table_schema()
         if name in table.names:
             type_ = table.field(name).type
-            return self._pa.string() if self._is_text_year(name, values) else type_
+            if self._is_text_year(name, values) or self._made_text(name, values, type_):
+                return self._pa.string()
+            return type_
         types = self._pa.types
+        if self._made_text(name, values, None):
+            return self._pa.string()
         found = self._column(name, None).type
         if types.is_null(found) or (types.is_list(found) and types.is_null(found.value_type)):
             self._unknown.add(name)
@@ -208,7 +219,19 @@ class ParquetWriter:
             fields = [self._pa.schema([(name, kind)]) for kind in (type_, found)]
             return self._pa.unify_schemas(fields, promote_options="permissive").field(name).type
         except self._misfits as error:
+            if self._made_text(name, values, type_):
+                return self._pa.string()
             raise self._misfit(name, values, type_) from error
+
+    def _made_text(self, name: str, values: list[Any], type_: pa.DataType | None) -> bool:
+        """Make text of a column whose values do not fit the type, where that is wanted."""
+        if not self._options.mixed_as_text or self._fits(values, type_):
+            return False
+        self._texts.add(name)
+        logger.warning(
+            "%s: column %r holds values of different types; it becomes text", self._target, name
+        )
+        return True
 
     def _write_again(self, schema: pa.Schema) -> None:
         """Write the groups so far under wider types."""
@@ -230,6 +253,9 @@ class ParquetWriter:
         columns = []
         for field in schema:
             column = table.column(field.name)
+            if field.name in self._texts:
+                texts = [_text(value) for value in column.to_pylist()]
+                column = self._pa.array(texts, type=field.type)
             if column.null_count == len(column) or self._all_empty(column):
                 column = self._pa.array(column.to_pylist(), type=field.type)
             try:
@@ -255,6 +281,8 @@ class ParquetWriter:
 
     def _values(self, name: str) -> list[Any]:
         values = [row.get(name) for row in self._buffer]
+        if name in self._texts:
+            return [_text(value) for value in values]
         return [None if missing(value) else value for value in values]
 
     def _column(self, name: str, type_: pa.DataType | None) -> pa.Array:
@@ -305,8 +333,15 @@ class ParquetWriter:
                 if name not in names:
                     raise InputError(
                         f"{self._target}: row {number}: column {name!r} is not in the first "
-                        f"group of rows; give every row the same columns, or write .jsonl"
+                        f"{self._first_rows} rows; give every row the same columns, or write .jsonl"
                     )
+
+
+def _text(value: Any) -> str | None:
+    """A value in a column of text: what is no text as JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    return None if missing(value) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _size(value: Any) -> int:

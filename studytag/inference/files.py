@@ -14,7 +14,15 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from studytag.errors import InputError
-from studytag.files import ERROR_COLUMN, estimate_rows, open_writer, output_in_use, read_rows
+from studytag.files import (
+    ERROR_COLUMN,
+    estimate_rows,
+    format_name,
+    open_writer,
+    output_in_use,
+    read_rows,
+    target_name,
+)
 from studytag.inference.output import added_columns, write_rows
 from studytag.inference.predictor import Outcome, Predictor
 from studytag.inference.progress import Bar, FileSummary, Listener, Silent
@@ -82,20 +90,48 @@ def predict_file(
         refuse_ignored_text=options.refuse_ignored_text,
         errors="return",
     )
+    columns = _all_columns(source, source_format, target, target_format, options)
     run = Run(source, target, predictor.labels, stop or (lambda: False), listener)
     with output_in_use(target):
         run.journal = open_journal(run, predictor, point, source_format, options)
         with run.closing():
-            with open_writer(target, target_format, **options.writing) as writer:
+            with open_writer(
+                target, target_format, mixed_as_text=True, **options.writing
+            ) as writer:
                 total = estimate_rows(source, source_format)
                 pairs = _outcomes(run, rows, predictor, point, total)
-                write_rows(run, writer, pairs)
+                write_rows(run, writer, pairs, columns)
                 run.check_complete()
         if run.journal:
             run.journal.remove()
     summary = FileSummary(run.rows, run.failed, time.perf_counter() - started, run.kept)
     listener.end(summary)
     return summary
+
+
+_TABLES = ("parquet", "csv", "tsv", "xlsx")
+
+
+def _all_columns(
+    source: Path,
+    source_format: str | None,
+    target: Path,
+    target_format: str | None,
+    options: Options,
+) -> list[str]:
+    """Every column of an input whose rows may have different ones, if the output is a table.
+
+    A table's columns are written first, so that they must be known before the first row is
+    predicted. It costs one more reading.
+    """
+    tables = (*_TABLES, "xml")  # whose rows have the same columns
+    if (
+        format_name(source, source_format) in tables
+        or target_name(target, target_format) not in _TABLES
+    ):
+        return []
+    rows = read_rows(source, source_format, encoding=options.encoding, errors="return")
+    return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def _outcomes(
