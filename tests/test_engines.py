@@ -28,6 +28,8 @@ from studytag.inference.spark import tag_partitions
 
 EXAMPLES = REPOSITORY / "infer" / "examples"
 ROWS = 90
+WORKER_PATH = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+"""Where the engines' own processes find studytag and this module."""
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +240,8 @@ def _create(marker):
 
 @pytest.fixture(scope="module")
 def ray():
+    # Read when Ray is imported: a busy machine takes long to start it.
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
     ray = pytest.importorskip("ray")
     ray.init(
         num_cpus=2,
@@ -245,6 +249,7 @@ def ray():
         include_dashboard=False,
         logging_level="ERROR",
         log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": WORKER_PATH}},
     )
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield ray
@@ -323,6 +328,7 @@ def test_rays_checkpoints_go_on_after_a_failure(ray, exported, articles, tmp_pat
 @pytest.mark.slow
 def test_the_example_with_ray(exported, articles, tmp_path):
     pytest.importorskip("ray")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
     source, target = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     pq.write_table(articles, source / "part.parquet")
@@ -369,7 +375,6 @@ def spark():
     from pyspark.sql import SparkSession
 
     os.environ["PYSPARK_PYTHON"] = sys.executable
-    paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
     session = (
         SparkSession.builder.master("local[2,3]")  # two cores, and a task may fail twice
         .config("spark.driver.memory", "1g")
@@ -377,7 +382,7 @@ def spark():
         .config("spark.ui.enabled", "false")
         .config("spark.sql.shuffle.partitions", "2")
         .config("spark.sql.execution.arrow.maxRecordsPerBatch", "5")
-        .config("spark.executorEnv.PYTHONPATH", paths)
+        .config("spark.executorEnv.PYTHONPATH", WORKER_PATH)
         .getOrCreate()
     )
     session.sparkContext.setLogLevel("OFF")

@@ -23,13 +23,19 @@ from studytag.inference.files import Options, predict_file
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
 
-NOTE = "A note that no model reads. " * 30
+NOTE = "A note that no model reads. "
 
 
-def articles(count: int) -> list[dict]:
+def articles(count: int, notes: int = 30) -> list[dict]:
     """Short texts, tagged fast, in rows large enough that a few make a large file."""
     return [
-        {"pmid": str(10_000_000 + number), "title": row["title"], "year": 2020, "notes": NOTE}
+        {
+            "pmid": str(10_000_000 + number),
+            "title": row["title"],
+            "abstract": "We measured plaque.",
+            "year": 2020,
+            "notes": NOTE * notes,
+        }
         for number, row in enumerate(invented_articles(count))
     ]
 
@@ -43,7 +49,13 @@ def write(path: Path, rows: list[dict]) -> Path:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
-    return write(tmp_path_factory.mktemp("input") / "in.jsonl", articles(2500))
+    return write(tmp_path_factory.mktemp("input") / "in.jsonl", articles(1500))
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory) -> Path:
+    """As large, of fewer rows."""
+    return write(tmp_path_factory.mktemp("input") / "in.jsonl", articles(400, 120))
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +197,7 @@ def test_no_room_for_the_output(command, source, tmp_path):
     assert process.returncode == 74
     last = said.strip().splitlines()[-1]
     kept = committed(target)
-    assert 0 < kept < 2500
+    assert 0 < kept < 1500
     assert last.startswith(f"error: {target}: cannot be written (File too large)")
     assert f"{kept} rows are kept in {tmp_path / '.out.jsonl.studytag'}" in last
     assert [path.name for path in tmp_path.iterdir()] == [".out.jsonl.studytag"]
@@ -298,7 +310,7 @@ class Stop:
         return self.left < 0
 
 
-def cut_short(predictor, source: Path, target: Path, rows: int = 900, **options) -> None:
+def cut_short(predictor, source: Path, target: Path, rows: int = 200, **options) -> None:
     with pytest.raises(StoppedError):
         predict_file(
             predictor,
@@ -310,10 +322,10 @@ def cut_short(predictor, source: Path, target: Path, rows: int = 900, **options)
         )
 
 
-def test_another_run_is_refused_and_restart_begins_anew(predictor, exported, source, tmp_path):
-    copy, target = shutil.copy(source, tmp_path / "in.jsonl"), tmp_path / "out.jsonl"
+def test_another_run_is_refused_and_restart_begins_anew(predictor, exported, short, tmp_path):
+    copy, target = shutil.copy(short, tmp_path / "in.jsonl"), tmp_path / "out.jsonl"
     cut_short(predictor, copy, target)
-    assert committed(target) == 900
+    assert committed(target) == 200
     with pytest.raises(InputError, match=r"begun it differently \(operating point: f1, now fixed"):
         predict_file(predictor, copy, target, operating_point="fixed", progress=False)
     with Predictor(exported.bundle, variant="fp32", thresholds={"RCT": 0.9}) as other:
@@ -326,24 +338,24 @@ def test_another_run_is_refused_and_restart_begins_anew(predictor, exported, sou
         stream.write('{"title": "One more"}\n')
     with pytest.raises(InputError, match="size of the input: "):
         predict_file(predictor, copy, target, progress=False)
-    assert committed(target) == 900
+    assert committed(target) == 200
     summary = predict_file(predictor, copy, target, options=Options(restart=True), progress=False)
-    assert (summary.rows, summary.kept) == (2501, 0)
+    assert (summary.rows, summary.kept) == (401, 0)
 
 
-def test_an_input_known_by_its_whole_hash_may_be_copied(predictor, source, tmp_path):
-    copy, target = shutil.copy(source, tmp_path / "in.jsonl"), tmp_path / "out.jsonl"
+def test_an_input_known_by_its_whole_hash_may_be_copied(predictor, short, tmp_path):
+    copy, target = shutil.copy(short, tmp_path / "in.jsonl"), tmp_path / "out.jsonl"
     cut_short(predictor, copy, target, hash_input=True)
     os.utime(copy, (1, 1))
     summary = predict_file(predictor, copy, target, progress=False)
-    assert (summary.rows, summary.kept) == (2500, 900)
+    assert (summary.rows, summary.kept) == (400, 200)
 
 
 @pytest.mark.parametrize("damage", ["torn journal", "torn outcomes", "altered outcomes"])
-def test_parts_that_are_not_as_written_are_made_again(predictor, source, tmp_path, damage):
+def test_parts_that_are_not_as_written_are_made_again(predictor, short, tmp_path, damage):
     expected, target = tmp_path / "expected.csv", tmp_path / "out.csv"
-    predict_file(predictor, source, expected, progress=False)
-    cut_short(predictor, source, target)
+    predict_file(predictor, short, expected, progress=False)
+    cut_short(predictor, short, target)
     folder = tmp_path / ".out.csv.studytag"
     journal, outcomes = folder / "journal.jsonl", folder / "outcomes.bin"
     if damage == "torn journal":
@@ -354,33 +366,33 @@ def test_parts_that_are_not_as_written_are_made_again(predictor, source, tmp_pat
         content = bytearray(outcomes.read_bytes())
         content[-30] ^= 1
         outcomes.write_bytes(content)
-    summary = predict_file(predictor, source, target, progress=False)
-    assert 0 < summary.kept < 900
+    summary = predict_file(predictor, short, target, progress=False)
+    assert 0 < summary.kept < 200
     assert_same(target, expected)
     assert not folder.exists()
 
 
 def test_errors_of_rows_are_kept_too(predictor, tmp_path):
-    rows = articles(1500)
-    for index in (3, 700, 1499):
-        rows[index]["title"] = None
+    rows = articles(400, 120)
+    for index in (3, 150, 399):
+        rows[index] |= {"title": None, "abstract": None}
     source = write(tmp_path / "in.jsonl", rows)
     predict_file(predictor, source, tmp_path / "expected.csv", progress=False)
     cut_short(predictor, source, tmp_path / "out.csv")
     summary = predict_file(predictor, source, tmp_path / "out.csv", progress=False)
-    assert (summary.rows, summary.failed, summary.kept) == (1500, 3, 900)
+    assert (summary.rows, summary.failed, summary.kept) == (400, 3, 200)
     assert_same(tmp_path / "out.csv", tmp_path / "expected.csv")
 
 
-def test_small_files_and_no_resume_keep_nothing(predictor, source, tmp_path):
-    cut_short(predictor, source, tmp_path / "out.csv", resume=False)
+def test_small_files_and_no_resume_keep_nothing(predictor, short, tmp_path):
+    cut_short(predictor, short, tmp_path / "out.csv", resume=False)
     small = write(tmp_path / "small.csv", articles(20))
     cut_short(predictor, small, tmp_path / "out.csv", rows=10)
     assert [path.name for path in tmp_path.iterdir()] == ["small.csv"]
 
 
-def test_an_input_that_changes_meanwhile(predictor, source, tmp_path):
-    copy, target = Path(shutil.copy(source, tmp_path / "in.jsonl")), tmp_path / "out.jsonl"
+def test_an_input_that_changes_meanwhile(predictor, short, tmp_path):
+    copy, target = Path(shutil.copy(short, tmp_path / "in.jsonl")), tmp_path / "out.jsonl"
 
     def stop() -> bool:
         os.utime(copy)
@@ -440,7 +452,7 @@ def test_values_that_the_output_cannot_hold(predictor, tmp_path):
 
 
 def test_whole_numbers_then_a_fraction(predictor, tmp_path):
-    rows = [{"title": "A", "value": 1}] * 10_000 + [{"title": "A", "value": 1.5}]
+    rows = [{"title": "", "value": 1}] * 10_000 + [{"title": "A", "value": 1.5}]
     source = write(tmp_path / "in.jsonl", rows)
     predict_file(predictor, source, tmp_path / "out.parquet", progress=False)
     assert [row["value"] for row in read_rows(tmp_path / "out.parquet")][-2:] == [1.0, 1.5]

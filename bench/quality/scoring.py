@@ -18,8 +18,12 @@ from studytag.evaluation.bootstrap import (
     percentile_interval,
     resampled_f1,
 )
-from studytag.evaluation.metrics import expected_calibration_error, score
-from studytag.evaluation.scores import Scores
+from studytag.evaluation.metrics import (
+    expected_calibration_error,
+    precision_recall_f1,
+    score,
+)
+from studytag.evaluation.scores import MicroScores, Scores
 
 Unit = Literal["articles", "sources"]
 Part = Literal["year", "fold"]
@@ -136,22 +140,17 @@ def _score(truth: Truth, predictions: Predictions, ranking: Scores, point: str) 
     """Decisions by each fold's thresholds; average precision and calibration from `ranking`."""
     if point == "fixed":
         return ranking
-    decisions = _as_numbers(predictions.decide(truth, point))
-    scores = score(truth.labels, truth.truth, truth.known, decisions, [0.5] * len(truth.labels))
-    macro = replace(
-        scores.macro,
-        average_precision=ranking.macro.average_precision,
-        calibration_error=ranking.macro.calibration_error,
-    )
+    decided, positive = predictions.decide(truth, point) & truth.known, truth.truth & truth.known
+    counts = (decided & positive).sum(0), decided.sum(0), positive.sum(0)
+    supported, parts = counts[2] > 0, ("precision", "recall", "f1")
+    columns = dict(zip(parts, precision_recall_f1(*counts), strict=True))
+    micro = precision_recall_f1(*(count.sum() for count in counts))
+    macro = {part: float(values[supported].mean()) for part, values in columns.items()}
     labels = {
-        name: replace(
-            entry,
-            average_precision=ranking.labels[name].average_precision,
-            calibration_error=ranking.labels[name].calibration_error,
-        )
-        for name, entry in scores.labels.items()
+        name: replace(entry, **{part: float(values[index]) for part, values in columns.items()})
+        for index, (name, entry) in enumerate(ranking.labels.items())
     }
-    return Scores(scores.micro, macro, labels)
+    return Scores(MicroScores(*map(float, micro)), replace(ranking.macro, **macro), labels)
 
 
 def _error_of_all_known(truth: Truth, probabilities: NDArray[np.floating]) -> float:

@@ -216,6 +216,8 @@ def _side_by_side(section: Section) -> list[str]:
     first: Scores = next(iter(scored.values())).decided[0]
     ranking, decisions = [], []
     for label, entry in first.labels.items():
+        if not entry.known:
+            continue
         own = {name: [seed.labels[label] for seed in of.decided] for name, of in scored.items()}
         ranking.append([label, f"{entry.support} / {entry.known}"])
         ranking[-1] += [mean([seed.average_precision for seed in seeds]) for seeds in own.values()]
@@ -237,7 +239,8 @@ def _precision_recall(section: Section) -> list[str]:
 
     rows = [
         [label, *(cell([s.labels[label] for s in of.decided]) for of in section.scored.values())]
-        for label in first.labels
+        for label, entry in first.labels.items()
+        if entry.known
     ]
     return markdown_table(["Precision / recall", *section.scored], rows)
 

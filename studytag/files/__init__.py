@@ -70,6 +70,7 @@ def read_rows(
     encoding: str | None = None,
     refuse_ignored_text: bool = False,
     errors: Literal["raise", "return"] = "raise",
+    quiet: bool = False,
 ) -> Iterator[Row]:
     """Read a file of articles row by row, in constant memory (JSON documents, BibTeX: at once).
 
@@ -89,6 +90,7 @@ def read_rows(
             column that reads like one was ignored, instead of warning.
         errors: `raise` at a row that cannot be read (a line that is no JSON, too many cells), or
             `return` an `UnreadRow` in its place. What spoils the whole file always raises.
+        quiet: Do not log how the columns are understood.
 
     Raises:
         InputError: at once where the file is missing, empty or of an unknown format; while
@@ -101,7 +103,7 @@ def read_rows(
     found = _format_of(source, format, sniffing=True)
     if encoding is not None and not found.text:
         raise InputError(f"{path}: an encoding is only for text, which {found.title} is not")
-    return found.read(source, ReadOptions(encoding, refuse_ignored_text, errors == "return"))
+    return found.read(source, ReadOptions(encoding, refuse_ignored_text, errors == "return", quiet))
 
 
 def source_files(source: Path, check: bool = True) -> list[Path]:

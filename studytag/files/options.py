@@ -18,11 +18,13 @@ class ReadOptions:
         refuse_ignored_text: Raise at the end of a file none of whose rows has an abstract while
             a column of text was ignored; else that is only a warning.
         return_errors: Hand out an `UnreadRow` for a row that cannot be read, instead of raising.
+        quiet: Say nothing of how columns are understood.
     """
 
     encoding: str | None = None
     refuse_ignored_text: bool = False
     return_errors: bool = False
+    quiet: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -239,11 +241,15 @@ def _to_text(cell: Any) -> Any:
         cell = " ".join(cell)  # Crossref
     elif isinstance(cell, dict):
         cell = _from_positions(cell)
+    elif isinstance(cell, str) and cell.startswith('{"') and cell.endswith("]}"):
+        with suppress(ValueError):  # the same in a cell of text
+            cell = _from_positions(json.loads(cell))
     return None if says_nothing(cell) else model_text(cell)
 
 
 def _from_positions(words: dict[str, Any]) -> Any:
     """OpenAlex gives an abstract as the positions of its words."""
+    words = {word: found for word, found in words.items() if found is not None}  # of parquet
     if not words or not all(isinstance(found, list) for found in words.values()):
         return words
     placed = [(place, word) for word, places in words.items() for place in places]

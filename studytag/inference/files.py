@@ -83,14 +83,8 @@ def predict_file(
     listener = progress if not isinstance(progress, bool) else (Bar() if progress else Silent())
     started = time.perf_counter()
     # At once, so that a missing file is told before anything is made.
-    rows = read_rows(
-        source,
-        source_format,
-        encoding=options.encoding,
-        refuse_ignored_text=options.refuse_ignored_text,
-        errors="return",
-    )
-    columns = _all_columns(source, source_format, target, target_format, options)
+    rows = read_rows(source, source_format, encoding=options.encoding, errors="return")
+    columns = _look_ahead(source, source_format, target, target_format, options)
     run = Run(source, target, predictor.labels, stop or (lambda: False), listener)
     with output_in_use(target):
         run.journal = open_journal(run, predictor, point, source_format, options)
@@ -112,26 +106,38 @@ def predict_file(
 _TABLES = ("parquet", "csv", "tsv", "xlsx")
 
 
-def _all_columns(
+def _look_ahead(
     source: Path,
     source_format: str | None,
     target: Path,
     target_format: str | None,
     options: Options,
 ) -> list[str]:
-    """Every column of an input whose rows may have different ones, if the output is a table.
+    """Read what must be known before the first row is predicted; that costs little beside it.
 
-    A table's columns are written first, so that they must be known before the first row is
-    predicted. It costs one more reading.
+    Returns:
+        Every column, if the output is a table and the rows of the input may have different ones:
+        a table's columns are written first.
+
+    Raises:
+        InputError: no row has an abstract while another column reads like one.
     """
-    tables = (*_TABLES, "xml")  # whose rows have the same columns
-    if (
-        format_name(source, source_format) in tables
-        or target_name(target, target_format) not in _TABLES
+    uniform = format_name(source, source_format) in (*_TABLES, "xml")
+    all_columns = target_name(target, target_format) in _TABLES and not uniform
+    names: dict[str, None] = {}
+    for row in read_rows(
+        source,
+        source_format,
+        encoding=options.encoding,
+        refuse_ignored_text=options.refuse_ignored_text,
+        errors="return",
+        quiet=True,
     ):
-        return []
-    rows = read_rows(source, source_format, encoding=options.encoding, errors="return")
-    return list(dict.fromkeys(name for row in rows for name in row))
+        if all_columns:
+            names |= dict.fromkeys(row)
+        elif not options.refuse_ignored_text or row.get("abstract"):
+            break
+    return list(names)
 
 
 def _outcomes(
