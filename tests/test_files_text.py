@@ -330,6 +330,7 @@ def test_html_is_cleaned_for_the_model(tmp_path, text):
 NAMED_WRONGLY = {
     "a.txt": ("TY  - JOUR\nTI  - A\nER  - \n", "A"),
     "b.txt": (MEDLINE, "A trial"),
+    "n.txt": ("Record #1 of 1\nProvider: X\n\nTY  - JOUR\nTI  - A\nER  - \n", "A"),
     "c.ris": (MEDLINE, "A trial"),
     "d.nbib": ("TY  - JOUR\nTI  - A\nER  - \n", "A"),
     "e.csv": ("TY  - JOUR\nTI  - A\nER  - \n", "A"),

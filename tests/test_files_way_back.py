@@ -317,6 +317,17 @@ def test_a_year_in_words_survives_every_table(tmp_path, column):
         assert [row["year"] for row in read_rows(tmp_path / name)] == [None, 2020]
 
 
+def test_names_in_parts_become_authors(tmp_path):
+    (tmp_path / "a.json").write_text(
+        '[{"title": "A", "author": [{"family": "Example", "given": "Anna"}, {"literal": "Group"}]},'
+        ' {"title": "B", "authorships": [{"author": {"display_name": "Bert Sample"}}]}]'
+    )
+    copy(tmp_path / "a.json", tmp_path / "a.ris")
+    assert [row["authors"] for row in read_rows(tmp_path / "a.ris")] == [
+        *(["Example, Anna", "Group"], ["Bert Sample"]),
+    ]
+
+
 def test_an_inverted_index_is_an_abstract_in_every_table(tmp_path):
     (tmp_path / "a.json").write_text(
         '[{"title": "A", "abstract_inverted_index": {"mice": [0, 2], "and": [1]}},'

@@ -10,7 +10,7 @@ import pytest
 
 from studytag.errors import InputError
 from studytag.files import read_rows, tagged
-from studytag.screening import (
+from studytag.inference.screening import (
     Decision,
     Recall,
     Rule,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
@@ -20,6 +21,9 @@ from studytag.hardware import available_cores, processor_flags
 
 INT8_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
 """Instructions that decide the speed of int8 and bf16."""
+
+SHAPE = (512, 3072, 768)
+"""Rows, inner size and columns of the product that is timed: a feed-forward layer's."""
 
 
 def describe_machine() -> str:
@@ -57,18 +61,9 @@ def peak_memory() -> float:
 
 
 def run_command(*command: str, capture: bool = False) -> str:
-    """Run a command in the repository, on the calling thread's cores; what it printed, if captured.
-
-    Raises:
-        CalledProcessError: it failed.
-    """
-    done = subprocess.run(
-        command,
-        check=True,
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE if capture else None,
-        text=True,
-    )
+    """Run a command in the repository, on the calling thread's cores; its output, if captured."""
+    output, folder = subprocess.PIPE if capture else None, Path(__file__).parents[2]
+    done = subprocess.run(command, check=True, cwd=folder, stdout=output, text=True)
     return done.stdout or ""
 
 
@@ -90,14 +85,12 @@ def on_own_cores(tasks: Iterable[Callable[[], None]], at_once: int) -> None:
             done.result()
 
 
-def product_rates(
-    rows: int = 512, inner: int = 3072, columns: int = 768, tries: int = 5
-) -> dict[str, dict[str, float]]:
+def product_rates() -> dict[str, dict[str, float]]:
     """Billions of operations a second of one matrix product on each core, by library.
 
-    The shape is a feed-forward layer's. No library is the fastest on every processor: MKL's float32
+    No library is the fastest on every processor: MKL's float32
     product runs at a quarter of OpenBLAS's on AMD, so the best of them is the machine's rate. An
-    operation is a multiplication or an addition; the best of the tries counts.
+    operation is a multiplication or an addition; the best of five tries counts.
 
     Returns:
         `fp32` and `int8`, each by name of the library.
@@ -112,15 +105,15 @@ def product_rates(
         threadpool_limits(1),
         ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
-        for kind, products in _products(rows, inner, columns).items():
+        for kind, products in _products(*SHAPE).items():
             for library, product in products.items():
                 seconds = []
-                for _ in range(tries):
+                for _ in range(5):
                     started = time.perf_counter()
                     for done in [pool.submit(product) for _ in range(4 * cores)]:
                         done.result()
                     seconds.append((time.perf_counter() - started) / (4 * cores))
-                rate = 2 * rows * inner * columns / min(seconds) / 1e9
+                rate = 2 * math.prod(SHAPE) / min(seconds) / 1e9
                 rates.setdefault(kind, {})[library] = rate
     torch.set_num_threads(threads)
     return rates

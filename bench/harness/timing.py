@@ -12,12 +12,9 @@ def interleaved(
     rounds: int,
     before_round: Callable[[], object] = lambda: None,
 ) -> dict[str, list[float]]:
-    """Seconds that each task takes in each round, in an order that changes from round to round.
+    """Seconds that each warm task, given the number of the round, takes in each round.
 
-    Args:
-        tasks: By name; each is given the number of the round. Warm them up beforehand.
-        rounds: How many.
-        before_round: Called at the start of each round, outside the timing.
+    Their order changes from round to round; `before_round` is not timed.
     """
     order = random.Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in tasks}

@@ -7,9 +7,9 @@
 `contenders` measures documents a second beside optimum, OpenVINO, CTranslate2 and transformers'
 pipeline; of labelled articles and with `--bundle`, the tuned bundle of the same model, also
 micro-F1, and draws a picture. `footprint` measures cold start, the latency of single articles and
-memory. `cost` measures processor time, and says what a collection such as PubMed takes of it.
-`--distilbert` takes DistilBERT's shape with random weights. Contenders take turns, because
-the speed of shared machines drifts: compare figures within a table, not across tables.
+memory, `cost` processor time, and what a collection such as PubMed takes of it. `--distilbert`
+takes DistilBERT's shape with random weights. Contenders take turns, because the speed of shared
+machines drifts: compare figures within a table, not across tables.
 """
 
 import time
@@ -21,20 +21,24 @@ import json  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+FEW = "studytag|int8, each article on all cores|CTranslate2|(optimum|fp32), batch"
+"""Contenders of `footprint`."""
+
 PUBMED = 38_000_000
+"""Records."""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, articles, rounds in (("contenders", 1000, 10), ("footprint", 100, 5)):
+    for name, articles, rounds, only in (("contenders", 1000, 10, ""), ("footprint", 100, 5, FEW)):
         command = commands.add_parser(name)
         command.add_argument("--source", type=Path, required=True, help="table of real articles")
         command.add_argument("--model", type=Path, default=Path("artifacts/model/best"))
         command.add_argument("--distilbert", action="store_true", help="its shape, random weights")
         command.add_argument("--articles", type=int, default=articles)
         command.add_argument("--rounds", type=int, default=rounds)
-        command.add_argument("--only", default="", help="contenders whose names this finds")
+        command.add_argument("--only", default=only, help="contenders whose names this finds")
         command.add_argument("--name", default=f"speed-{name}", help="of the results")
     command = commands.choices["contenders"]
     command.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 32])

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from bench.harness.machine import occasion, peak_memory, product_rates, run_command
-from bench.harness.store import read_lines, write_lines
 from bench.harness.timing import interleaved
 from bench.speed.contenders import Contender, Setting, all_contenders, encoder_of
 from bench.speed.prepare import encoder_shape, operations, prepare, sample_articles
@@ -23,19 +22,6 @@ from studytag.evaluation.metrics import score
 from studytag.hardware import available_cores
 from studytag.manifest import DEFAULT_OPERATING_POINT, load_manifest
 from studytag.records import Row
-
-FOOTPRINT = (
-    "studytag, int8",
-    "studytag, fp32",
-    "studytag, each article on all cores, int8",
-    "studytag, each article on all cores, fp32",
-    "OpenVINO int8, each article on all cores",
-    "CTranslate2 int8, an article a core",
-    "optimum int8, batch 8",
-    "optimum fp32, batch 8",
-    "transformers pipeline fp32, batch 8",
-)
-"""Contenders whose cold start, latency and memory are measured."""
 
 
 def contenders(options: argparse.Namespace) -> dict[str, Any]:
@@ -75,11 +61,8 @@ def contenders(options: argparse.Namespace) -> dict[str, Any]:
         "tokens_per_document": statistics.mean(tokens),
         "gop_per_document": statistics.mean(operations(n, **shape) for n in tokens) / 1e9,
         "product_rates": {
-            kind: {
-                library: statistics.median(rates[kind][library] for rates in products)
-                for library in libraries
-            }
-            for kind, libraries in products[0].items()
+            kind: {name: statistics.median(of[kind][name] for of in products) for name in rates}
+            for kind, rates in products[0].items()
         },
         "seconds": seconds,
     }
@@ -112,22 +95,23 @@ def _micro_f1(
 def footprint(options: argparse.Namespace) -> dict[str, Any]:
     """Cold start, latency of single articles, and peak memory, each in processes of its own."""
     articles, samples = sample_articles(options.source, options.articles)
-    names = [name for name in FOOTPRINT if re.search(options.only, name)]
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    runs: dict[str, list[dict[str, float]]] = {}
     with TemporaryDirectory() as folder:
         setting = prepare(options.model, samples, Path(folder), options.distilbert)
-        table = Path(folder, "articles.jsonl")
-        write_lines(table, articles)
+        table = Path(folder, "articles.json")
+        table.write_text(json.dumps(articles), encoding="utf-8")
+        available = all_contenders(setting, [8])
+        names = [name for name in available if re.search(options.only, name)]
         for name in names:
-            all_contenders(setting, [8])[name]()  # what a contender converts once is on disk then
+            available[name]()  # what a contender converts once is on disk then
         for _ in range(options.rounds):
             for name in names:
                 paths = (setting.model, setting.bundle, setting.optimum, setting.samples, table)
                 command = ("-m", "bench.speed", "one", name, *map(str, paths))
                 output = run_command(sys.executable, *command, capture=True)
-                runs[name].append(json.loads(output.splitlines()[-1]))
+                runs.setdefault(name, []).append(json.loads(output.splitlines()[-1]))
         encoder, _ = encoder_shape(setting.model)
-    content = {
+    return {
         "kind": "footprint",
         **occasion(),
         "encoder": encoder,
@@ -135,7 +119,6 @@ def footprint(options: argparse.Namespace) -> dict[str, Any]:
         "rounds": options.rounds,
         "runs": runs,
     }
-    return content
 
 
 def one_footprint(name: str, folders: list[Path], started: float) -> dict[str, float]:
@@ -148,7 +131,7 @@ def one_footprint(name: str, folders: list[Path], started: float) -> dict[str, f
     """
     *places, table = folders
     predict = all_contenders(Setting(*places), [8])[name]()
-    articles = read_lines(table)
+    articles = json.loads(table.read_text(encoding="utf-8"))
     predict(articles[:1])
     cold_start = time.perf_counter() - started
     predict(articles)

@@ -6,9 +6,8 @@ import json
 import random
 from pathlib import Path
 
-from bench.harness.store import write_lines
 from bench.speed.contenders import SAMPLES, Setting, export_with_optimum
-from studytag.files import read_rows
+from studytag.files import open_writer, read_rows
 from studytag.records import Row
 
 
@@ -23,8 +22,8 @@ def sample_articles(source: Path, count: int) -> tuple[list[Row], list[Row]]:
     return chosen[SAMPLES:], chosen[:SAMPLES]
 
 
-def random_distilbert(trained: Path, target: Path, **shape: int) -> Path:
-    """A model of random weights, in DistilBERT's shape by default, with a trained one's labels.
+def random_distilbert(trained: Path, target: Path) -> Path:
+    """A model of random weights in DistilBERT's shape, with a trained one's labels.
 
     Random weights cost the same time as trained ones.
     """
@@ -35,7 +34,7 @@ def random_distilbert(trained: Path, target: Path, **shape: int) -> Path:
     names["id2label"] = {int(index): label for index, label in names["id2label"].items()}
     tokenizer = AutoTokenizer.from_pretrained(trained)
     tokenizer.model_max_length = min(tokenizer.model_max_length, 512)
-    model = AutoModelForSequenceClassification.from_config(DistilBertConfig(**names, **shape))
+    model = AutoModelForSequenceClassification.from_config(DistilBertConfig(**names))
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
     return target
@@ -57,11 +56,13 @@ def prepare(model: Path, samples: list[Row], folder: Path, distilbert: bool = Fa
     # Thresholds make no difference to speed: a stand-in for the validation table is enough.
     table = folder / "validation.jsonl"
     label = json.loads((model / "config.json").read_text(encoding="utf-8"))["id2label"]["0"]
-    write_lines(table, [{"title": f"Article {n}", "labels": [label]} for n in range(20)])
+    with open_writer(table) as writer:
+        for number in range(20):
+            writer.write({"title": f"Article {number}", "labels": [label]})
     export_bundle(model, folder / "bundle", table, max_f1_drop=1.0)
     export_with_optimum(model, folder / "optimum")
-    write_lines(folder / "samples.jsonl", samples)
-    return Setting(model, folder / "bundle", folder / "optimum", folder / "samples.jsonl")
+    (folder / "samples.json").write_text(json.dumps(samples), encoding="utf-8")
+    return Setting(model, folder / "bundle", folder / "optimum", folder / "samples.json")
 
 
 def encoder_shape(model: Path) -> tuple[str, dict[str, int]]:

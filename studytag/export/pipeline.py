@@ -29,7 +29,6 @@ from studytag.inference.predictor import Predictor
 from studytag.inference.session import open_session
 from studytag.manifest import (
     DEFAULT_OPERATING_POINT,
-    FIXED,
     MANIFEST,
     TOKENIZER,
     Manifest,
@@ -162,10 +161,7 @@ def _tuned(
     variant: Variant, manifest: Manifest, table: LabelledTable, probabilities: NDArray[np.float32]
 ) -> Variant:
     thresholds = tune_thresholds(table.truth, table.known, probabilities)
-    points: dict[str, list[float]] = {
-        point: thresholds[point] for point in (DEFAULT_OPERATING_POINT, FIXED)
-    }
-    scores = score_points(manifest.labels, table.truth, table.known, probabilities, points)
+    scores = score_points(manifest.labels, table.truth, table.known, probabilities, thresholds)
     return replace(variant, thresholds=thresholds, scores=scores)
 
 

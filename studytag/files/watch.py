@@ -57,15 +57,20 @@ class TextWatch:
         self._rows = 0
 
     def feeds(self, sources: dict[str, list[str]]) -> None:
-        """Log which columns feed which field, once for each way there is."""
+        """Log which columns feed which field, once for each way there is.
+
+        A field that a column of its own name feeds goes without saying.
+        """
         if self._quiet:
             return
-        told = "; ".join(
-            f"{name} from {', else '.join(map(repr, columns))}" for name, columns in sources.items()
+        mapping = "; ".join(
+            f"{name} from {', else '.join(map(repr, columns))}"
+            for name, columns in sources.items()
+            if columns != [name]
         )
-        if told and told not in self._feeds and len(self._feeds) < 3:
-            self._feeds.add(told)
-            logger.info("%s: %s", self._path, told)
+        if mapping and mapping not in self._feeds and len(self._feeds) < 3:
+            self._feeds.add(mapping)
+            logger.info("%s: %s", self._path, mapping)
 
     def odd(self, column: str, value: Any, where: str) -> None:
         """Warn, once for each column, of a value that was not understood."""
