@@ -7,9 +7,8 @@ import statistics
 import time
 from typing import Any
 
-from bench.harness.machine import occasion
-from bench.harness.timing import interleaved
-from bench.speed.prepare import sample_articles
+from bench.harness.machine import interleaved, occasion
+from bench.speed.inference import sample_articles
 from studytag import Predictor
 from studytag.manifest import load_manifest
 

@@ -80,7 +80,7 @@ def _overhead(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         tag("direct")
         seconds["direct"].clear()
         interleaved(
-            {name: lambda number, name=name: tag(name) for name in seconds},  # type: ignore[misc]
+            {name: lambda number, name=name: tag(name) for name in seconds},
             options.rounds,
         )
     pairs = list(zip(seconds["parts"], seconds["direct"], strict=True))
