@@ -22,8 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bench.harness.machine import occasion, run_command
-from bench.harness.timing import interleaved
+from bench.harness.machine import interleaved, occasion, run_command
 from studytag import Predictor
 from studytag.files import open_writer, read_rows
 from studytag.inference.files import Options, predict_file
