@@ -79,7 +79,7 @@ def _overhead(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         tag("direct")
         seconds["direct"].clear()
         interleaved(
-            {name: lambda number, name=name: tag(name) for name in seconds},
+            {"direct": lambda _: tag("direct"), "parts": lambda _: tag("parts")},
             options.rounds,
         )
     pairs = list(zip(seconds["parts"], seconds["direct"], strict=True))
