@@ -27,7 +27,6 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "cosine decay": ("--lr-scheduler-type", "cosine"),
     "no truncated epochs": ("--truncated-epochs", "0"),
     "256 tokens": ("--max-length", "256"),
-    "uncalibrated": ("--calibrate", "false"),
 }
 """Change to options of training."""
 

@@ -1,13 +1,14 @@
-"""What a measurement was made on, and how fast that machine multiplies matrices."""
+"""The machine that measures, its rate of matrix products, and contenders that take turns on it."""
 
 from __future__ import annotations
 
 import math
 import os
 import platform
+import random
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import partial
@@ -73,16 +74,37 @@ def on_own_cores(tasks: Iterable[Callable[[], None]], at_once: int) -> None:
     Two trainings on a core each get more done than one after the other on both: neither waits.
     """
     shares: SimpleQueue[set[int]] = SimpleQueue()
-    for share in np.array_split(sorted(os.sched_getaffinity(0)), at_once):
+    cores = sorted(os.sched_getaffinity(0))
+    for share in np.array_split(cores, min(at_once, len(cores))):
         shares.put({int(core) for core in share})
 
     def bind() -> None:
         # Of this thread and of the processes that it starts.
         os.sched_setaffinity(0, shares.get())
 
-    with ThreadPoolExecutor(at_once, initializer=bind) as pool:
+    with ThreadPoolExecutor(shares.qsize(), initializer=bind) as pool:
         for done in [pool.submit(task) for task in tasks]:
             done.result()
+
+
+def interleaved(
+    tasks: Mapping[str, Callable[[int], object]],
+    rounds: int,
+    before_round: Callable[[], object] = lambda: None,
+) -> dict[str, list[float]]:
+    """Seconds that each warm task, given the number of the round, takes in each round.
+
+    Their order changes from round to round; `before_round` is not timed.
+    """
+    order = random.Random(0)
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for number in range(rounds):
+        before_round()
+        for name in order.sample(list(tasks), len(tasks)):
+            started = time.perf_counter()
+            tasks[name](number)
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
 
 
 def product_rates() -> dict[str, dict[str, float]]:
@@ -137,18 +159,12 @@ def _products(rows: int, inner: int, columns: int) -> dict[str, dict[str, Callab
         onednn_left, weight = left.to_mkldnn(), right.t().contiguous().to_mkldnn()
         operators: Any = torch._C._nn
         products["fp32"]["oneDNN"] = lambda: operators.mkldnn_linear(onednn_left, weight, None)
-    int8 = [(matrix * 50).clamp(-127, 127).to(torch.int8) for matrix in (left, right)]
-    products["int8"]["PyTorch"] = lambda: torch._int_mm(int8[0], int8[1])
     modules: Any = torch.ao.nn.quantized
-    for engine in ("onednn", "fbgemm"):
+    names = {"onednn": "oneDNN", "fbgemm": "FBGEMM"}
+    for engine in names:
         if engine in backends.quantized.supported_engines:
             backends.quantized.engine = engine
             linear = modules.Linear(inner, columns)
             quantised = torch.quantize_per_tensor(left, 0.02, 64, torch.quint8)
-            products["int8"][f"PyTorch, {engine}"] = partial(linear, quantised)
+            products["int8"][names[engine]] = partial(linear, quantised)
     return products
-
-
-def best(rates: dict[str, float]) -> float:
-    """The fastest library's rate."""
-    return max(rates.values())

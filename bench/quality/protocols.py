@@ -19,6 +19,7 @@ from bench.harness.machine import measured_now, on_own_cores
 from bench.harness.store import (
     POINTS,
     PREDICTIONS,
+    RAW,
     Predictions,
     Truth,
     cross_fitted_thresholds,
@@ -67,14 +68,7 @@ def grouped(
     """Predict each fold's articles by systems that saw none of its sources; the table's text.
 
     Thresholds are cross-fitted: those of a fold are tuned on the predictions for the other folds.
-
-    Args:
-        path: The table.
-        name: Of the results.
-        systems: What is compared.
-        jobs: Systems at a time.
-        reference: Show gains over this system.
-        once: Train once, on all folds but 0 and 1, and predict these two.
+    With `once`, systems train once, on all folds but 0 and 1, and predict these two.
     """
     labels, table, folds = load_folds(path)
     origin = sources(table.rows)
@@ -117,10 +111,8 @@ def human(
         if manifest.labels.names != labels.names:
             raise InputError(f"{bundle}: its labels are not those of {train}")
         thresholds = {point: np.array([manifest.thresholds(variant, point)]) for point in POINTS}
-        recipe = f"bundle, {variant}"
-        Predictions(system, probabilities, thresholds, measured_now(), 0, recipe).save(
-            PREDICTIONS / name
-        )
+        facts = (measured_now(), 0, f"bundle, {variant}")
+        Predictions(system, probabilities, thresholds, *facts).save(PREDICTIONS / name)
     return describe(name, unit="articles", part=None, precision_recall=True)
 
 
@@ -133,7 +125,7 @@ def add(name: str, path: Path, system: str, seed: int, recipe: str) -> str:
         raise InputError(f"{path}: shape {probabilities.shape}, expected {truth.truth.shape}")
     systems: Systems = {(system, seed): (lambda *_: probabilities, recipe)}
     _keep(name, truth, systems, lambda _: probabilities, 1)
-    return describe(name)
+    return write(name) if (RAW / f"{name}.json").exists() else describe(name)
 
 
 def describe(

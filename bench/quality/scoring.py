@@ -59,15 +59,7 @@ class SystemScores:
 def score_system(
     truth: Truth, seeds: Sequence[Predictions], point: str, unit: Unit, part: Part | None
 ) -> SystemScores:
-    """Score one system; articles of fold -1 count nowhere.
-
-    Args:
-        truth: Of all articles.
-        seeds: The system's predictions for them.
-        point: The operating point that decides.
-        unit: What the bootstrap draws.
-        part: Score years or folds on their own too.
-    """
+    """Score one system at an operating point; articles of fold -1 count nowhere."""
     rows = truth.fold >= 0
     scored, own = truth.select(rows), [predictions.select(rows) for predictions in seeds]
     parts: dict[str, PartScores] = {}

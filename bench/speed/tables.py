@@ -8,7 +8,6 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from bench.harness.machine import best
 from studytag.evaluation.tables import markdown_table, number
 
 
@@ -29,8 +28,8 @@ def contenders(raw: dict[str, Any]) -> list[str]:
     )
     if products:
         caption += (
-            f" One large matrix product: {best(products['fp32']):.0f} GFLOP/s in float32, "
-            f"{best(products['int8']):.0f} GOP/s in int8."
+            f" One large matrix product: {max(products['fp32'].values()):.0f} GFLOP/s in float32, "
+            f"{max(products['int8'].values()):.0f} GOP/s in int8."
         )
     header = ["Contender", "documents/s (median)"]
     header += ["tokens/s", "hardware utilisation"] if products else []
@@ -40,7 +39,7 @@ def contenders(raw: dict[str, Any]) -> list[str]:
     for name, rate in sorted(rates.items(), key=lambda item: -item[1]):
         cells = [name, f"{rate:.1f}"]
         if products and tokens:
-            peak = best(products["int8" if "int8" in name else "fp32"])
+            peak = max(products["int8" if "int8" in name else "fp32"].values())
             share = rate * raw["gop_per_document"] / peak
             cells += [f"{rate * tokens:.0f}", f"{share:.0%}"]
         own = [rates.get(f"studytag, {variant}") for variant in ("int8", "fp32")]
@@ -76,22 +75,17 @@ def digest(raw: dict[str, Any]) -> str:
 
 
 def draw(raw: dict[str, Any], path: Path) -> None:
-    """Write the picture as SVG; only the fastest contender of each name and precision is named."""
+    """Write the picture as SVG."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     mpl.rcParams["svg.hashsalt"] = "studytag"
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    named = set()
-    for name, rate in sorted(rates_of(raw).items(), key=lambda item: -item[1]):
-        family = next((word for word in FAMILIES if name.startswith(word)), "other")
-        colour = f"C{FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)}"
-        axes.scatter(rate, raw["micro_f1"][name], color=colour)
-        if (family, "int8" in name) not in named:
-            named.add((family, "int8" in name))
-            place = (rate, raw["micro_f1"][name])
-            axes.annotate(name, place, xytext=(4, 4), textcoords="offset points", fontsize=8)
+    for name, rate in rates_of(raw).items():
+        place = (rate, raw["micro_f1"][name])
+        axes.scatter(*place, color=f"C{[name.startswith(word) for word in FAMILIES].index(True)}")
+        axes.annotate(name, place, xytext=(4, 4), textcoords="offset points", fontsize=7)
     axes.set(xscale="log", xlabel="documents/s", ylabel="micro-F1")
     axes.set_title(f"{raw['encoder']}, {raw['cores']} cores of {raw['machine']}", fontsize=9)
     axes.margins(0.15)

@@ -21,6 +21,7 @@ from studytag.errors import InputError
 from studytag.files import FORMATS
 from studytag.inference.files import Options, predict_file
 from studytag.inference.folder import CLAIM_TIMEOUT, failures, predict_folder
+from studytag.inference.journal import PART_SECONDS
 from studytag.inference.predictor import Prediction, Predictor
 from studytag.inference.progress import FileSummary, Listener
 
@@ -81,6 +82,13 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--no-resume", action="store_true", help="keep no parts beside the output to go on with"
+    )
+    group.add_argument(
+        "--commit-every",
+        type=float,
+        default=PART_SECONDS,
+        metavar="SECONDS",
+        help="how much work a kill may cost at most",
     )
     group.add_argument(
         "--hash-input",
@@ -201,6 +209,7 @@ def _file_options(
         resume=resume and not options.no_resume,
         restart=options.restart,
         hash_input=options.hash_input,
+        commit_seconds=options.commit_every,
     )
 
 

@@ -90,7 +90,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
     ]
     if not entries:
         raise InputError(f"{path}: no entry in it; an entry begins with '@article{{key,'")
-    watch = TextWatch(path, options.refuse_ignored_text, "field")
+    watch = TextWatch(path, options, "field")
     views = [_view(fields) for _, fields in entries]
     columns = {name: None for view, _ in views for name in view}
     lists = {name for view, _ in views for name, value in view.items() if isinstance(value, list)}

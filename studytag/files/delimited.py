@@ -47,7 +47,7 @@ def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]
     """
     csv.field_size_limit(_MAX_CELL)
     source = TextSource(path, options.encoding)
-    watch = TextWatch(path, options.refuse_ignored_text)
+    watch = TextWatch(path, options)
     lines = source.lines()
     beginning = list(islice(lines, _HEADER_LINES))
     layout = _find_header(path, beginning, _DELIMITERS[format])

@@ -18,6 +18,7 @@ from studytag.files import (
     endnote_xml,
     jsonl,
     parquet,
+    parquet_writer,
     pubmed_xml,
     scanners,
     tagged,
@@ -128,7 +129,9 @@ def _delimited(name: str) -> tuple[Reader, Writer]:
 
 
 _ALL = (
-    Format("parquet", "parquet", (".parquet",), parquet.read, parquet.open_writer, text=False),
+    Format(
+        "parquet", "parquet", (".parquet",), parquet.read, parquet_writer.open_writer, text=False
+    ),
     Format("csv", "CSV", (".csv",), *_delimited("csv")),
     Format("tsv", "TSV", (".tsv", ".tab"), *_delimited("tsv")),
     Format("xlsx", "Excel", (".xlsx", ".xlsm"), xlsx.read, xlsx.open_writer, text=False),

@@ -124,7 +124,7 @@ def read(path: Path, options: ReadOptions, format: TaggedFormat) -> Iterator[Row
             feeds.setdefault(name, {})[tag] = None
     if not columns:
         raise InputError(f"{path}: {format.nothing}")
-    watch = TextWatch(path, options.refuse_ignored_text, "tag")
+    watch = TextWatch(path, options, "tag")
     watch.feeds({name: list(tags) for name, tags in feeds.items()})
     layout = Layout(format.name, source.newline, source.bom)
     for record in format.scan(path, source.lines()):

@@ -14,7 +14,15 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from studytag.errors import InputError
-from studytag.files import ERROR_COLUMN, estimate_rows, open_writer, output_in_use, read_rows
+from studytag.files import (
+    ERROR_COLUMN,
+    estimate_rows,
+    format_name,
+    open_writer,
+    output_in_use,
+    read_rows,
+    target_name,
+)
 from studytag.inference.output import added_columns, write_rows
 from studytag.inference.predictor import Outcome, Predictor
 from studytag.inference.progress import Bar, FileSummary, Listener, Silent
@@ -75,27 +83,61 @@ def predict_file(
     listener = progress if not isinstance(progress, bool) else (Bar() if progress else Silent())
     started = time.perf_counter()
     # At once, so that a missing file is told before anything is made.
-    rows = read_rows(
-        source,
-        source_format,
-        encoding=options.encoding,
-        refuse_ignored_text=options.refuse_ignored_text,
-        errors="return",
-    )
+    rows = read_rows(source, source_format, encoding=options.encoding, errors="return")
+    columns = _look_ahead(source, source_format, target, target_format, options)
     run = Run(source, target, predictor.labels, stop or (lambda: False), listener)
     with output_in_use(target):
         run.journal = open_journal(run, predictor, point, source_format, options)
         with run.closing():
-            with open_writer(target, target_format, **options.writing) as writer:
+            with open_writer(
+                target, target_format, mixed_as_text=True, **options.writing
+            ) as writer:
                 total = estimate_rows(source, source_format)
                 pairs = _outcomes(run, rows, predictor, point, total)
-                write_rows(run, writer, pairs)
+                write_rows(run, writer, pairs, columns)
                 run.check_complete()
         if run.journal:
             run.journal.remove()
     summary = FileSummary(run.rows, run.failed, time.perf_counter() - started, run.kept)
     listener.end(summary)
     return summary
+
+
+_TABLES = ("parquet", "csv", "tsv", "xlsx")
+
+
+def _look_ahead(
+    source: Path,
+    source_format: str | None,
+    target: Path,
+    target_format: str | None,
+    options: Options,
+) -> list[str]:
+    """Read what must be known before the first row is predicted; that costs little beside it.
+
+    Returns:
+        Every column, if the output is a table and the rows of the input may have different ones:
+        a table's columns are written first.
+
+    Raises:
+        InputError: no row has an abstract while another column reads like one.
+    """
+    uniform = format_name(source, source_format) in (*_TABLES, "xml")
+    all_columns = target_name(target, target_format) in _TABLES and not uniform
+    names: dict[str, None] = {}
+    for row in read_rows(
+        source,
+        source_format,
+        encoding=options.encoding,
+        refuse_ignored_text=options.refuse_ignored_text,
+        errors="return",
+        quiet=True,
+    ):
+        if all_columns:
+            names |= dict.fromkeys(row)
+        elif not options.refuse_ignored_text or row.get("abstract"):
+            break
+    return list(names)
 
 
 def _outcomes(

@@ -247,7 +247,10 @@ def _jobs(
 def _output_name(file: Path, source_format: str | None, target_format: str | None) -> str:
     if target_format is not None:
         return _bare_name(file) + FORMATS[target_format].suffixes[0]
-    name = source_format or format_name(file)
+    try:
+        name = format_name(file, source_format)
+    except InputError:
+        return file.name  # said when its turn comes
     if FORMATS[name].write is None:
         raise InputError(f"{file}: {name} is only read; name a format with --output-format")
     return file.name

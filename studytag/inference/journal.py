@@ -46,6 +46,7 @@ class Journal:
         folder: The work folder; made if it is not there.
         identity: What the run is; stands in a new journal's first line.
         labels: The predictor's labels.
+        seconds: When to commit a part that is not full.
 
     Attributes:
         folder: The work folder.
@@ -56,9 +57,16 @@ class Journal:
         OSError: it cannot be written.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any], labels: list[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        identity: Mapping[str, Any],
+        labels: list[str],
+        seconds: float = PART_SECONDS,
+    ) -> None:
         self.folder = folder
         self._labels = labels
+        self._seconds = seconds
         self._record = np.dtype(
             [("decided", np.bool_, (len(labels),)), ("probability", "<f4", (len(labels),))]
         )
@@ -112,7 +120,7 @@ class Journal:
         else:
             self._errors[len(self._rows)] = str(outcome)
             self._rows.append(([False] * len(self._labels), [0.0] * len(self._labels)))
-        if len(self._rows) >= PART_ROWS or time.monotonic() - self._since >= PART_SECONDS:
+        if len(self._rows) >= PART_ROWS or time.monotonic() - self._since >= self._seconds:
             self.commit()
 
     def commit(self) -> None:
