@@ -591,14 +591,6 @@ ODD += [
 ]
 
 
-def outcome(path: Path) -> tuple[list, str]:
-    """The rows of a file, or none and why it was refused."""
-    try:
-        return list(read_rows(path)), ""
-    except InputError as error:
-        return [], str(error)
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_damaged_exports_are_read_or_refused_in_one_line(tmp_path, seed):
     random = Random(seed)
@@ -612,8 +604,11 @@ def test_damaged_exports_are_read_or_refused_in_one_line(tmp_path, seed):
             else:
                 del content[place : place + random.choice([1, 10, 100])]
         path.write_bytes(content)
-        rows, refusal = outcome(path)
-        assert "\n" not in refusal
+        try:
+            rows = list(read_rows(path))
+        except InputError as error:
+            assert "\n" not in str(error)
+            continue
         with open_writer(tmp_path / "again.ris") as writer:
             for row in rows:
                 writer.write(row)
