@@ -190,7 +190,7 @@ def footprint(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def one_footprint(name: str, folders: list[Path], started: float) -> dict[str, float]:
-    """In a process that began at `started`: load a contender from a `Setting`'s paths, and answer."""
+    """In a process begun at `started`: load a contender from a `Setting`'s paths, and answer."""
     *places, table = folders
     predict = all_contenders(Setting(*places), [8])[name]()
     articles = json.loads(table.read_text(encoding="utf-8"))
