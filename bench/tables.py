@@ -40,6 +40,7 @@ def figures(raw: dict[str, Any]) -> list[str]:
 
 RENDERERS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "contenders": speed.contenders,
+    "cost": speed.cost,
     "figures": figures,
     "footprint": speed.footprint,
     "quality": quality,

@@ -40,6 +40,9 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 python_use_unqualified_type_names = True
+# A word that Sphinx takes for a type, such as `labels` in "Returns: labels: ...", may name several
+# attributes. A link that leads nowhere is still an error.
+suppress_warnings = ["ref.python"]
 
 myst_enable_extensions = ["attrs_block", "colon_fence"]
 myst_heading_anchors = 3
@@ -57,14 +60,17 @@ def write_module_pages(app: Sphinx) -> None:
     apidoc.main([*options, "--output-dir", str(pages), str(DOCS.parent / "studytag")])
 
 
-def skip_public_names(
+def skip_reexported(
     app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object
 ) -> bool | None:
-    """Leave the public names out of the package's own page: their modules describe them."""
-    return True if app.env.docname == "reference/modules/studytag" else None
+    """Describe a name once, on the page of the module that defines it."""
+    if what != "module" or not app.env.docname.startswith("reference/modules/"):
+        return None
+    page = app.env.docname.rpartition("/")[2]
+    return True if getattr(obj, "__module__", page) != page else None
 
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("builder-inited", write_module_pages)
-    app.connect("autodoc-skip-member", skip_public_names)
+    app.connect("autodoc-skip-member", skip_reexported)

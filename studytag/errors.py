@@ -7,11 +7,39 @@ from types import ModuleType
 
 
 class StudytagError(Exception):
-    """Base of every error with a one-line message for the user; command lines exit with 2 on it."""
+    """Base of every error with a one-line message for the user.
+
+    Attributes:
+        exit_code: What a command ends with.
+    """
+
+    exit_code = 2
 
 
 class InputError(StudytagError, ValueError):
     """A file, row, field or option is wrong. The message names it and says how to mend it."""
+
+
+class OutputInUseError(InputError):
+    """Another process writes the same output. The message names it."""
+
+
+class StorageError(StudytagError):
+    """The disk failed under work that was going well: full, read-only, gone. What is kept is named.
+
+    Exit code 74, sysexits' EX_IOERR.
+    """
+
+    exit_code = 74
+
+
+class StoppedError(StudytagError):
+    """Work ended early because it was asked to; the same command goes on with it.
+
+    Exit code 75, sysexits' EX_TEMPFAIL.
+    """
+
+    exit_code = 75
 
 
 class BundleError(StudytagError):

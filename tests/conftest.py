@@ -6,7 +6,7 @@ import os
 
 import pytest
 from hypothesis import settings
-from support import Exported, export_tiny
+from support import OTHER_FIELD, Exported, export_tiny
 
 # The same examples in every run: a change never fails for what it did not touch.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -25,3 +25,15 @@ def exported(tmp_path_factory) -> Exported:
 def exported_bert(tmp_path_factory) -> Exported:
     """A BERT: token types, and a pooler."""
     return export_tiny(tmp_path_factory.mktemp("bert"), "bert")
+
+
+@pytest.fixture(scope="session")
+def exported_field(tmp_path_factory) -> Exported:
+    """A DistilBERT of another field: labels of other names, one of which implies another."""
+    return export_tiny(tmp_path_factory.mktemp("field"), "distilbert", OTHER_FIELD)
+
+
+@pytest.fixture(params=["exported", "exported_field"])
+def any_field(request) -> Exported:
+    """Study designs, and another field: what serves one serves the other."""
+    return request.getfixturevalue(request.param)

@@ -18,6 +18,12 @@ REPOSITORY = Path(__file__).parents[1]
 LABELS = ["SystematicReview", "MetaAnalysis", "RCT", "Cohort", "Human"]
 MAX_LENGTH = 64
 
+STUDIES = LabelSet(tuple(LABELS))
+OTHER_FIELD = LabelSet(
+    ("Cardiology", "Heart failure", "Kinderheilkunde"), {"Heart failure": ("Cardiology",)}
+)
+"""Another field's labels: other names, another number, a space, an implication."""
+
 DESIGNS = ["trial", "review", "cohort", "case report", "meta-analysis", "experiment"]
 SUBJECTS = ["children", "beagle dogs", "zirconia crowns", "adults with caries", "rat molars"]
 TREATMENTS = ["fluoride varnish", "sealants", "laser light", "xylitol gum", "chlorhexidine"]
@@ -59,7 +65,7 @@ def _save_tokenizer(folder: Path, architecture: str) -> int:
     return len(vocabulary)
 
 
-def save_tiny_model(folder: Path, architecture: str) -> Path:
+def save_tiny_model(folder: Path, architecture: str, labels: LabelSet = STUDIES) -> Path:
     """A best model folder as training leaves it: tiny, random weights, widely spread logits."""
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -79,8 +85,8 @@ def save_tiny_model(folder: Path, architecture: str) -> Path:
         architecture,
         vocab_size=_save_tokenizer(folder, architecture),
         max_position_embeddings=MAX_LENGTH,
-        id2label=dict(enumerate(LABELS)),
-        label2id={label: index for index, label in enumerate(LABELS)},
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
         problem_type="multi_label_classification",
         initializer_range=0.3,
         **sizes[architecture],
@@ -88,9 +94,9 @@ def save_tiny_model(folder: Path, architecture: str) -> Path:
     model = AutoModelForSequenceClassification.from_config(config)
     model.classifier.weight.data.mul_(2)
     model.save_pretrained(folder)
-    halves = [0.5] * len(LABELS)
+    halves = [0.5] * len(labels)
     manifest = Manifest(
-        labels=LabelSet(tuple(LABELS)),
+        labels=labels,
         text_recipe=TextRecipe(),
         max_length=MAX_LENGTH,
         encoder=f"tiny random {architecture}",
@@ -130,18 +136,18 @@ class Exported:
     expected: np.ndarray  # PyTorch's probabilities for the articles
 
 
-def export_tiny(folder: Path, architecture: str) -> Exported:
+def export_tiny(folder: Path, architecture: str, label_set: LabelSet = STUDIES) -> Exported:
     """Export a tiny model; the truth is the model's own predictions, so that its F1 is near 1."""
     from studytag.export.pipeline import export_bundle
 
-    model = save_tiny_model(folder / "model", architecture)
+    model = save_tiny_model(folder / "model", architecture, label_set)
     articles = invented_articles(60, seed=1)
     expected = torch_probabilities(model, articles)
     truth = expected >= np.median(expected, axis=0)
     validation = folder / "val.jsonl"
     with validation.open("w", encoding="utf-8") as stream:
         for article, row in zip(articles, truth, strict=True):
-            labels = [label for label, yes in zip(LABELS, row, strict=True) if yes]
+            labels = [label for label, yes in zip(label_set, row, strict=True) if yes]
             stream.write(json.dumps(article | {"labels": labels}) + "\n")
     export_bundle(model, folder / "bundle", validation, max_f1_drop=0.1)
     return Exported(model, validation, folder / "bundle", articles, expected)

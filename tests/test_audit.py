@@ -16,7 +16,7 @@ from studytag.data.labelling import load_rules
 from studytag.errors import InputError
 from studytag.files import read_rows
 
-REVIEWS = ("evidence synthesis", "literature search", "eligible studies", "databases searched")
+REVIEWS = ("evidence table", "literature search", "eligible studies", "databases searched")
 CASES = ("rare tumour", "young woman presented", "follow-up visit", "biopsy showed")
 
 

@@ -164,6 +164,13 @@ def shell_commands(page):
     ]
 
 
+def test_every_make_target_named_exists():
+    for page in PAGES:
+        for code in inline_code(page):
+            if code.startswith("make "):
+                check_make(code.split()[1:])
+
+
 @of_pages(shell_commands)
 def test_every_command_is_accepted_by_its_parser(page, item, only_parsed):
     program, words = item[0], item[1:]
@@ -188,18 +195,24 @@ def printed(run, arguments, capsys):
     return capsys.readouterr().out
 
 
+def command_names(capsys):
+    """The commands that `studytag --help` lists."""
+    listed = printed(main, [], capsys).partition("COMMAND\n")[2]
+    return set(re.findall(r"^ {4}(\w+)(?= |$)", listed, re.MULTILINE))
+
+
 def test_every_option_named_is_one_of_a_command(capsys):
     from accelerate.commands.launch import launch_command_parser
 
     from studytag.training.options import parse_config
 
     data = (["data", part] for part in ("fetch", "build", "audit", "demo"))
+    others = sorted(command_names(capsys) - {"data", "train"})
     helps = [
         launch_command_parser().format_help(),
         printed(parse_config, [], capsys),
         printed(main, [], capsys),
-        *(printed(main, [word], capsys) for word in ("predict", "export", "evaluate", "runs")),
-        *(printed(main, words, capsys) for words in data),
+        *(printed(main, words, capsys) for words in (*data, *([word] for word in others))),
     ]
     options = {
         option.replace("-", "_") for text in helps for option in re.findall(r"--[\w-]+", text)
@@ -214,12 +227,8 @@ def test_every_option_named_is_one_of_a_command(capsys):
 
 
 def test_the_reference_shows_every_command(capsys):
-    listed = re.search(r"COMMAND.*", printed(main, [], capsys).replace("\n\n", "\n"), re.DOTALL)
-    assert listed
-    known = set(re.findall(r"^ {4}(\w+)(?= |$)", listed[0], re.MULTILINE))
     shown = re.findall(r"\{program-output\} python -m studytag (\w+)", commands_page())
-    assert known
-    assert set(shown) == known
+    assert set(shown) == command_names(capsys) != set()
 
 
 def commands_page():
@@ -295,6 +304,8 @@ def run_in_shell(page, section, folder):
 @pytest.mark.slow
 @pytest.mark.skipif(not SHIPS_A_TAGGER, reason="no tagger ships with this version")
 def test_the_tutorial_tags_a_file(tmp_path):
+    run_in_shell(TUTORIAL, "A first look", tmp_path)
+    assert (tmp_path / "studytag-demo" / "tagged.html").is_file()
     run_in_shell(TUTORIAL, "Tag a file", tmp_path)
     tagged = (tmp_path / "tagged.csv").read_text(encoding="utf-8").splitlines()
     assert "studytag_labels" in tagged[0]

@@ -307,7 +307,7 @@ def test_nbib_gives_the_columns_of_pubmed_xml(tmp_path):
             "mesh_terms": ["Cells, Cultured", "Humans"],
             "language": "eng",
             "date": "1998 Dec-1999 Jan",
-            "TA": "J Ex",
+            "journal_abbreviation": "J Ex",
             "MH": ["*Cells, Cultured/drug effects/*metabolism", "Cells, Cultured", "Humans"],
             "DEP": None,
         },
@@ -321,7 +321,7 @@ def test_nbib_gives_the_columns_of_pubmed_xml(tmp_path):
             "mesh_terms": [],
             "language": None,
             "date": "Winter",
-            "TA": None,
+            "journal_abbreviation": "J Ex",
             "MH": [],
             "DEP": "20030102",
         },
@@ -378,7 +378,7 @@ def test_reading_text_imports_no_optional_package(tmp_path):
     write(tmp_path / "a.jsonl", ROWS)
     code = (
         "import sys; from studytag.files import read_rows; list(read_rows(sys.argv[1]));"
-        "heavy = {'pyarrow', 'lxml', 'openpyxl', 'bibtexparser', 'torch', 'pandas'};"
+        "heavy = {'pyarrow', 'lxml', 'openpyxl', 'pylatexenc', 'torch', 'pandas'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(

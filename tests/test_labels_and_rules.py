@@ -165,7 +165,7 @@ def answer(rules, label, **parts):
 
 
 def test_strict_has_a_version_and_the_implications_of_the_mesh_tree(strict, reference):
-    assert (strict.version, reference.version) == (2, 1)
+    assert (strict.version, reference.version) == (3, 1)
     assert strict.implications == strict.labels.implications == {"RCT": ("ClinicalTrial",)}
     assert reference.implications == {}
 
@@ -255,7 +255,7 @@ def test_contradictions_make_unknown(strict, label, parts):
         ("Cohort", {"abstract": "Prospects for follow-up."}),
         ("CaseReport", {"title": "Use cases of resins"}),
         ("InVitro", {"abstract": "Patients were treated with resin."}),
-        ("Human", {"abstract": "Patients were treated with resin."}),
+        ("Human", {"abstract": "A resin for patients was made."}),
     ],
     ids=str,
 )
@@ -263,9 +263,58 @@ def test_what_strict_does_not_doubt(strict, label, parts):
     assert answer(strict, label, **parts) is False
 
 
-def test_types_and_headings_stand_against_words(strict):
-    parts = {"pub_types": ["Review"], "mesh_terms": ["Cells, Cultured"], "title": "A review"}
-    assert answer(strict, "InVitro", **parts) is True
+WORDLESS = "It is sweet and grows on dry soil near the sea. " * 8
+
+
+@pytest.mark.parametrize(
+    ("label", "parts"),
+    [
+        # Headings for what a review is about, and for cultured cells as a treatment.
+        ("InVitro", {"pub_types": ["Review"], "mesh_terms": ["Cells, Cultured"]}),
+        ("InVitro", {"mesh_terms": ["Cells, Cultured", "Treatment Outcome"]}),
+        ("Cohort", {"pub_types": ["Review"], "mesh_terms": ["Retrospective Studies"]}),
+        ("Cohort", {"pub_types": ["Case Reports"], "mesh_terms": ["Follow-Up Studies"]}),
+        ("Cohort", {"mesh_terms": ["Cohort Studies", "Mice"]}),
+        ("CaseControl", {"pub_types": ["Case Reports"], "mesh_terms": ["Case-Control Studies"]}),
+        ("CaseReport", {"pub_types": ["Case Reports", "Clinical Trial"]}),
+        ("CaseReport", {"pub_types": ["Case Reports"], "title": "Caries: analysis of 110 cases"}),
+        # A split into training and test sets is no allocation to a treatment.
+        (
+            "RCT",
+            {
+                "pub_types": ["Randomized Controlled Trial"],
+                "abstract": "Patients were randomly divided into a training and a validation set.",
+            },
+        ),
+        (
+            "ClinicalTrial",
+            {
+                "pub_types": ["Randomized Controlled Trial"],
+                "mesh_terms": ["Retrospective Studies"],
+            },
+        ),
+        ("Human", {"mesh_terms": ["Humans"], "abstract": WORDLESS}),
+        ("Animal", {"mesh_terms": ["Animals", "Humans"], "abstract": WORDLESS}),
+    ],
+    ids=str,
+)
+def test_types_and_headings_that_the_article_contradicts(strict, label, parts):
+    assert answer(strict, label, **parts) is None
+
+
+@pytest.mark.parametrize(
+    ("label", "parts"),
+    [
+        ("InVitro", {"mesh_terms": ["Cells, Cultured"], "title": "A study of patients"}),
+        ("RCT", {"pub_types": ["Randomized Controlled Trial"], "title": "Zinc"}),
+        ("Human", {"mesh_terms": ["Humans"], "title": "Zinc"}),  # too little text to doubt it
+        ("Human", {"mesh_terms": ["Humans"], "abstract": WORDLESS + "For patients."}),
+        ("Animal", {"mesh_terms": ["Animals"], "abstract": WORDLESS}),
+    ],
+    ids=str,
+)
+def test_types_and_headings_stand_where_nothing_contradicts_them(strict, label, parts):
+    assert answer(strict, label, **parts) is True
 
 
 # --- rule sets of other fields
@@ -324,6 +373,13 @@ def test_rules_and_the_table_can_be_mixed(tmp_path):
     row = {"title": "Lungs", "labels": ["Read"]}
     assert rules.apply(row) == (["Lungs", "Read"], ["Lungs", "Read"])
     assert rules.apply({"title": "Plunge"}) == ([], ["Lungs"])
+
+
+def test_a_pattern_can_be_broken_over_lines(tmp_path):
+    text = "labels:\n  Fire:\n    patterns:\n      - |-\n        \\b(?:fire|\n        smoke)\\b\n"
+    rules = load_rules(rule_file(tmp_path, text))
+    assert rules.apply({"title": "No smoke"})[0] == ["Fire"]
+    assert rules.apply({"title": "Smoked fires"})[0] == []
 
 
 CHAIN = """

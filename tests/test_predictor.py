@@ -10,11 +10,10 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from support import LABELS, MAX_LENGTH, invented_articles
+from support import LABELS, MAX_LENGTH, REPOSITORY, invented_articles
 
 from studytag import Prediction, Predictor
 from studytag.errors import BundleError, InputError
@@ -526,20 +525,17 @@ assert not blocked & set(sys.modules)
     assert json.loads(target.read_text())["studytag_error"] is None
 
 
-def test_the_examples_run(exported, tmp_path):
-    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
-    source.write_text("title,abstract\nA trial,\n,Rats\n", encoding="utf-8")
-    examples = Path(__file__).parent.parent / "infer/examples"
-    for name, arguments in (("embed", []), ("pandas_column", [source, target])):
-        command = [sys.executable, examples / f"{name}.py", exported.bundle, *arguments]
-        done = subprocess.run(
-            command,
-            env={"PYTHONPATH": str(examples.parent.parent)},
-            capture_output=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr.decode()
-    assert target.read_text().splitlines()[0] == ",".join(["title", "abstract", *LABELS])
+def test_the_example_runs(exported):
+    examples = REPOSITORY / "infer" / "examples"
+    done = subprocess.run(
+        [sys.executable, examples / "embed.py", exported.bundle],
+        env={"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 4
 
 
 def test_invented_articles_vary_in_length():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,6 +98,31 @@ def test_two_processes_train_as_one_that_accumulates(config, encoder, tmp_path):
         assert alone.step == shared.step == 15 * alone.epoch
         assert alone.validation_loss == pytest.approx(shared.validation_loss, abs=1e-3)
         assert alone.micro_f1 == pytest.approx(shared.micro_f1, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_train_an_encoder_whose_pooler_gets_no_gradient(config, encoder, tmp_path):
+    """BigBird's head does not read its pooler."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    folder = tmp_path / "big_bird"
+    vocabulary = json.loads((encoder / "tokenizer.json").read_text())["model"]["vocab"]
+    settings = AutoConfig.for_model(
+        "big_bird",
+        vocab_size=len(vocabulary),
+        **{"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
+        **{"intermediate_size": 64, "pad_token_id": 0, "max_position_embeddings": 64},
+    )
+    AutoModelForSequenceClassification.from_config(settings).save_pretrained(folder)
+    for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copy(encoder / file, folder)
+    config = replace(config, model_name_or_path=str(folder))
+    done = studytag_train(
+        *("--num-processes", "2", "--num-train-epochs", "1", *flags(config)), cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "bert.pooler.weight" in done.stderr
+    assert history(config)[0].step == 15
 
 
 @pytest.mark.slow

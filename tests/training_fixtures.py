@@ -6,11 +6,15 @@ Test modules name it in `pytest_plugins`: torch and accelerate are imported only
 from __future__ import annotations
 
 import pytest
+import torch
 from accelerate.state import AcceleratorState, PartialState
 from support import MAX_LENGTH, invented_articles
 from training_support import VALIDATION_ROWS, save_tiny_encoder, write_label_set, write_table
 
 from studytag.training.config import TrainingConfig
+
+# The models are tiny: threads that wait for one another take longer than their arithmetic.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -90,3 +90,25 @@ def draw(raw: dict[str, Any], path: Path) -> None:
     axes.set_title(f"{raw['encoder']}, {raw['cores']} cores of {raw['machine']}", fontsize=9)
     axes.margins(0.15)
     figure.savefig(path, metadata={"Date": None, "Description": digest(raw)})
+
+
+CORES = (16, 64, 256)
+
+
+def cost(raw: dict[str, Any]) -> list[str]:
+    """Hours that a collection takes; articles do not depend on each other, so cores add up."""
+    caption = (
+        f"{raw['records']:,} records like {raw['articles']} articles of "
+        f"{raw['words_per_document']:.0f} words on average: processor time on one core of "
+        f"{raw['machine']}, median of {raw['rounds']} interleaved rounds on a machine shared with "
+        f"other work, so indicative, {raw['date']}."
+    )
+    header = ["Encoder, variant", "records/s and core", "core hours"]
+    header += [f"hours on {cores} cores" for cores in CORES]
+    rows = []
+    for name, seconds in raw["processor_seconds"].items():
+        rate = raw["articles"] / statistics.median(seconds)
+        hours = raw["records"] / rate / 3600
+        cells = [name, f"{rate:.1f}", f"{hours:,.0f}"]
+        rows.append([*cells, *(f"{hours / cores:,.0f}" for cores in CORES)])
+    return [caption, "", *markdown_table(header, rows)]

@@ -17,12 +17,16 @@ from studytag.version import __version__
 _COMMANDS = {
     "demo": ("files,report", "tag a few invented articles, for a first look"),
     "predict": ("files", "tag a file of articles, or a single article"),
+    "screen": ("files", "keep the records of some study designs, set the others aside"),
+    "zotero": ("zotero", "tag the articles of a Zotero library"),
     "evaluate": ("evaluate", "score a bundle or a model on a labelled table"),
     "data": ("data", "build, fetch, audit or make up tables of articles"),
     "train": ("train", "fine-tune an encoder; the same as: accelerate launch train"),
     "runs": ("train", "list training runs and compare their scores"),
     "export": ("export", "make a bundle of a trained model"),
     "calibrate": ("evaluate", "fit a bundle to your own articles, without retraining"),
+    "package": ("package", "make a bundle a package that pip installs"),
+    "push": ("hub", "put a bundle on the Hugging Face Hub"),
 }
 """Command to the extra that it needs, and its help. The module `studytag.cli.<command>` is imported
 only when the command is used: predicting must not pay for what exporting needs."""
@@ -32,7 +36,7 @@ _PIPE_CLOSED = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; a user's mistake ends in one line on stderr and exit code 2."""
+    """Run one command; what a user can mend ends in one line on stderr and its own exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     try:
@@ -40,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except StudytagError as error:
         sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except BrokenPipeError:
         # Whoever read our output has gone (`studytag ... | head`): nothing more to say to anyone.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from studytag.manifest import DEFAULT_OPERATING_POINT, OperatingPoint
@@ -24,7 +23,9 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 def add_predictor_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that choose a bundle and how it runs."""
     parser.add_argument(
-        "--bundle", type=Path, help="folder that export made (default: the tagger that ships)"
+        "--bundle",
+        help="folder that export made, organisation/name on the Hugging Face Hub, or package "
+        "(default: the tagger that ships)",
     )
     parser.add_argument(
         "--variant",
@@ -59,7 +60,7 @@ def load_predictor(options: argparse.Namespace) -> Predictor:
     """
     from studytag.inference.predictor import Predictor
 
-    return Predictor(
+    return Predictor.from_pretrained(
         options.bundle,
         variant=options.variant,
         workers=options.workers,

@@ -19,6 +19,8 @@ from studytag.training.options import config_of, normalise_flags, option_parser,
 logger = logging.getLogger(__name__)
 
 _MISTAKE = 2
+_PATIENCE = 30
+"""Seconds that the first process has to print an error before another one does."""
 
 
 def launch(arguments: Sequence[str]) -> None:
@@ -95,7 +97,7 @@ def _explain(error: StudytagError) -> None:
     """Print an error once, though every process may have it."""
     if _rank():
         # If the first process has it too, the launcher ends this one before it prints it again.
-        time.sleep(5)
+        time.sleep(_PATIENCE)
     sys.stderr.write(f"error: {error}\n")
     launching = sys.modules.get("studytag.training.launch")
     if launching is not None and launching.launcher_prints_traceback():

@@ -371,7 +371,11 @@ def _evidence(where: str, stored: Mapping[str, Any]) -> Evidence:
 
 
 def _compiled(where: str, patterns: Sequence[str]) -> re.Pattern[str] | None:
-    """One expression that matches where any of the patterns does."""
+    """One expression that matches where any of the patterns does.
+
+    A pattern may be broken over lines; the breaks and the spaces around them count for nothing.
+    """
+    patterns = ["".join(line.strip() for line in each.splitlines()) for each in patterns]
     try:
         for pattern in patterns:
             re.compile(pattern)

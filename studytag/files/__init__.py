@@ -14,20 +14,23 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from studytag.errors import InputError
 from studytag.files import parquet
 from studytag.files.atomic import (
     atomic_folder,
     atomic_path,
+    output_in_use,
     repair_folder,
     replace_folder,
     write_json_atomically,
     write_text_atomically,
 )
+from studytag.files.estimate import estimated_rows
 from studytag.files.options import ReadOptions, WriteOptions
 from studytag.files.registry import FORMATS, SUFFIXES, Format, RowWriter, sniff, sniff_table
-from studytag.files.rows import ERROR_COLUMN, SourceRow, tagged
+from studytag.files.rows import ERROR_COLUMN, SourceRow, UnreadRow, tagged
 from studytag.files.streams import first_bytes
 from studytag.records import Row
 
@@ -37,15 +40,20 @@ __all__ = [
     "Format",
     "RowWriter",
     "SourceRow",
+    "UnreadRow",
     "atomic_folder",
     "atomic_path",
     "count_rows",
+    "estimate_rows",
+    "format_name",
     "open_writer",
+    "output_in_use",
     "read_rows",
     "repair_folder",
     "replace_folder",
     "source_files",
     "tagged",
+    "target_name",
     "write_json_atomically",
     "write_text_atomically",
 ]
@@ -61,6 +69,8 @@ def read_rows(
     *,
     encoding: str | None = None,
     refuse_ignored_text: bool = False,
+    errors: Literal["raise", "return"] = "raise",
+    quiet: bool = False,
 ) -> Iterator[Row]:
     """Read a file of articles row by row, in constant memory (JSON documents, BibTeX: at once).
 
@@ -78,6 +88,9 @@ def read_rows(
         encoding: Of text, where it is not UTF-8 and not found out rightly.
         refuse_ignored_text: Raise at the end of a file none of whose rows has an abstract while a
             column that reads like one was ignored, instead of warning.
+        errors: `raise` at a row that cannot be read (a line that is no JSON, too many cells), or
+            `return` an `UnreadRow` in its place. What spoils the whole file always raises.
+        quiet: Do not log how the columns are understood.
 
     Raises:
         InputError: at once where the file is missing, empty or of an unknown format; while
@@ -90,13 +103,17 @@ def read_rows(
     found = _format_of(source, format, sniffing=True)
     if encoding is not None and not found.text:
         raise InputError(f"{path}: an encoding is only for text, which {found.title} is not")
-    return found.read(source, ReadOptions(encoding, refuse_ignored_text))
+    return found.read(source, ReadOptions(encoding, refuse_ignored_text, errors == "return", quiet))
 
 
-def source_files(source: Path) -> list[Path]:
+def source_files(source: Path, check: bool = True) -> list[Path]:
     """The files to read: `source` itself, or in a folder all that are readable, by name.
 
     Every file of the folder that is not read is named in a warning.
+
+    Args:
+        source: A file or a folder.
+        check: Whether to look into each file, rather than when it is read.
 
     Raises:
         InputError: one is missing, empty or of an unknown format, or the folder holds none.
@@ -112,9 +129,30 @@ def source_files(source: Path) -> list[Path]:
         raise InputError(
             f"{source}: no file to read in this folder; known are {', '.join(SUFFIXES)}"
         )
-    for file in found:
+    for file in found if check else ():
         count_rows(file)
     return found
+
+
+def format_name(path: Path, format: str | None = None) -> str:
+    """The name of a file's format, by its content or else its suffix.
+
+    Raises:
+        InputError: it is unknown, or the file cannot be read.
+    """
+    if format is not None:
+        return _named(path, format).name
+    _check_readable(path)
+    return _format_of(path, None, sniffing=True).name
+
+
+def target_name(path: Path, format: str | None = None) -> str:
+    """The name of the format that `open_writer` would write.
+
+    Raises:
+        InputError: it is unknown.
+    """
+    return _format_of(path, format).name
 
 
 def count_rows(path: str | os.PathLike[str], format: str | None = None) -> int | None:
@@ -131,6 +169,17 @@ def count_rows(path: str | os.PathLike[str], format: str | None = None) -> int |
     return parquet.count(source) if found.name == "parquet" else None
 
 
+def estimate_rows(path: str | os.PathLike[str], format: str | None = None) -> int | None:
+    """About how many rows a file has, by its first megabytes; exact for parquet, None unknown.
+
+    Raises:
+        InputError: as `read_rows`.
+    """
+    source = Path(path)
+    exact = count_rows(source, format)
+    return exact if exact is not None else estimated_rows(source, format_name(source, format))
+
+
 @contextmanager
 def open_writer(
     path: str | os.PathLike[str],
@@ -139,6 +188,7 @@ def open_writer(
     prefix: str = "studytag: ",
     indicators: Sequence[str] = (),
     excel: bool = False,
+    mixed_as_text: bool = False,
 ) -> Iterator[RowWriter]:
     """Write rows to a file that appears when the block ends, complete, or not at all.
 
@@ -155,6 +205,8 @@ def open_writer(
         indicators: Labels that get a column of 0 and 1 (`tag_studytag_RCT`) in tables.
         excel: Write CSV as Excel opens it best: with a byte-order mark, and with an apostrophe
             before text that Excel would compute.
+        mixed_as_text: A parquet column whose values no type has in common becomes text, what is no
+            text as JSON, instead of an error.
 
     Raises:
         InputError: the format is unknown or only read, or the place cannot be written.
@@ -163,7 +215,7 @@ def open_writer(
     found = _format_of(target, format)
     if found.write is None:
         raise InputError(f"{path}: {found.name} is only read; write one of {', '.join(_WRITABLE)}")
-    options = WriteOptions(prefix, tuple(indicators), excel)
+    options = WriteOptions(prefix, tuple(indicators), excel, mixed_as_text)
     with atomic_path(target) as temporary:
         try:
             with found.write(temporary, target, options) as writer:

@@ -17,7 +17,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,28 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _flush_folder(target.parent)
+        flush_folder(target.parent)
+
+
+@contextmanager
+def output_in_use(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep other runs from the output `path` while the block runs; its folder is created.
+
+    For work that writes the output more than once, or late: `atomic_path` locks only what it
+    writes.
+
+    Raises:
+        InputError: the place cannot be written, or another run holds it, which is named.
+    """
+    target = _resolved(path)
+    with ExitStack() as stack:
+        with _one_line(path):
+            if target.exists() and not target.is_file():
+                raise InputError(f"{path}: is not a file; name a file to write")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            lock = target.with_name(f".{short_name(target)}.run-lock")
+            stack.enter_context(output_lock(lock, path))
+        yield
 
 
 @contextmanager
@@ -126,7 +147,7 @@ def replace_folder(new: Path, target: Path) -> None:
         shutil.rmtree(new, ignore_errors=True)
     else:
         _replace_in_two_steps(new, target)
-    _flush_folder(target.parent)
+    flush_folder(target.parent)
 
 
 def repair_folder(target: Path) -> None:
@@ -177,7 +198,7 @@ def _prepared(path: str | os.PathLike[str], target: Path) -> Iterator[Path]:
     """Lock the output, tidy up after writers that were killed, and yield a new temporary name."""
     with _one_line(path):
         target.parent.mkdir(parents=True, exist_ok=True)
-        lock = output_lock(target.with_name(f".{_stem(target)}.lock"), path)
+        lock = output_lock(target.with_name(f".{short_name(target)}.lock"), path)
         held = lock.__enter__()
     try:
         if held:  # so whatever lies there has no living owner
@@ -222,8 +243,11 @@ def _concerns(error: OSError, temporary: Path) -> bool:
     return error.filename is None or str(error.filename).startswith(str(temporary))
 
 
-def _stem(target: Path) -> str:
-    """The name, or of a long one its beginning and a hash."""
+def short_name(target: Path) -> str:
+    """The name of `target`, or of a long one its beginning and a hash.
+
+    For hidden files beside it, whose names are longer than its own.
+    """
     name = target.name.encode("utf-8", "surrogateescape")
     if len(name) <= _LONGEST_STEM:
         return target.name
@@ -232,11 +256,11 @@ def _stem(target: Path) -> str:
 
 
 def _sibling(target: Path, role: str) -> Path:
-    return target.with_name(f".{_stem(target)}.{secrets.token_hex(6)}.{role}")
+    return target.with_name(f".{short_name(target)}.{secrets.token_hex(6)}.{role}")
 
 
 def _leftovers(target: Path, role: str) -> list[Path]:
-    pattern = re.compile(rf"\.{re.escape(_stem(target))}\.[0-9a-f]{{12}}\.{role}")
+    pattern = re.compile(rf"\.{re.escape(short_name(target))}\.[0-9a-f]{{12}}\.{role}")
     return [entry for entry in target.parent.iterdir() if pattern.fullmatch(entry.name)]
 
 
@@ -250,7 +274,7 @@ def _remove(leftover: Path) -> None:
 def _flush_tree(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_dir():
-            _flush_folder(path)
+            flush_folder(path)
         elif path.is_file():
             _flush_file(path)
 
@@ -262,7 +286,7 @@ def _flush_file(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def _flush_folder(path: Path) -> None:
+def flush_folder(path: Path) -> None:
     """Make a rename in `path` survive a power cut; Windows can neither open nor flush a folder."""
     if os.name != "posix":
         return

@@ -1,16 +1,24 @@
-"""BibTeX and BibLaTeX, parsed by bibtexparser; entries are written back as they were."""
+"""BibTeX and BibLaTeX; entries are written back as they were. LaTeX is read by pylatexenc."""
 
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 from studytag.errors import InputError, import_extra
-from studytag.files.fields import BY_NAME, CANONICAL, column_field, tag_field, written_tag
+from studytag.files.bibtex_blocks import Entry, read_value, split_entries, split_parts
+from studytag.files.fields import (
+    BY_NAME,
+    CANONICAL,
+    MODEL_FIELDS,
+    Field,
+    column_field,
+    tag_field,
+    written_tag,
+)
 from studytag.files.options import ReadOptions, WriteOptions
 from studytag.files.rows import (
     ERROR_COLUMN,
@@ -25,7 +33,14 @@ from studytag.files.rows import (
 )
 from studytag.files.streams import TextSource, whole_text
 from studytag.files.tagged_writer import item_text
-from studytag.files.values import first_year, model_text, named_pmid, split_list, to_pmid
+from studytag.files.values import (
+    first_year,
+    model_text,
+    named_pmid,
+    noted_pmid,
+    split_list,
+    to_pmid,
+)
 from studytag.files.watch import TextWatch
 from studytag.records import PREDICTED_COLUMN, Row, clean
 
@@ -50,7 +65,6 @@ _ESCAPES = {
 }
 _NEEDS_CARE = re.compile(r"--|''|``|,,|<<|>>|[!?]`")
 _LATEX = re.compile(r"[\\$]|" + _NEEDS_CARE.pattern)
-logger = logging.getLogger(__name__)
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Row]:
@@ -60,15 +74,23 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
         InputError: an entry cannot be parsed, the file is too large to be read at once, or it has
             no entry.
     """
-    library = import_extra("bibtexparser", "files")
-    # Parsing problems are ours to tell, in one line.
-    logging.getLogger("bibtexparser").setLevel(logging.CRITICAL)
     text = whole_text(path, options.encoding).replace("\r\n", "\n")
-    blocks = library.parse_string(text, parse_stack=[]).blocks
-    entries = list(_entries(path, library.model, blocks))
+    blocks, strings, after = split_entries(path, text)
+    macros: dict[str, str] = {}
+    for string in strings:
+        for name, part in split_parts(string)[1]:
+            if name:
+                macros[name] = read_value(part.partition("=")[2], macros)
+    entries = [
+        (
+            (block.before, block.text, "" if block is not blocks[-1] else after),
+            _fields(block, macros),
+        )
+        for block in blocks
+    ]
     if not entries:
         raise InputError(f"{path}: no entry in it; an entry begins with '@article{{key,'")
-    watch = TextWatch(path, options.refuse_ignored_text, "field")
+    watch = TextWatch(path, options, "field")
     views = [_view(fields) for _, fields in entries]
     columns = {name: None for view, _ in views for name in view}
     lists = {name for view, _ in views for name, value in view.items() if isinstance(value, list)}
@@ -81,64 +103,18 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
     watch.finish()
 
 
-def _entries(
-    path: Path, model: Any, blocks: list[Any]
-) -> Iterator[tuple[tuple[str, str, str], dict[str, str]]]:
-    """The text before, of and after each entry, and the values of its fields."""
-    macros: dict[str, str] = {}
-    before = ""
-    waiting: tuple[tuple[str, str, str], dict[str, str]] | None = None
-    for block in blocks:
-        raw = block.raw
-        if isinstance(block, model.DuplicateBlockKeyBlock | model.DuplicateFieldKeyBlock):
-            block = block.ignore_error_block
-        if isinstance(block, model.ParsingFailedBlock):
-            raise InputError(
-                f"{path}: line {block.start_line + 1}: an entry that cannot be read "
-                f"({raw.strip()[:40]!r}); close its braces"
-            )
-        if isinstance(block, model.String):
-            macros[block.key.lower()] = _value(block.value, macros)
-        if not isinstance(block, model.Entry):
-            before += raw + "\n"
+def _fields(entry: Entry, macros: dict[str, str]) -> dict[str, str]:
+    """The values of the fields of an entry; a field that is there twice keeps both."""
+    fields = {"ENTRYTYPE": entry.kind}
+    for name, part in split_parts(entry.text)[1]:
+        if not name:
+            if part.strip():
+                fields.setdefault("ID", part.strip())
             continue
-        if waiting:
-            yield waiting
-        fields = {"ENTRYTYPE": block.entry_type, "ID": block.key}
-        for field in block.fields:
-            value = field.value if field.key == _COLUMNS_FIELD else _value(field.value, macros)
-            name = field.key if field.key not in fields else f"{field.key}_2"
-            fields[name] = value
-        waiting = (before, raw, ""), fields
-        before = ""
-    if waiting:
-        yield (*waiting[0][:2], f"\n{before}" if before else ""), waiting[1]
-
-
-def _value(text: str, macros: dict[str, str]) -> str:
-    """The value of `{text} # macro`, still with its LaTeX."""
-    parts = []
-    for part in _concatenated(text.strip()):
-        if part[:1] in ("{", '"') and len(part) > 1:
-            parts.append(part[1:-1])
-        else:
-            parts.append(macros.get(part.lower(), part))
-    return "".join(parts)
-
-
-def _concatenated(text: str) -> list[str]:
-    parts, depth, quoted, start = [], 0, False, 0
-    for position, letter in enumerate(text):
-        if letter == "{":
-            depth += 1
-        elif letter == "}":
-            depth -= 1
-        elif letter == '"' and depth == 0:
-            quoted = not quoted
-        elif letter == "#" and depth == 0 and not quoted:
-            parts.append(text[start:position].strip())
-            start = position + 1
-    return [*parts, text[start:].strip()]
+        text = part.partition("=")[2]
+        value = text.strip() if name == _COLUMNS_FIELD else read_value(text, macros)
+        fields[name if name not in fields else f"{name}_2"] = value
+    return fields
 
 
 def plain_text(latex: str) -> str:
@@ -158,7 +134,7 @@ def _view(fields: dict[str, str]) -> tuple[Row, dict[str, Any]]:
     row: Row = dict.fromkeys(("pmid", "title", "abstract", "year", "journal"))
     ranked: dict[str, list[tuple[int, str]]] = {}
     for tag in fields:
-        found = tag_field("bib", tag.lower())
+        found = tag_field("bib", tag.lower()) or _model_field(tag)
         ranked.setdefault(found[0].name if found else tag, []).append(
             (found[1] if found else 0, tag)
         )
@@ -179,6 +155,12 @@ def _view(fields: dict[str, str]) -> tuple[Row, dict[str, Any]]:
     return _completed(row, extra)
 
 
+def _model_field(tag: str) -> tuple[Field, int] | None:
+    """Title or abstract under a name that tools give to columns."""
+    found = column_field(tag)
+    return (found[0], found[1] + 100) if found and found[0].name in MODEL_FIELDS else None
+
+
 def _completed(row: Row, extra: Row) -> tuple[Row, dict[str, Any]]:
     raw = {}
     for name in ("title", "abstract"):
@@ -190,11 +172,12 @@ def _completed(row: Row, extra: Row) -> tuple[Row, dict[str, Any]]:
     row["year"] = first_year(said, row.get("date"))
     if said and said != str(row["year"]):
         raw["year"] = said
-    texts = [str(row.get(name) or "") for name in ("urls", "notes", "eprint")]
+    addresses = [str(row.get(name) or "") for name in ("urls", "eprint")]
     if row["pmid"]:
         row["pmid"] = to_pmid(row["pmid"])
     else:
-        row["pmid"] = next(filter(None, map(named_pmid, texts)), None)
+        found = (*map(named_pmid, addresses), *map(noted_pmid, row.get("notes") or ()))
+        row["pmid"] = next(filter(None, found), None)
     row |= {name: value for name, value in extra.items() if not row.get(name)}
     return row, raw
 
@@ -324,7 +307,7 @@ class BibtexWriter:
             fields["keywords"] = self._keywords(changes["keywords"], labels)
         if not empty(row.get(ERROR_COLUMN)):
             left[ERROR_COLUMN] = row[ERROR_COLUMN]
-        head, parts, tail = _parts(entry)
+        head, parts, tail = split_parts(entry)
         noted = _own_columns(
             next((v for n, v in parts if n == _COLUMNS_FIELD), "").partition("=")[2]
         )
@@ -347,31 +330,6 @@ class BibtexWriter:
 def _tags_of(name: str) -> list[str]:
     found = column_field(name)
     return [*(found[0].bib.split() if found else ()), name.lower()]
-
-
-def _parts(entry: str) -> tuple[str, list[tuple[str, str]], str]:
-    """What stands before the key of an entry, its parts between commas by name, and the end."""
-    opening = re.search(r"[{(]", entry)
-    if opening is None:
-        return entry, [], ""
-    start = position = opening.end()
-    depth, quoted, parts = 0, False, []
-    for position in range(start, len(entry)):
-        letter = entry[position]
-        if entry[position - 1] == "\\" and letter in "{}":
-            continue
-        if letter == '"' and depth == 0:
-            quoted = not quoted
-        elif depth == 0 and not quoted and letter in ",})":
-            parts.append(entry[start:position])
-            start = position + 1
-            if letter != ",":
-                break
-        depth += (letter == "{") - (letter == "}")
-    named = [
-        (part.partition("=")[0].strip().lower() if "=" in part else "", part) for part in parts
-    ]
-    return entry[: opening.end()], named, entry[position:]
 
 
 def escape(text: str) -> str:

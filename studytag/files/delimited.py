@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -48,7 +47,7 @@ def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]
     """
     csv.field_size_limit(_MAX_CELL)
     source = TextSource(path, options.encoding)
-    watch = TextWatch(path, options.refuse_ignored_text)
+    watch = TextWatch(path, options)
     lines = source.lines()
     beginning = list(islice(lines, _HEADER_LINES))
     layout = _find_header(path, beginning, _DELIMITERS[format])
@@ -71,16 +70,23 @@ def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]
             newline=source.newline,
             bom=source.bom,
         )
-        line = layout.first + reader.line_num + 1
-        for cells in reader:
-            if cells:
-                where = f"{path}: line {line}"
-                yield table.row(_fitting(cells, len(header), where), where)
-            line = layout.first + reader.line_num + 1
     except csv.Error as error:
-        raise InputError(
-            f"{path}: line {line}: {error}; close every quote, and double one inside a cell"
-        ) from error
+        raise _quoting(path, line, error) from error
+    while True:
+        line = layout.first + reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            failure = _quoting(path, line, error)
+            # A quote that is never closed has swallowed who knows how many rows.
+            if not options.return_errors or "expected after" not in str(error):
+                raise failure from error
+            yield table.unread((), str(failure))
+            continue
+        if cells:
+            yield _row(table, cells, f"{path}: line {line}", options.return_errors)
     watch.finish()
 
 
@@ -145,6 +151,24 @@ def _refuse_one_field_a_line(path: Path, rows: Sequence[tuple[int, list[str]]]) 
         )
 
 
+def _quoting(path: Path, line: int, error: csv.Error) -> InputError:
+    return InputError(
+        f"{path}: line {line}: {error}; close every quote, and double one inside a cell"
+    )
+
+
+def _row(table: Table, cells: list[str], where: str, return_errors: bool) -> Row:
+    width = len(table.layout.header)
+    try:
+        fitting = _fitting(cells, width, where)
+    except InputError as error:
+        if not return_errors:
+            raise
+        rest = f" (beyond them: {json.dumps(cells[width:], ensure_ascii=False)})"
+        return table.unread(cells, str(error) + (rest if cells[width:] else ""))
+    return table.row_or_error(fitting, where, return_errors)
+
+
 def _fitting(cells: list[str], width: int, where: str) -> list[str]:
     if len(cells) > width and not any(cells[width:]):
         return cells[:width]
@@ -179,6 +203,8 @@ class DelimitedWriter:
         self._layout = TableLayout(format, delimiter=_DELIMITERS[format][0])
         self._names: dict[str, None] | None = None
         self._rows = 0
+        self._plain: Any = None
+        self._quoted: Any = None
 
     def write(self, row: Row) -> None:
         """Add a row; columns it lacks stay empty.
@@ -212,21 +238,22 @@ class DelimitedWriter:
                 self._layout = layout
         if self._options.excel or self._layout.bom:
             self._stream.write("\ufeff")
+        self._plain, self._quoted = (
+            csv.writer(
+                self._stream,
+                delimiter=self._layout.delimiter,
+                lineterminator=self._layout.newline,
+                quoting=quoting,
+            )
+            for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+        )
         self._write_cells(header)
 
     def _write_cells(self, cells: list[str]) -> None:
         # A carriage return without quotes would be read as the end of the row; a single empty
         # cell as an empty line.
         quote_all = any("\r" in cell for cell in cells) or cells in ([""], [])
-        buffer = io.StringIO(newline="")
-        writer = csv.writer(
-            buffer,
-            delimiter=self._layout.delimiter,
-            lineterminator=self._layout.newline,
-            quoting=csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL,
-        )
-        writer.writerow(cells)
-        self._stream.write(buffer.getvalue())
+        (self._quoted if quote_all else self._plain).writerow(cells)
 
     def _cell(self, value: Any) -> str:
         text = cell_text(value)

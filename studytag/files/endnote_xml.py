@@ -8,7 +8,14 @@ from typing import Any
 
 from studytag.files.options import ReadOptions
 from studytag.files.rows import Layout, Origin, SourceRow
-from studytag.files.values import first_text, first_year, model_text, named_pmid, plain_number
+from studytag.files.values import (
+    first_text,
+    first_year,
+    model_text,
+    named_pmid,
+    noted_pmid,
+    plain_number,
+)
 from studytag.files.watch import TextWatch
 from studytag.files.xml_records import iterate_records
 from studytag.records import Row, clean
@@ -54,7 +61,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
     Raises:
         InputError: the file is not EndNote XML, or damaged.
     """
-    watch = TextWatch(path, options.refuse_ignored_text, "element")
+    watch = TextWatch(path, options, "element")
     layout = Layout("endnote_xml")
     for record in iterate_records(path, ("record",), ("xml", "records"), _WANTED):
         row, raw = _row(record)
@@ -103,5 +110,6 @@ def _pmid(texts: Row, lists: Row, custom: Row) -> str | None:
     number = plain_number(accession)
     if number and any(name in database for name in _PUBMED):
         return number
-    candidates = (accession, *filter(None, custom.values()), *lists["urls"], *lists["notes"])
-    return next((found for found in map(named_pmid, candidates) if found), None)
+    candidates = (accession, *filter(None, custom.values()), *lists["urls"])
+    found = (*map(named_pmid, candidates), *map(noted_pmid, lists["notes"]))
+    return next(filter(None, found), None)

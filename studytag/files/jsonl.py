@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from studytag.errors import InputError
 from studytag.files.options import ReadOptions, WriteOptions, indicators
-from studytag.files.rows import origin_of, table_columns
+from studytag.files.rows import Layout, Origin, UnreadRow, origin_of, table_columns
 from studytag.files.streams import TextSource, whole_text
 from studytag.files.tables import Table
 from studytag.files.values import missing
@@ -46,12 +46,18 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
     Raises:
         InputError: a line is not JSON, not an object, or holds an unpaired surrogate.
     """
-    watch = TextWatch(path, options.refuse_ignored_text)
+    watch = TextWatch(path, options)
     tables = _Tables(path, watch, "jsonl")
     for number, line in enumerate(TextSource(path, options.encoding).lines(), 1):
         if line.strip():
             where = f"{path}: line {number}"
-            yield tables.row(_object(line, where), where)
+            try:
+                row = tables.row(_object(line, where), where)
+            except InputError as error:
+                if not options.return_errors:
+                    raise
+                row = _unread(line, str(error), "jsonl")
+            yield row
     watch.finish()
 
 
@@ -61,7 +67,7 @@ def read_document(path: Path, options: ReadOptions) -> Iterator[Row]:
     Raises:
         InputError: it is not JSON, or holds no list of objects.
     """
-    watch = TextWatch(path, options.refuse_ignored_text)
+    watch = TextWatch(path, options)
     tables = _Tables(path, watch, "json")
     text = whole_text(path, options.encoding)
     try:
@@ -73,14 +79,27 @@ def read_document(path: Path, options: ReadOptions) -> Iterator[Row]:
             else "cannot be read"
         )
         raise InputError(f"{path}: not JSON ({reason}); export it again") from error
+    surrogates = "\\ud" in text.lower()
     for number, value in enumerate(_records(document, path), 1):
         where = f"{path}: record {number}"
-        if not isinstance(value, dict):
-            raise InputError(f"{where}: a {type(value).__name__} where an object is needed")
-        if "\\ud" in text.lower():
-            _check_surrogates(value, where)
-        yield tables.row(value, where)
+        try:
+            if not isinstance(value, dict):
+                raise InputError(f"{where}: a {type(value).__name__} where an object is needed")
+            if surrogates:
+                _check_surrogates(value, where)
+            row = tables.row(value, where)
+        except InputError as error:
+            if not options.return_errors:
+                raise
+            row = _unread(json.dumps(value), str(error), "json")
+        yield row
     watch.finish()
+
+
+def _unread(text: str, reason: str, format: str) -> UnreadRow:
+    """A row whose error also tells how the text that cannot be read begins."""
+    shown = " ".join(text.split())
+    return UnreadRow({}, Origin(Layout(format), None, {}), f"{reason}; it begins: {shown:.200}")
 
 
 def _records(document: Any, path: Path) -> list[Any]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from studytag.errors import InputError
+from studytag.errors import OutputInUseError
 
 _LOCKED_BYTE = 2**30  # Windows locks bytes and hides them: far behind the holder's name
 
@@ -28,7 +28,7 @@ def output_lock(lock: Path, shown: str | os.PathLike[str]) -> Iterator[bool]:
         out, and nothing may be concluded from having come this far.
 
     Raises:
-        InputError: another process, or another writer of this one, holds it.
+        OutputInUseError: another process, or another writer of this one, holds it.
         OSError: the lock file cannot be created.
     """
     descriptor = _acquire(lock, shown)
@@ -54,7 +54,7 @@ def _acquire(lock: Path, shown: str | os.PathLike[str]) -> int | None:
             held = _try_lock(descriptor)
             if held is False:
                 holder = os.read(descriptor, 200).decode("utf-8", "replace").strip()
-                raise InputError(
+                raise OutputInUseError(
                     f"{shown}: is being written by {holder or 'another process'}; "
                     f"wait for it, or name another output"
                 )

@@ -58,7 +58,7 @@ class TableLayout(Layout):
         return frozenset(self.views)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Origin:
     """What a row was read from.
 
@@ -101,6 +101,23 @@ class SourceRow(dict[str, Any]):
         return SourceRow, (dict(self), self.origin)
 
 
+class UnreadRow(SourceRow):
+    """Stands for a row that cannot be read, with those of its cells that can be told.
+
+    Attributes:
+        reason: Why, with file and line.
+    """
+
+    __slots__ = ("reason",)
+
+    def __init__(self, values: Mapping[str, Any], origin: Origin, reason: str) -> None:
+        super().__init__(values, origin)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return UnreadRow, (dict(self), self.origin, self.reason)
+
+
 def origin_of(row: Row, format: str | None = None) -> Origin | None:
     """The origin of a row, if it has one and (where a format is given) is of that format."""
     origin = row.origin if isinstance(row, SourceRow) else None
@@ -135,7 +152,9 @@ def table_columns(row: Row, *, verbatim: bool = False) -> dict[str, Any]:
         verbatim: Leave cells as they were instead of giving years and lists their types.
     """
     origin = origin_of(row)
-    if origin is None or not isinstance(origin.layout, TableLayout):
+    if origin is None:
+        return dict(row)
+    if not isinstance(origin.layout, TableLayout):
         return dict(written_items(row))
     layout = origin.layout
     columns = {}

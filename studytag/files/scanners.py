@@ -158,13 +158,10 @@ def _by_first_tag(
         text = line.rstrip("\r\n")
         tag, value = tag_of(text)
         if tag is not None:
-            begun = [name for name, _, _ in record.fields] if record else []
-            if begun and (
-                (tag == first_tag and (tag in begun or blank)) or (blank and tag == begun[0])
-            ):
-                assert record is not None
-                yield record
-                record = None
+            if record and (tag == first_tag or (blank and tag == record.fields[0][0])):
+                if blank or any(name == tag for name, _, _ in record.fields):
+                    yield record
+                    record = None
             record = record or Record(number)
             record.add(tag, text, value)
         elif not text.strip():

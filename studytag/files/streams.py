@@ -23,8 +23,8 @@ DAMAGED_GZIP = (EOFError, gzip.BadGzipFile, zlib.error)
 WHOLE_FILE = 2**28
 """The most bytes of a file that is read at once (JSON documents, BibTeX)."""
 
-_LONGEST_LINE = 2**26
-_BOMB_BYTES = 2**30
+_LONGEST_LINE = 2**25
+_BOMB_BYTES = 2**28
 _BOMB_RATIO = 300  # text packs 3 to 20 times, made-up repetitions 100 times
 _SAMPLE = 2**16
 _BOMS = (

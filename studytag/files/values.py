@@ -31,6 +31,7 @@ _NAMED_PMID = re.compile(
 _FOLLOWED_BY_NAME = re.compile(
     r"(?<![0-9])([0-9]{1,8})\s*[(\[]\s*(?:PMID|PubMed|MEDLINE)\s*[)\]]", re.I
 )
+_NOTED_PMID = re.compile(r"(?:^|\n)\s*PMID\s*[:=]?\s*([0-9]{1,8})\s*(?:$|[\n;,\[])", re.I)
 _PUBMED_URL = re.compile(
     r"(?:pubmed\.ncbi\.nlm\.nih\.gov/|ncbi\.nlm\.nih\.gov/(?:m/)?pubmed/(?:\?term=)?|"
     r"identifiers\.org/pubmed[:/]|europepmc\.org/(?:article|abstract)/med/)([0-9]{1,8})(?![0-9])",
@@ -58,8 +59,8 @@ def missing(value: object) -> bool:
 def says_nothing(value: object) -> bool:
     """Whether a cell that should hold text, a year or a number is empty: `NA` and `nan` too."""
     if isinstance(value, str):
-        return len(value) < 9 and value.strip().lower() in _NOTHING
-    return missing(value)
+        return not value or (len(value) < 9 and value.strip().lower() in _NOTHING)
+    return value is None or missing(value)
 
 
 def model_text(value: Any) -> Any:
@@ -156,6 +157,12 @@ def named_pmid(text: str) -> str | None:
         if match := pattern.search(text):
             return str(match.group(match.lastindex or 0))
     return None
+
+
+def noted_pmid(text: str) -> str | None:
+    """The pmid in a note one of whose lines is `PMID: 12345678`; other notes may name others'."""
+    match = _NOTED_PMID.search(text)
+    return match.group(1) if match else None
 
 
 def plain_number(text: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import warnings
@@ -42,7 +43,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
     """
     excel = import_extra("openpyxl", "files")
     _refuse_bomb(path)
-    watch = TextWatch(path, options.refuse_ignored_text)
+    watch = TextWatch(path, options)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # styles and extensions that openpyxl leaves out
@@ -50,13 +51,13 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
     except Exception as error:
         raise InputError(f"{path}: not an Excel workbook, or damaged; save it again") from error
     try:
-        yield from _sheet_rows(path, book, watch)
+        yield from _sheet_rows(path, book, watch, options.return_errors)
     finally:
         book.close()
     watch.finish()
 
 
-def _sheet_rows(path: Path, book: Any, watch: TextWatch) -> Iterator[Row]:
+def _sheet_rows(path: Path, book: Any, watch: TextWatch, return_errors: bool) -> Iterator[Row]:
     sheets = book.worksheets
     sheet, skipped = next(
         ((sheet, found) for sheet in sheets if (found := _header_row(sheet)) is not None),
@@ -77,12 +78,18 @@ def _sheet_rows(path: Path, book: Any, watch: TextWatch) -> Iterator[Row]:
     for number, cells in enumerate(rows, skipped + 2):
         if any(cell != "" for cell in cells):
             where = f"{path}: row {number}"
-            if any(cell != "" for cell in cells[width:]):
-                raise InputError(
+            beyond = [cell for cell in cells[width:] if cell != ""]
+            if beyond:
+                reason = (
                     f"{where}: has cells beyond the {width} columns of the header; name the column"
                 )
+                if not return_errors:
+                    raise InputError(reason)
+                texts = json.dumps([cell_text(cell) for cell in beyond], ensure_ascii=False)
+                yield table.unread(cells, f"{reason} (beyond them: {texts})")
+                continue
             padded = islice(chain(cells, ("" for _ in range(width))), width)
-            yield table.row(tuple(padded), where)
+            yield table.row_or_error(tuple(padded), where, return_errors)
 
 
 def _header_row(sheet: Any) -> int | None:
@@ -118,7 +125,7 @@ def _refuse_bomb(path: Path) -> None:
             size = sum(info.file_size for info in packed.infolist())
     except (zipfile.BadZipFile, OSError) as error:
         raise InputError(f"{path}: not an Excel workbook, or damaged; save it again") from error
-    if size > _LARGEST or (size > 2**28 and size > _RATIO * path.stat().st_size):
+    if size > _LARGEST or (size > 2**27 and size > _RATIO * path.stat().st_size):
         raise InputError(
             f"{path}: unpacks to {size >> 20} MB; no articles are that large: save it as CSV"
         )

@@ -1,43 +1,36 @@
-"""Tagging a file: rows in, the same rows with labels and probabilities out, in constant memory."""
+"""Tagging a file: rows in, the same rows with labels and probabilities out, in constant memory.
+
+The output is written in one pass and renamed when it is complete. Beside it, every outcome goes to
+committed parts (`studytag.inference.journal`). A run that was cut short is continued: its rows are
+read and written again, which is cheap, and only what was not committed is predicted.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from studytag.errors import InputError
-from studytag.files import count_rows, open_writer, read_rows
+from studytag.files import (
+    ERROR_COLUMN,
+    estimate_rows,
+    format_name,
+    open_writer,
+    output_in_use,
+    read_rows,
+    target_name,
+)
+from studytag.inference.output import added_columns, write_rows
 from studytag.inference.predictor import Outcome, Predictor
+from studytag.inference.progress import Bar, FileSummary, Listener, Silent
+from studytag.inference.run import Options, Run, open_journal
 from studytag.manifest import OperatingPoint
-from studytag.records import PREDICTED_COLUMN, Row, probability_column
+from studytag.records import PREDICTED_COLUMN, Row
 
-logger = logging.getLogger(__name__)
-
-ERROR_COLUMN = "studytag_error"
-WARNINGS = 10
-"""Bad rows that the log names one by one; of the others it gives the number."""
-
-
-@dataclass(frozen=True)
-class FileSummary:
-    """What `predict_file` did.
-
-    Attributes:
-        rows: Rows read and written.
-        failed: Rows among them that could not be tagged.
-        seconds: Wall-clock time.
-    """
-
-    rows: int
-    failed: int
-    seconds: float
+__all__ = ["FileSummary", "Options", "predict_file"]
 
 
 def predict_file(
@@ -48,12 +41,19 @@ def predict_file(
     source_format: str | None = None,
     target_format: str | None = None,
     operating_point: OperatingPoint | None = None,
-    progress: bool = True,
+    options: Options | None = None,
+    stop: Callable[[], bool] | None = None,
+    progress: bool | Listener = True,
 ) -> FileSummary:
     """Tag every row of a file. The output appears when it is complete, or not at all.
 
     Each row keeps its columns and gets `studytag_labels` (a list), `p_<label>` (a probability
-    each) and `studytag_error`: None, or why this row could not be tagged, with the others None.
+    each) and `studytag_error`: None, or why this row could not be read or tagged, with the others
+    None; or which of its cells the output could not hold as they are.
+
+    A run that ends early (a kill, a full disk) leaves what it has finished in a work folder beside
+    the output, `.NAME.studytag`; the same call goes on from there, and its output is the same byte
+    for byte. Inputs below 1 MiB are tagged anew instead.
 
     Args:
         predictor: Tags the rows.
@@ -62,55 +62,125 @@ def predict_file(
         source_format: Of `source`, where its suffix does not say it.
         target_format: Of `target`, where its suffix does not say it.
         operating_point: Decide by these thresholds instead of the predictor's own.
-        progress: Draw a bar where tqdm is installed and standard error is a terminal.
+        options: All else; `operating_point` stands over its own.
+        stop: Asked before every row is read; once it says True, the rows that were read are
+            finished and committed, and the run ends.
+        progress: Draw a bar where tqdm is installed and standard error is a terminal; or who
+            hears of the progress.
 
     Raises:
-        InputError: a file cannot be read or written, both are the same, or a row already has one
-            of the added columns.
+        InputError: a file cannot be read or written, both are the same, a row already has one of
+            the added columns, another process writes the output, or the parts of another run lie
+            beside it.
+        StorageError: the disk failed when part of the work was done.
+        StoppedError: `stop` said so.
     """
-    started = time.perf_counter()
     source, target = Path(source), Path(target)
     if os.path.realpath(source) == os.path.realpath(target):
         raise InputError(f"{target}: is the input itself; name another output")
-    rows = read_rows(source, source_format)
+    options = options or Options()
+    point = operating_point or options.operating_point
+    listener = progress if not isinstance(progress, bool) else (Bar() if progress else Silent())
+    started = time.perf_counter()
+    # At once, so that a missing file is told before anything is made.
+    rows = read_rows(source, source_format, encoding=options.encoding, errors="return")
+    columns = _look_ahead(source, source_format, target, target_format, options)
+    run = Run(source, target, predictor.labels, stop or (lambda: False), listener)
+    with output_in_use(target):
+        run.journal = open_journal(run, predictor, point, source_format, options)
+        with run.closing():
+            with open_writer(
+                target, target_format, mixed_as_text=True, **options.writing
+            ) as writer:
+                total = estimate_rows(source, source_format)
+                pairs = _outcomes(run, rows, predictor, point, total)
+                write_rows(run, writer, pairs, columns)
+                run.check_complete()
+        if run.journal:
+            run.journal.remove()
+    summary = FileSummary(run.rows, run.failed, time.perf_counter() - started, run.kept)
+    listener.end(summary)
+    return summary
+
+
+_TABLES = ("parquet", "csv", "tsv", "xlsx")
+
+
+def _look_ahead(
+    source: Path,
+    source_format: str | None,
+    target: Path,
+    target_format: str | None,
+    options: Options,
+) -> list[str]:
+    """Read what must be known before the first row is predicted; that costs little beside it.
+
+    Returns:
+        Every column, if the output is a table and the rows of the input may have different ones:
+        a table's columns are written first.
+
+    Raises:
+        InputError: no row has an abstract while another column reads like one.
+    """
+    uniform = format_name(source, source_format) in (*_TABLES, "xml")
+    all_columns = target_name(target, target_format) in _TABLES and not uniform
+    names: dict[str, None] = {}
+    for row in read_rows(
+        source,
+        source_format,
+        encoding=options.encoding,
+        refuse_ignored_text=options.refuse_ignored_text,
+        errors="return",
+        quiet=True,
+    ):
+        if all_columns:
+            names |= dict.fromkeys(row)
+        elif not options.refuse_ignored_text or row.get("abstract"):
+            break
+    return list(names)
+
+
+def _outcomes(
+    run: Run,
+    rows: Iterator[Row],
+    predictor: Predictor,
+    point: OperatingPoint | None,
+    total: int | None,
+) -> Iterator[tuple[Row, Outcome]]:
+    """Every row with its outcome: the committed ones first, then those of the predictor."""
+    rows = _checked(run, rows)
+    if run.journal:
+        for outcome in run.journal.outcomes():
+            row = next(rows, None)
+            if row is None:
+                if run.stopped:
+                    return
+                raise InputError(f"{run.source}: has fewer rows than before; add --restart")
+            run.kept += 1
+            yield row, outcome
+    run.listener.begin(run.source, total, run.kept)
     waiting: deque[Row] = deque()
     outcomes = predictor.predict_iter(
-        _remember(_without_added_columns(rows, source, predictor.labels), waiting),
-        operating_point=operating_point,
-        errors="return",
+        _remember(rows, waiting), operating_point=point, errors="return"
     )
-    number = failed = 0
-    with (
-        open_writer(target, target_format) as writer,
-        _progress(count_rows(source, source_format), progress) as bar,
-    ):
-        for number, outcome in enumerate(outcomes, 1):
-            row = waiting.popleft()
-            error = None
-            if isinstance(outcome, InputError):
-                failed += 1
-                error = f"row {number} (pmid {row.get('pmid')}): {outcome}"
-                if failed <= WARNINGS:
-                    logger.warning("%s: %s", source, error)
-            writer.write(row | _columns(predictor.labels, outcome, error))
-            if bar is not None:
-                bar.update()
-    if failed > WARNINGS:
-        logger.warning(
-            "%s: %d more rows could not be tagged; see column %s",
-            *(source, failed - WARNINGS, ERROR_COLUMN),
-        )
-    return FileSummary(number, failed, time.perf_counter() - started)
+    for outcome in outcomes:
+        if run.journal:
+            run.journal.add(outcome)
+        yield waiting.popleft(), outcome
 
 
-def _without_added_columns(rows: Iterator[Row], source: Path, labels: list[str]) -> Iterator[Row]:
-    added = _columns(labels, InputError(), None).keys()
+def _checked(run: Run, rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows until the run is stopped; refuse a column that the tags would overwrite."""
+    added = added_columns(run.labels, InputError(), None).keys()
     for row in rows:
-        for name in row.keys() & added:
-            raise InputError(
-                f"{source}: already has a column {name!r}; remove or rename it, "
-                "or tag the file it was made from"
-            )
+        if run.stop():
+            run.stopped = True
+            return
+        if PREDICTED_COLUMN not in row:  # else the tags of an earlier run: they are replaced
+            for name in row.keys() & added - {ERROR_COLUMN}:
+                raise InputError(
+                    f"{run.source}: already has a column {name!r}; remove or rename it"
+                )
         yield row
 
 
@@ -119,23 +189,3 @@ def _remember(rows: Iterator[Row], waiting: deque[Row]) -> Iterator[Row]:
     for row in rows:
         waiting.append(row)
         yield row
-
-
-def _columns(labels: list[str], outcome: Outcome, error: str | None) -> Row:
-    prediction = None if isinstance(outcome, InputError) else outcome
-    return {
-        PREDICTED_COLUMN: prediction and prediction.labels,
-        **{
-            probability_column(label): prediction and prediction.probabilities[label]
-            for label in labels
-        },
-        ERROR_COLUMN: error,
-    }
-
-
-def _progress(total: int | None, wanted: bool) -> AbstractContextManager[Any]:
-    try:
-        from tqdm import tqdm
-    except ImportError:  # CSV and JSONL are tagged without any extra installed
-        return nullcontext()
-    return tqdm(total=total, unit="article", disable=None if wanted else True)

@@ -29,6 +29,7 @@ from studytag.hardware import available_cores, has_fast_int8
 from studytag.inference.inputs import Record, Records, iterate_records
 from studytag.inference.model import Model
 from studytag.inference.session import choose_variant
+from studytag.inference.sources import find_bundle, package_bundle
 from studytag.labels import LabelSet
 from studytag.manifest import (
     DEFAULT_OPERATING_POINT,
@@ -132,15 +133,64 @@ class Predictor:
         cls,
         path: str | Path | None = None,
         *,
+        revision: str | None = None,
         variant: VariantName = "auto",
         workers: int | None = None,
         threads_per_worker: int = 1,
         operating_point: OperatingPoint = DEFAULT_OPERATING_POINT,
         thresholds: Mapping[str, float] | None = None,
     ) -> Predictor:
-        """The same as the constructor, under the name that users of transformers look for."""
+        """Load a bundle by its folder, as the constructor does, or by name.
+
+        Args:
+            path: A folder; `organisation/name` of a model on the Hugging Face Hub, which is
+                downloaded once and cached; an installed package; or None, as in the constructor.
+            revision: A branch, tag or commit of a model on the Hub.
+            variant: As in the constructor, like all that follow.
+            workers: Documents run side by side.
+            threads_per_worker: Cores that work on one document.
+            operating_point: The set of thresholds that decides.
+            thresholds: By label.
+
+        Raises:
+            StudytagError: as the constructor, or `studytag.inference.sources.find_bundle`.
+        """
         return cls(
-            path,
+            find_bundle(path, revision),
+            variant=variant,
+            workers=workers,
+            threads_per_worker=threads_per_worker,
+            operating_point=operating_point,
+            thresholds=thresholds,
+        )
+
+    @classmethod
+    def from_package(
+        cls,
+        name: str,
+        *,
+        variant: VariantName = "auto",
+        workers: int | None = None,
+        threads_per_worker: int = 1,
+        operating_point: OperatingPoint = DEFAULT_OPERATING_POINT,
+        thresholds: Mapping[str, float] | None = None,
+    ) -> Predictor:
+        """Load the bundle of an installed package that `studytag package` made.
+
+        Args:
+            name: Of the package, such as `studytag_dental`.
+            variant: As in the constructor, like all that follow.
+            workers: Documents run side by side.
+            threads_per_worker: Cores that work on one document.
+            operating_point: The set of thresholds that decides.
+            thresholds: By label.
+
+        Raises:
+            InputError: the package is not installed, or carries no bundle.
+            StudytagError: as the constructor.
+        """
+        return cls(
+            package_bundle(name),
             variant=variant,
             workers=workers,
             threads_per_worker=threads_per_worker,

@@ -164,7 +164,8 @@ def _mistakes_said_once() -> Iterator[None]:
     """Keep torchrun from reporting a process that has explained its mistake itself."""
 
     def unexplained(record: logging.LogRecord) -> bool:
-        return f"exitcode: {MISTAKE})" not in record.getMessage()
+        message = record.getMessage()
+        return f"exitcode: {MISTAKE})" not in message and "closing signal" not in message
 
     elastic = logging.getLogger("torch.distributed.elastic.multiprocessing.api")
     elastic.addFilter(unexplained)

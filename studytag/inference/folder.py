@@ -1,0 +1,327 @@
+"""Tagging a folder: one file to one file, shared by as many processes as see the folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from studytag.errors import InputError, OutputInUseError, StoppedError, StudytagError
+from studytag.files import FORMATS, format_name, source_files
+from studytag.inference.claims import Claim, ServerClock, claim_holder, remove_claims
+from studytag.inference.files import Options, predict_file
+from studytag.inference.identity import differences, predictor_identity
+from studytag.inference.journal import work_folder
+from studytag.inference.predictor import Predictor
+from studytag.inference.progress import Bar, FileSummary, Listener, Silent
+from studytag.inference.run import DISK_ERRORS
+
+logger = logging.getLogger(__name__)
+
+CLAIM_TIMEOUT = 600.0
+"""Seconds without a sign of life after which the file of another process is taken over."""
+
+_RUN = ".studytag-run.json"
+_NAP = 0.2
+_LONGEST_WAIT = 5.0
+
+
+@dataclass
+class FolderSummary:
+    """What one process's `predict_folder` did.
+
+    Attributes:
+        files: What was done to each input that this process tagged.
+        skipped: Inputs whose output was there, or was made by another process meanwhile.
+        failed: Inputs that cannot be tagged, and why.
+        seconds: Wall-clock time.
+    """
+
+    files: dict[str, FileSummary] = field(default_factory=dict)
+    skipped: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def predict_folder(
+    predictor: Predictor,
+    source: str | Path,
+    target: str | Path,
+    *,
+    source_format: str | None = None,
+    target_format: str | None = None,
+    options: Options | None = None,
+    shard: tuple[int, int] = (1, 1),
+    claim_timeout: float = CLAIM_TIMEOUT,
+    stop: Callable[[], bool] | None = None,
+    progress: bool | Listener = True,
+) -> FolderSummary:
+    """Tag every file of a folder; each output has its input's name, or another format's suffix.
+
+    Files whose output is there are skipped. Any number of processes on any number of machines may
+    do this on the same folders: each takes a file that nobody has taken, and goes on with one whose
+    process has given no sign of life for `claim_timeout`. It ends when all files are done.
+
+    Args:
+        predictor: Tags the rows.
+        source: A folder of files that `studytag.files.read_rows` reads.
+        target: The folder of the outputs; created.
+        source_format: Of every file, where suffix and content do not say it.
+        target_format: Of every output, where it is not that of its input.
+        options: How files are tagged.
+        shard: (3, 16) takes every sixteenth file, beginning with the third.
+        claim_timeout: Seconds.
+        stop: Asked again and again; once it says True, what was begun is committed, and this ends.
+        progress: As `predict_file`.
+
+    Raises:
+        InputError: the folders are one, the input holds no file to read, two outputs would share a
+            name, or the outputs that are there were made by another bundle or with other options.
+        StorageError: the disk failed.
+        StoppedError: `stop` said so.
+    """
+    started = time.perf_counter()
+    source, target = Path(source), Path(target)
+    stop = stop or (lambda: False)
+    options = options or Options()
+    if os.path.realpath(source) == os.path.realpath(target):
+        raise InputError(f"{target}: is the input itself; name another folder")
+    jobs = _shard(list(_jobs(source, target, source_format, target_format).items()), shard)
+    listener = progress if not isinstance(progress, bool) else (Bar() if progress else Silent())
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        clock = ServerClock(target)
+        _agree(target, predictor, options)
+    except OSError as error:
+        raise InputError(
+            f"{target}: cannot be written ({error.strerror}); choose another place"
+        ) from error
+    work = _Work(predictor, options, (source_format, target_format), listener, stop)
+    work.claim_timeout = claim_timeout
+    work.clock = clock
+    pending = work.skip_finished(jobs)
+    if work.summary.skipped:
+        logger.info("%s: %d of %d files are done", target, work.summary.skipped, len(jobs))
+    while pending:
+        left = [job for job in pending if not work.do(job)]
+        if left == pending:
+            work.wait(left)
+        pending = left
+    work.summary.seconds = time.perf_counter() - started
+    return work.summary
+
+
+Job = tuple[Path, Path]
+
+
+@dataclass
+class _Work:
+    """What one process does on a folder."""
+
+    predictor: Predictor
+    options: Options
+    formats: tuple[str | None, str | None]
+    listener: Listener
+    stop: Callable[[], bool]
+    claim_timeout: float = CLAIM_TIMEOUT
+    clock: ServerClock = field(init=False)
+    summary: FolderSummary = field(default_factory=FolderSummary)
+    told: set[Path] = field(default_factory=set)
+
+    def skip_finished(self, jobs: list[Job]) -> list[Job]:
+        """The jobs without those that are done."""
+        pending = []
+        for source, target in jobs:
+            if not _is_finished(target):
+                pending.append((source, target))
+                continue
+            self.summary.skipped += 1
+            remove_claims(target)
+            if source.stat().st_mtime > target.stat().st_mtime:
+                logger.warning("%s: is newer than %s; delete that to tag it again", source, target)
+        return pending
+
+    def do(self, job: Job) -> bool:
+        """Tag a file unless another process holds it. Whether it is done, or given up."""
+        source, target = job
+        self._check_stop(target.parent)
+        try:
+            claim = Claim.take(target, self.claim_timeout, self.clock)
+        except OSError as error:
+            raise InputError(
+                f"{target.parent}: cannot be written ({error.strerror}); "
+                "once that is mended, run the same command to go on"
+            ) from error
+        if claim is None:
+            return False
+        with claim:
+            if _is_finished(target):
+                self.summary.skipped += 1
+                return True
+            return self._tag(source, target, claim)
+
+    def _tag(self, source: Path, target: Path, claim: Claim) -> bool:
+        try:
+            summary = predict_file(
+                self.predictor,
+                source,
+                target,
+                source_format=self.formats[0],
+                target_format=self.formats[1],
+                options=self.options,
+                stop=lambda: claim.lost or self.stop(),
+                progress=self.listener,
+            )
+        except StoppedError:
+            if self.stop():
+                raise
+            logger.warning("%s: taken over by %s", target, claim_holder(target))
+            return False
+        except OutputInUseError as error:
+            logger.info("%s", error)
+            return False
+        except InputError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK_ERRORS:
+                raise  # every other file would end so too
+            logger.error("%s", error)
+            self.summary.failed[source.name] = str(error)
+            return True
+        self.summary.files[source.name] = summary
+        logger.info(
+            "%s: %d rows in %.1f s (%.1f per second), %d with an error",
+            *(target, summary.rows, summary.seconds, summary.rows_per_second, summary.failed),
+        )
+        return True
+
+    def wait(self, jobs: list[Job]) -> None:
+        """Give those who hold the files some time; say once who they are."""
+        for _, target in jobs:
+            if target not in self.told:
+                self.told.add(target)
+                logger.info("%s: waiting for %s", target, claim_holder(target))
+        end = time.monotonic() + min(self.claim_timeout / 4, _LONGEST_WAIT)
+        while time.monotonic() < end:
+            self._check_stop(jobs[0][1].parent)
+            time.sleep(_NAP)
+
+    def _check_stop(self, folder: Path) -> None:
+        if self.stop():
+            raise StoppedError(
+                f"{folder}: stopped before its end; what is finished is kept: "
+                "run the same command to go on"
+            )
+
+
+def _is_finished(target: Path) -> bool:
+    """Whether an output is complete; parts beside it say that it is being replaced."""
+    return target.exists() and not work_folder(Path(os.path.realpath(target))).exists()
+
+
+def _jobs(
+    source: Path, target: Path, source_format: str | None, target_format: str | None
+) -> dict[Path, Path]:
+    """Each input's output.
+
+    Raises:
+        InputError: an input's format is only read, or two outputs would share a name.
+    """
+    jobs: dict[Path, Path] = {}
+    inputs: dict[Path, Path] = {}
+    for file in source_files(source, check=False):
+        output = target / _output_name(file, source_format, target_format)
+        if output in inputs:
+            raise InputError(
+                f"{output}: would be the output of both {inputs[output].name} and {file.name}; "
+                "rename one"
+            )
+        inputs[output] = file
+        jobs[file] = output
+    return jobs
+
+
+def _output_name(file: Path, source_format: str | None, target_format: str | None) -> str:
+    if target_format is not None:
+        return _bare_name(file) + FORMATS[target_format].suffixes[0]
+    try:
+        name = format_name(file, source_format)
+    except InputError:
+        return file.name  # said when its turn comes
+    if FORMATS[name].write is None:
+        raise InputError(f"{file}: {name} is only read; name a format with --output-format")
+    return file.name
+
+
+def _bare_name(file: Path) -> str:
+    """The name without the suffixes of a format and of gzip."""
+    name = file.name
+    if name.lower().endswith(".gz"):
+        name = name[:-3]
+    for suffix in (suffix for format in FORMATS.values() for suffix in format.suffixes):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def _shard(jobs: list[Job], shard: tuple[int, int]) -> list[Job]:
+    index, count = shard
+    if not 1 <= index <= count:
+        raise InputError(f"shard {index}/{count}: the first number runs from 1 to the second")
+    return jobs[index - 1 :: count]
+
+
+def _agree(target: Path, predictor: Predictor, options: Options) -> None:
+    """See that all outputs in a folder are made by the same bundle with the same options.
+
+    Raises:
+        InputError: those that are there were made otherwise.
+        OSError: the folder cannot be written.
+    """
+    identity = predictor_identity(predictor, options.operating_point)
+    path = target / _RUN
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    except FileExistsError:
+        stored = _stored_run(path)
+        if stored is None:
+            raise InputError(f"{path}: cannot be read; remove it") from None
+        if found := differences(stored, identity, target):
+            raise InputError(
+                f"{target}: its files were tagged differently ({'; '.join(found)}); "
+                f"name another folder, or delete them and {_RUN}"
+            ) from None
+        return
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        json.dump(identity, stream, indent=2)
+
+
+def _stored_run(path: Path) -> Mapping[str, Any] | None:
+    """What made the outputs; another process may be writing it at this moment."""
+    for _ in _attempts():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            continue
+        return found if isinstance(found, dict) else None
+    return None
+
+
+def _attempts() -> Iterator[int]:
+    for attempt in range(10):
+        yield attempt
+        time.sleep(_NAP)
+
+
+def failures(summary: FolderSummary, source: Path) -> StudytagError | None:
+    """The error that says which files of a folder could not be tagged, if there are any."""
+    if not summary.failed:
+        return None
+    names = ", ".join(summary.failed)
+    return InputError(
+        f"{source}: {len(summary.failed)} files could not be tagged: {names}; "
+        "mend them and run the same command again"
+    )

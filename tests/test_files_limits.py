@@ -1,0 +1,98 @@
+"""Time grows with the file, not with its square; memory is bounded; bombs do not go off."""
+
+from __future__ import annotations
+
+import gzip
+import time
+import zipfile
+from collections import deque
+from pathlib import Path
+
+import pytest
+
+from studytag.errors import InputError
+from studytag.files import open_writer, read_rows
+from studytag.files.streams import open_bytes
+
+
+def seconds(source: Path, target: Path) -> float:
+    started = time.process_time()
+    with open_writer(target) as writer:
+        for row in read_rows(source):
+            writer.write(row)
+    return time.process_time() - started
+
+
+def wide(count: int) -> str:
+    return ",".join(["title", *("c" for _ in range(count))]) + "\n" + "x," * count + "x\n"
+
+
+LARGE = {
+    "columns.csv": wide,
+    "continued.ris": lambda n: "TY  - JOUR\nTI  - x\nAB  - a\n" + "more words\n" * n + "ER  - \n",
+    "keywords.ris": lambda n: "TY  - JOUR\nTI  - x\nKW  - a\n" + "more words\n" * n + "ER  - \n",
+    "tags.ris": lambda n: "TY  - JOUR\nTI  - x\n" + "KW  - a\n" * n + "ER  - \n",
+    "continued.nbib": lambda n: "PMID- 1\nTI  - x\n" + "      more\n" * n,
+    "tags.nbib": lambda n: "PMID- 1\nTI  - x\n" + "FAU - A\n" * n,
+    "tags.enw": lambda n: "%0 Book\n%T x\n" + "%A A\n" * n,
+    "braces.bib": lambda n: "@article{a, title={x}, abstract={" + "{a} b " * n + "}}\n",
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_time_grows_with_the_size(tmp_path, name):
+    (tmp_path / name).write_text(LARGE[name](40_000))
+    assert seconds(tmp_path / name, tmp_path / f"out-{name}") < 5  # quadratic ones took longer
+    assert len(list(read_rows(tmp_path / f"out-{name}"))) == 1
+
+
+def test_a_line_without_end(tmp_path):
+    path = tmp_path / "a.csv.gz"
+    with gzip.open(path, "wb", compresslevel=1) as stream:
+        stream.write(b"title\n")
+        for _ in range(34):
+            stream.write(bytes(2**20).replace(b"\0", b"x"))
+    with pytest.raises(InputError, match=r"a\.csv\.gz: a line of more than 32 million characters"):
+        list(read_rows(path))
+
+
+def test_a_gzip_bomb(tmp_path):
+    path = tmp_path / "a.jsonl.gz"
+    line = b'{"title": "' + b"x" * 2**20 + b'"}\n'
+    with gzip.open(path, "wb", compresslevel=9) as stream:
+        for _ in range(20):
+            stream.write(line)
+    block = path.read_bytes()
+    with path.open("ab") as stream:  # members one after another are one stream
+        for _ in range(14):
+            stream.write(block)
+    with open_bytes(path) as stream, pytest.raises(InputError, match="unpacks to more than"):
+        deque(iter(lambda: stream.read(2**20), b""), maxlen=0)
+
+
+def test_xml_without_the_end_of_a_record(tmp_path):
+    path = tmp_path / "a.xml"
+    with path.open("w") as stream:
+        stream.write("<PubmedArticleSet><PubmedArticle>")
+        for _ in range(70):
+            stream.write("<a>" + "x" * 2**20 + "</a>")
+    with pytest.raises(InputError, match="more than 64 MB without the end of a record"):
+        list(read_rows(path))
+
+
+def test_a_workbook_that_unpacks_to_gigabytes(tmp_path):
+    path = tmp_path / "a.xlsx"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
+        packed.writestr("[Content_Types].xml", "")
+        packed.writestr("xl/worksheets/sheet1.xml", bytes(140 * 2**20))
+    with pytest.raises(InputError, match=r"a\.xlsx: unpacks to 140 MB; no articles are that large"):
+        list(read_rows(path))
+
+
+def test_other_archives_are_not_workbooks(tmp_path):
+    (tmp_path / "a.xlsx").write_bytes(b"PK\x03\x04 not really")
+    with pytest.raises(InputError, match=r"a\.xlsx: not an Excel workbook, or damaged"):
+        list(read_rows(tmp_path / "a.xlsx"))
+    (tmp_path / "a.xls").write_bytes(b"\xd0\xcf\x11\xe0 something")
+    with pytest.raises(InputError, match=r"a\.xls: a workbook of old Excel; save it as \.xlsx"):
+        list(read_rows(tmp_path / "a.xls"))
