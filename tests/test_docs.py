@@ -242,9 +242,11 @@ def user_folder(tmp_path, monkeypatch, exported):
     (tmp_path / "artifacts" / "model" / "best").symlink_to(exported.model)
     from studytag.files import open_writer
 
-    with open_writer(tmp_path / "articles.csv") as writer:
-        for row in invented_articles(5):
-            writer.write(row)
+    (tmp_path / "records").mkdir()
+    for file in ("articles.csv", "articles.parquet", "records/articles.csv"):
+        with open_writer(tmp_path / file) as writer:
+            for row in invented_articles(5):
+                writer.write(row)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -227,7 +227,7 @@ def test_parquet_values_that_do_not_fit(tmp_path):
     text_for_list = writing(path, [{"title": "a", "labels": "RCT"}])
     assert text_for_list.startswith("row 1: column 'labels' holds 'RCT', which is not list<")
     assert writing(path, [{"title": "a"}] * 10_000 + [{"title": "b", "doi": "x"}]) == (
-        "row 10001: column 'doi' is not in the first group of rows; "
+        "row 10001: column 'doi' is not in the first 10000 rows; "
         "give every row the same columns, or write .jsonl"
     )
 
