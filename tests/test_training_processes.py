@@ -157,7 +157,7 @@ def test_studytag_train_ends_a_mistake_in_one_line(tmp_path, processes):
     ("arguments", "message"),
     [
         (["--learning-rate", "inf"], "error: option learning_rate must be a finite number"),
-        (["--config", "nowhere"], "error: no configuration 'nowhere' ships; there are default, demo"),
+        (["--config", "nowhere"], "error: no configuration 'nowhere' ships; there are "),
         (["--accelerate-config", "nowhere.yaml"], "error: nowhere.yaml: no such file"),
     ],
 )

@@ -187,6 +187,7 @@ def test_a_damaged_checkpoint_is_passed_over(config, caplog):
         train(replace(config, resume_from_checkpoint=str(older)))
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_no_earlier_checkpoint(config, processes):
     pytest.importorskip("resource", reason="POSIX only")
     assert train(config, stop=stop_after(7)) is None
