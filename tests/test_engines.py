@@ -244,7 +244,7 @@ def ray():
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
     ray = pytest.importorskip("ray")
     ray.init(
-        num_cpus=2,
+        num_cpus=3,  # two for actors, one for the tasks that read and write
         object_store_memory=100 * 2**20,
         include_dashboard=False,
         logging_level="ERROR",
@@ -266,7 +266,7 @@ def test_ray_tags_a_dataset(ray, any_field, articles):
 @pytest.mark.slow
 def test_an_actor_killed_midway_loses_and_repeats_nothing(ray, exported, articles, tmp_path):
     marker = tmp_path / "killed"
-    dataset = ray.data.from_arrow(articles).repartition(6)
+    dataset = ray.data.from_arrow([articles.slice(part * 15, 15) for part in range(6)])
     tagged = dataset.map_batches(
         KilledOnce,
         fn_constructor_kwargs={
@@ -334,7 +334,7 @@ def test_the_example_with_ray(exported, articles, tmp_path):
     pq.write_table(articles, source / "part.parquet")
     program = (
         "import runpy, sys, ray;"
-        "ray.init(num_cpus=2, object_store_memory=100 * 2**20, include_dashboard=False);"
+        "ray.init(num_cpus=3, object_store_memory=100 * 2**20, include_dashboard=False);"
         "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     arguments = [exported.bundle, source, target, tmp_path / "checkpoint"]

@@ -127,6 +127,7 @@ def test_a_wheel_is_built_installed_and_used(any_field, tmp_path, capsys):
         ({"name": "../dental"}, "--name '../dental': write letters, digits and -"),
         ({"name": "2dental"}, "--name '2dental': Python could not import it"),
         ({"version": "first"}, "--version 'first': write a version such as 1.0"),
+        ({"license": "as you like"}, "--license 'as you like': write an SPDX expression"),
         ({"variant": "fp16"}, "no variant 'fp16'; choose from: fp32, int8"),
     ],
 )
@@ -141,12 +142,6 @@ def test_a_model_folder_is_no_bundle_to_package(exported, tmp_path, capsys):
     command = ["package", exported.model, "--name", "studytag-dental", "--version", "1.0"]
     line = one_line_error([*command, "--output", tmp_path], capsys)
     assert "is a model folder, not a bundle; make one: studytag export" in line
-
-
-@pytest.mark.slow
-def test_a_licence_that_is_none_is_named_by_the_backend(exported, tmp_path):
-    with pytest.raises(InputError, match="the wheel cannot be built: .*licen[sc]e"):
-        build_wheel(exported.bundle, "a-tagger", "1.0", tmp_path, license="as you like")
 
 
 def test_packages_that_carry_nothing():
