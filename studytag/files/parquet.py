@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 _READ_ROWS = 1024
-_READ_BYTES = 1 << 23
+_READ_BYTES = 1 << 22
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Row]:

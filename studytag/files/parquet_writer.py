@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _GROUP_ROWS = 10_000
-_GROUP_BYTES = 1 << 26
+_GROUP_BYTES = 1 << 24
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def open_writer(path: Path, target: Path, options: WriteOptions) -> Iterator[Par
 
 
 class ParquetWriter:
-    """Writes rows in groups of 10,000, or of 64 MiB, under the columns of the first group.
+    """Writes rows in groups of 10,000, or of 16 MiB, under the columns of the first group.
 
     A column has the type of the parquet file that it was read from, or of `table_schema`, else of
     its values. Where later values need a wider type (a fraction in a column of whole numbers), the
