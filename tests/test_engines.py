@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -218,15 +219,22 @@ class KilledOnce(Tagger):
 
 
 class FailsOnce(KilledOnce):
-    """Raises instead, which ends the job."""
+    """Raises instead, which ends the job, once some rows are written and checkpointed."""
 
     def __call__(self, table):
         self.batches += 1
         with (self.marker.parent / "tagged").open("a") as log:
             log.write(f"{table.num_rows}\n")
         if self.batches == 3 and _create(self.marker):
+            limit = time.monotonic() + 120
+            while time.monotonic() < limit and not _files(self.marker.parent / "checkpoint"):
+                time.sleep(0.1)
             raise RuntimeError("the building is on fire")
         return Tagger.__call__(self, table)
+
+
+def _files(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def _create(marker):
