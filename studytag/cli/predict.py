@@ -93,7 +93,7 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--hash-input",
         action="store_true",
-        help="tell the input by all of its content; its modification time may then change",
+        help="identify the input by all of its content; its modification time may then change",
     )
     group.add_argument(
         "--shard", type=_shard, metavar="I/N", help="of a folder: every N-th file from the I-th"
@@ -227,12 +227,9 @@ def _shard(text: str) -> tuple[int, int]:
 
 def _report(output: str, summary: FileSummary) -> None:
     logger.info(
-        "%s: %d rows in %.1f s (%.1f per second), %d with an error",
+        "%s: %s",
         "standard output" if output == STANDARD_STREAM else output,
-        summary.rows,
-        summary.seconds,
-        summary.rows_per_second,
-        summary.failed,
+        summary.describe(),
     )
 
 

@@ -107,8 +107,8 @@ class _Attention(torch.autograd.Function):
         """The operator's node; its fourth input, a bias, is absent."""
         none = g.op("prim::Constant")
         none.setType(torch._C.OptionalType.ofTensor())
-        found = g.op(
+        node = g.op(
             "com.microsoft::MultiHeadAttention", query, key, value, none, mask, num_heads_i=heads
         )
-        found.setType(query.type())
-        return found
+        node.setType(query.type())
+        return node

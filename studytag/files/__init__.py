@@ -122,16 +122,16 @@ def source_files(source: Path, check: bool = True) -> list[Path]:
         count_rows(source)
         return [source]
     entries = sorted(entry for entry in source.iterdir() if not entry.name.startswith("."))
-    found = [entry for entry in entries if entry.is_file() and _holds_articles(entry)]
-    if skipped := [entry.name for entry in entries if entry not in found]:
+    readable = [entry for entry in entries if entry.is_file() and _holds_articles(entry)]
+    if skipped := [entry.name for entry in entries if entry not in readable]:
         logger.warning("%s: not read: %s", source, ", ".join(skipped))
-    if not found:
+    if not readable:
         raise InputError(
             f"{source}: no file to read in this folder; known are {', '.join(SUFFIXES)}"
         )
-    for file in found if check else ():
+    for file in readable if check else ():
         count_rows(file)
-    return found
+    return readable
 
 
 def format_name(path: Path, format: str | None = None) -> str:
@@ -231,27 +231,27 @@ def _format_of(path: Path, format: str | None, sniffing: bool = False) -> Format
     suffixes = [suffix.lower() for suffix in path.suffixes]
     gzipped = suffixes[-1:] == [".gz"]
     suffix = "".join(suffixes[:-1][-1:] if gzipped else suffixes[-1:])
-    found = _named(path, format) if format else SUFFIXES.get(suffix)
+    known = _named(path, format) if format else SUFFIXES.get(suffix)
     if sniffing and format is None:
-        found = _sniffed(path, suffix, found)
-    if found is None:
+        known = _sniffed(path, suffix, known)
+    if known is None:
         raise InputError(
             f"{path}: unknown suffix {suffix!r}; known are {', '.join(SUFFIXES)} "
             f"(text also with .gz)"
         )
-    if gzipped and not found.text:
+    if gzipped and not known.text:
         raise InputError(
-            f"{path}: {found.title} packs itself; unpack it and drop .gz from the name"
+            f"{path}: {known.title} packs itself; unpack it and drop .gz from the name"
         )
-    return found
+    return known
 
 
-def _sniffed(path: Path, suffix: str, found: Format | None) -> Format | None:
+def _sniffed(path: Path, suffix: str, known: Format | None) -> Format | None:
     """The format that the content says, rather than the suffix."""
-    name = sniff(path) or (sniff_table(path) if found is None else None)
-    if name is None or (found and found.name == name):
-        return found
-    if found and name != "endnote_xml":
+    name = sniff(path) or (sniff_table(path) if known is None else None)
+    if name is None or (known and known.name == name):
+        return known
+    if known and name != "endnote_xml":
         logger.warning("%s: named %s, but read as %s: so it begins", path, suffix, name)
     return FORMATS[name]
 

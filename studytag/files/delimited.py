@@ -100,26 +100,26 @@ class _Header:
 def _find_header(path: Path, beginning: list[str], delimiters: str) -> _Header:
     """The line that names most of the columns that we know, under the delimiter that shows it."""
     first = beginning[0].strip().strip('"').lower() if beginning else ""
-    told = first[4:5] if first.startswith("sep=") and len(first) == 5 else None
+    declared = first[4:5] if first.startswith("sep=") and len(first) == 5 else None
     if first.startswith("sep=") and len(beginning[0].strip("\r\n")) == 5:
-        told = beginning[0][4]
-    best, found = 0, _Header(1 if told else 0, told or delimiters[0])
-    for delimiter in told or delimiters:
+        declared = beginning[0][4]
+    best, header = 0, _Header(1 if declared else 0, declared or delimiters[0])
+    for delimiter in declared or delimiters:
         rows = list(first_rows(beginning, delimiter))
         for number, cells in rows:
             known = [field for field in map(known_field, cells) if field]
             if {*MODEL_FIELDS} & set(known) and len(known) > best:
                 spaced = f'{delimiter} "' in beginning[number]
-                best, found = len(known), _Header(number, delimiter, spaced)
+                best, header = len(known), _Header(number, delimiter, spaced)
         _refuse_one_field_a_line(path, rows)
-    if found.first > (1 if told else 0):
-        skipped = [line.strip() for line in beginning[: found.first] if line.strip(' \r\n,;\t"')]
+    if header.first > (1 if declared else 0):
+        skipped = [line.strip() for line in beginning[: header.first] if line.strip(' \r\n,;\t"')]
         if skipped:
             logger.warning(
                 "%s: %d lines before the header are not read: %.60r ...",
                 *(path, len(skipped), skipped[0]),
             )
-    return found
+    return header
 
 
 def first_rows(beginning: list[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studytag.errors import InputError, missing_dependency
+from studytag.errors import InputError, import_extra
 from studytag.files.options import ReadOptions
 from studytag.files.tables import Table
 from studytag.files.watch import TextWatch
@@ -66,12 +66,8 @@ def count(path: Path) -> int:
 
 
 def _pyarrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise missing_dependency("pyarrow", "files") from error
-    return pyarrow
+    import_extra("pyarrow.parquet", "files")
+    return import_extra("pyarrow", "files")
 
 
 @contextmanager

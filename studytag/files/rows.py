@@ -102,7 +102,7 @@ class SourceRow(dict[str, Any]):
 
 
 class UnreadRow(SourceRow):
-    """Stands for a row that cannot be read, with those of its cells that can be told.
+    """Stands for a row that cannot be read, with those of its cells that can be recognised.
 
     Attributes:
         reason: Why, with file and line.

@@ -23,9 +23,10 @@ from studytag.files import (
     read_rows,
     target_name,
 )
+from studytag.inference.inputs import remember
 from studytag.inference.output import added_columns, write_rows
 from studytag.inference.predictor import Outcome, Predictor
-from studytag.inference.progress import Bar, FileSummary, Listener, Silent
+from studytag.inference.progress import FileSummary, Listener, as_listener
 from studytag.inference.run import Options, Run, open_journal
 from studytag.manifest import OperatingPoint
 from studytag.records import PREDICTED_COLUMN, Row
@@ -80,9 +81,9 @@ def predict_file(
         raise InputError(f"{target}: is the input itself; name another output")
     options = options or Options()
     point = operating_point or options.operating_point
-    listener = progress if not isinstance(progress, bool) else (Bar() if progress else Silent())
+    listener = as_listener(progress)
     started = time.perf_counter()
-    # At once, so that a missing file is told before anything is made.
+    # At once, so that a missing file is reported before anything is made.
     rows = read_rows(source, source_format, encoding=options.encoding, errors="return")
     columns = _look_ahead(source, source_format, target, target_format, options)
     run = Run(source, target, predictor.labels, stop or (lambda: False), listener)
@@ -161,7 +162,7 @@ def _outcomes(
     run.listener.begin(run.source, total, run.kept)
     waiting: deque[Row] = deque()
     outcomes = predictor.predict_iter(
-        _remember(rows, waiting), operating_point=point, errors="return"
+        remember(rows, waiting), operating_point=point, errors="return"
     )
     for outcome in outcomes:
         if run.journal:
@@ -181,11 +182,4 @@ def _checked(run: Run, rows: Iterable[Row]) -> Iterator[Row]:
                 raise InputError(
                     f"{run.source}: already has a column {name!r}; remove or rename it"
                 )
-        yield row
-
-
-def _remember(rows: Iterator[Row], waiting: deque[Row]) -> Iterator[Row]:
-    """Pass rows on, keeping each until its prediction arrives."""
-    for row in rows:
-        waiting.append(row)
         yield row

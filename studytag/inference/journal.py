@@ -84,11 +84,6 @@ class Journal:
         self._since = time.monotonic()
         self.rows = sum(part["rows"] for part, _ in self._parts())
 
-    @property
-    def uncommitted(self) -> int:
-        """Rows added since the last commit."""
-        return len(self._rows)
-
     def outcomes(self) -> Iterator[Outcome]:
         """The committed outcomes, in the order of the rows.
 
@@ -182,7 +177,9 @@ class Journal:
             if error is not None:
                 yield InputError(error)
                 continue
-            labels = [name for name, yes in zip(self._labels, decided, strict=True) if yes]
+            labels = [
+                name for name, positive in zip(self._labels, decided, strict=True) if positive
+            ]
             yield Prediction(labels, dict(zip(self._labels, probability, strict=True)))
 
     def _forget_rest(self) -> None:
@@ -194,12 +191,12 @@ class Journal:
     def _check_folder(self) -> None:
         """Refuse to write to a file that somebody removed: the system would let us."""
         try:
-            there = os.path.samestat(
+            in_place = os.path.samestat(
                 os.stat(self.folder / _JOURNAL), os.fstat(self._lines.fileno())
             )
         except FileNotFoundError:
-            there = False
-        if not there:
+            in_place = False
+        if not in_place:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.folder))
 
 
@@ -207,10 +204,10 @@ def stored_identity(folder: Path) -> dict[str, Any] | None:
     """What the run is whose parts lie in `folder`; None where there are none that can be used."""
     try:
         with open(folder / _JOURNAL, "rb") as lines:
-            found = json.loads(lines.readline())
+            identity = json.loads(lines.readline())
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return identity if isinstance(identity, dict) else None
 
 
 def remove_work_folder(folder: Path) -> None:

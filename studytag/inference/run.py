@@ -45,7 +45,7 @@ class Options:
         writing: Further arguments of `studytag.files.open_writer`.
         resume: Keep committed parts beside the output, and go on with those of an earlier run.
         restart: Throw away the parts of an earlier run.
-        hash_input: Tell the input by its whole SHA-256, not by its time, size, head and tail.
+        hash_input: Identify the input by its whole SHA-256, not by its time, size, head and tail.
         commit_seconds: How much work a kill may cost at most.
     """
 
@@ -176,9 +176,9 @@ def open_journal(
         "input format": source_format,
         "encoding": options.encoding,
     }
-    if stored is not None and (found := differences(stored, identity, run.source)):
+    if stored is not None and (changed := differences(stored, identity, run.source)):
         raise InputError(
-            f"{run.target}: an earlier run has begun it differently ({'; '.join(found)}); "
+            f"{run.target}: an earlier run has begun it differently ({'; '.join(changed)}); "
             f"run it as before, or begin anew with --restart"
         )
     try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,17 @@ from studytag.errors import InputError
 from studytag.evaluation.bootstrap import wilson_interval
 from studytag.files import read_rows, tagged
 from studytag.hashing import sha256
+from studytag.inference.inputs import remember
 from studytag.inference.output import added_columns
 from studytag.inference.predictor import Predictor
-from studytag.inference.screening import Recall, Rule, Screening, Tagger, open_screened
+from studytag.inference.screening import (
+    Recall,
+    Rule,
+    Screening,
+    Tagger,
+    open_screened,
+    set_aside_path,
+)
 from studytag.manifest import MANIFEST
 from studytag.records import Row
 from studytag.version import __version__
@@ -44,19 +52,17 @@ def screen_file(
         **writing: As of `open_writer`.
 
     Raises:
-        InputError: the rule names a label that the bundle does not have, or a file cannot be read
-            or written.
+        InputError: the rule names a label that the bundle does not have, a file cannot be read or
+            written, or an output is the input.
     """
     rule.check(predictor.labels)
+    for output in (target, set_aside_path(target)):
+        if os.path.realpath(source) == os.path.realpath(output):
+            raise InputError(f"{output}: is the input itself; name another output")
     screening = Screening(rule)
     waiting: deque[Row] = deque()
-
-    def remembered() -> Iterator[Row]:
-        for row in read_rows(source, source_format, refuse_ignored_text=True):
-            waiting.append(row)
-            yield row
-
-    outcomes = predictor.predict_iter(remembered(), errors="return")
+    rows = read_rows(source, source_format, refuse_ignored_text=True)
+    outcomes = predictor.predict_iter(remember(rows, waiting), errors="return")
     with open_screened(target, target_format, **writing) as writers:
         for outcome in outcomes:
             row = waiting.popleft()

@@ -273,7 +273,7 @@ class _Run:
             logger.info("stopping early: no better micro-F1 for %s epochs", patience)
 
     def save(self) -> None:
-        """Write a checkpoint of this moment."""
+        """Write a checkpoint."""
         save_checkpoint(
             self.accelerator,
             checkpoint_folder(self.config),
