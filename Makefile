@@ -32,11 +32,15 @@ demo-training: install
 	@echo "== these articles are SYNTHETIC. Data card: $(DEMO)/data-card.txt  model: $(DEMO)/model/best"
 	@echo "== bundle: $(DEMO)/bundle  tagged test articles: $(DEMO)/tagged.csv  scores: $(DEMO)/test-metrics.json"
 
-test: install
-	$(BIN)/python -m pytest -m "not slow"
+# A process a core; a file's tests stay together and share its fixtures.
+PARALLEL := -n auto --dist loadfile
 
-test-all: install
-	$(BIN)/python -m pytest
+test: install
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
+
+# The slow ones start engines and processes of their own, so they run one after the other.
+test-all: test
+	$(BIN)/python -m pytest -m slow
 
 lint: install
 	$(BIN)/ruff check .
@@ -48,7 +52,8 @@ check: lint test
 
 # Every test, slow ones included, with the floor of coverage.
 coverage: install
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) --cov --cov-report= --cov-fail-under=0
+	$(BIN)/python -m pytest -m slow --cov --cov-append --cov-report=term
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -1,20 +1,15 @@
 """Render every table of bench/results from what is kept beside it.
 
-python -m bench.tables            # write them (make tables)
-python -m bench.tables --check    # only say which are out of date
+python -m bench.tables    # make tables
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from bench.harness.store import RAW, RESULTS, load_raw
 from bench.quality.tables import quality
-from bench.speed import picture
 from bench.speed import tables as speed
 from studytag.evaluation.tables import markdown_table
 from studytag.files import write_text_atomically
@@ -45,6 +40,7 @@ def figures(raw: dict[str, Any]) -> list[str]:
 
 RENDERERS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "contenders": speed.contenders,
+    "cost": speed.cost,
     "figures": figures,
     "footprint": speed.footprint,
     "quality": quality,
@@ -53,11 +49,7 @@ RENDERERS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
 
 
 def render(name: str) -> str:
-    """One table, from `results/raw/NAME.json` and the predictions that it names.
-
-    Raises:
-        InputError: there is no such file.
-    """
+    """One table, from `results/raw/NAME.json` and the predictions that it names."""
     content = load_raw(name)
     return "\n".join(RENDERERS[content["kind"]](content)) + "\n"
 
@@ -67,24 +59,13 @@ def names() -> list[str]:
     return sorted(path.stem for path in RAW.glob("*.json"))
 
 
-def path_of(name: str) -> Path:
-    """Where a table is written."""
-    return RESULTS / f"{name}.md"
-
-
 def write(name: str) -> str:
-    """Render a table and write it; its text."""
-    text = render(name)
-    write_text_atomically(path_of(name), text)
-    content = load_raw(name)
+    """Render a table and its picture, and write them; the table's text."""
+    text, content = render(name), load_raw(name)
+    write_text_atomically(RESULTS / f"{name}.md", text)
     if "micro_f1" in content:
-        picture.draw(content, picture_of(name))
+        speed.draw(content, RESULTS / f"{name}.svg")
     return text
-
-
-def picture_of(name: str) -> Path:
-    """Where the picture of a table with F1 and speed is drawn."""
-    return RESULTS / f"{name}.svg"
 
 
 def out_of_date(name: str) -> bool:
@@ -92,26 +73,15 @@ def out_of_date(name: str) -> bool:
 
     A picture's bytes depend on the version of matplotlib; what it shows is known by a digest.
     """
-    path, content = path_of(name), load_raw(name)
+    path, content = RESULTS / f"{name}.md", load_raw(name)
     if not path.is_file() or path.read_bytes() != render(name).encode():
         return True
-    if "micro_f1" not in content:
-        return False
-    drawn = picture_of(name)
-    return not drawn.is_file() or picture.digest(content) not in drawn.read_text(encoding="utf-8")
-
-
-def main() -> None:
-    """Write all tables, or check them."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; 1 if one is old")
-    options = parser.parse_args()
-    for name in names():
-        if not options.check:
-            write(name)
-        elif out_of_date(name):
-            sys.exit(f"{path_of(name)} is out of date; run: make tables")
+    picture = path.with_suffix(".svg")
+    return "micro_f1" in content and (
+        not picture.is_file() or speed.digest(content) not in picture.read_text(encoding="utf-8")
+    )
 
 
 if __name__ == "__main__":
-    main()
+    for table in names():
+        write(table)

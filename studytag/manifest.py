@@ -72,7 +72,7 @@ class Variant:
     Attributes:
         file: Its path inside the folder.
         thresholds: Tuned on this variant's own probabilities, in [0, 1].
-        scores: On the validation table, by operating point (`f1` and `fixed`).
+        scores: On the validation table, by operating point.
         parity: How far its probabilities lie from PyTorch's (`max_abs_difference`, ...).
         adjustment: What readers apply to its logits.
     """

@@ -165,11 +165,12 @@ class _Handler(BaseHTTPRequestHandler):
         asked = json.loads(body)
         name = f"{asked['organization']}/{asked['name']}"
         if name in self.hub.repositories:
-            raise Refused(409, "", "You already created this model repo")
+            address = f"{self.hub.address}/{name}"
+            return self._send(409, {"error": "You already created this model repo", "url": address})
         repository = Repository(private=bool(asked.get("private")))
         repository.commit("main", {".gitattributes": b"*.onnx filter=lfs\n"}, "initial commit")
         self.hub.repositories[name] = repository
-        self._send(200, {"url": f"{self.hub.address}/{name}"})
+        return self._send(200, {"url": f"{self.hub.address}/{name}"})
 
     def branch(self, _body, name, branch):
         self._may_write()

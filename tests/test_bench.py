@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bench import tables
+from bench.harness.machine import interleaved
 from bench.harness.store import PREDICTIONS, RESULTS, TRUTH
-from bench.harness.timing import interleaved
 from studytag.files import open_writer
 
 SENTENCES = {

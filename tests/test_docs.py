@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib.resources
 import json
 import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -44,8 +42,6 @@ SHELL = ("bash", "console")
 
 OTHER_PROGRAMS = {".", "cat", "pre-commit", "test"}
 """Shown beside our own commands, and not checked."""
-
-SHIPS_A_TAGGER = any(Path(str(importlib.resources.files(studytag))).glob("models/**/studytag.json"))
 
 
 def of_pages(find):
@@ -246,9 +242,11 @@ def user_folder(tmp_path, monkeypatch, exported):
     (tmp_path / "artifacts" / "model" / "best").symlink_to(exported.model)
     from studytag.files import open_writer
 
-    with open_writer(tmp_path / "articles.csv") as writer:
-        for row in invented_articles(5):
-            writer.write(row)
+    (tmp_path / "records").mkdir()
+    for file in ("articles.csv", "articles.parquet", "records/articles.csv"):
+        with open_writer(tmp_path / file) as writer:
+            for row in invented_articles(5):
+                writer.write(row)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -260,10 +258,7 @@ def test_python_examples_run(page, user_folder):
     """All blocks of a page run one after the other, as a reader would enter them."""
     names: dict = {"__name__": "__main__"}
     for block in blocks(page, "python"):
-        code = block.text
-        if not SHIPS_A_TAGGER:
-            code = re.sub(r"\bPredictor\(\)", 'Predictor.from_pretrained("artifacts/bundle")', code)
-        exec(compile(code, str(block), "exec"), names)
+        exec(compile(block.text, str(block), "exec"), names)
 
 
 def test_rule_sets_shown_are_rule_sets(tmp_path):
@@ -302,7 +297,6 @@ def run_in_shell(page, section, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SHIPS_A_TAGGER, reason="no tagger ships with this version")
 def test_the_tutorial_tags_a_file(tmp_path):
     run_in_shell(TUTORIAL, "A first look", tmp_path)
     assert (tmp_path / "studytag-demo" / "tagged.html").is_file()

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,8 @@ from studytag.inference.spark import tag_partitions
 
 EXAMPLES = REPOSITORY / "infer" / "examples"
 ROWS = 90
+WORKER_PATH = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+"""Where the engines' own processes find studytag and this module."""
 
 
 @pytest.fixture(scope="module")
@@ -216,15 +219,22 @@ class KilledOnce(Tagger):
 
 
 class FailsOnce(KilledOnce):
-    """Raises instead, which ends the job."""
+    """Raises instead, which ends the job, once some rows are written and checkpointed."""
 
     def __call__(self, table):
         self.batches += 1
         with (self.marker.parent / "tagged").open("a") as log:
             log.write(f"{table.num_rows}\n")
         if self.batches == 3 and _create(self.marker):
+            limit = time.monotonic() + 120
+            while time.monotonic() < limit and not _files(self.marker.parent / "checkpoint"):
+                time.sleep(0.1)
             raise RuntimeError("the building is on fire")
         return Tagger.__call__(self, table)
+
+
+def _files(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def _create(marker):
@@ -238,13 +248,16 @@ def _create(marker):
 
 @pytest.fixture(scope="module")
 def ray():
+    # Read when Ray is imported: a busy machine takes long to start it.
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
     ray = pytest.importorskip("ray")
     ray.init(
-        num_cpus=2,
+        num_cpus=3,  # two for actors, one for the tasks that read and write
         object_store_memory=100 * 2**20,
         include_dashboard=False,
         logging_level="ERROR",
         log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": WORKER_PATH}},
     )
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield ray
@@ -261,7 +274,7 @@ def test_ray_tags_a_dataset(ray, any_field, articles):
 @pytest.mark.slow
 def test_an_actor_killed_midway_loses_and_repeats_nothing(ray, exported, articles, tmp_path):
     marker = tmp_path / "killed"
-    dataset = ray.data.from_arrow(articles).repartition(6)
+    dataset = ray.data.from_arrow([articles.slice(part * 15, 15) for part in range(6)])
     tagged = dataset.map_batches(
         KilledOnce,
         fn_constructor_kwargs={
@@ -323,12 +336,13 @@ def test_rays_checkpoints_go_on_after_a_failure(ray, exported, articles, tmp_pat
 @pytest.mark.slow
 def test_the_example_with_ray(exported, articles, tmp_path):
     pytest.importorskip("ray")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
     source, target = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     pq.write_table(articles, source / "part.parquet")
     program = (
         "import runpy, sys, ray;"
-        "ray.init(num_cpus=2, object_store_memory=100 * 2**20, include_dashboard=False);"
+        "ray.init(num_cpus=3, object_store_memory=100 * 2**20, include_dashboard=False);"
         "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     arguments = [exported.bundle, source, target, tmp_path / "checkpoint"]
@@ -369,7 +383,6 @@ def spark():
     from pyspark.sql import SparkSession
 
     os.environ["PYSPARK_PYTHON"] = sys.executable
-    paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
     session = (
         SparkSession.builder.master("local[2,3]")  # two cores, and a task may fail twice
         .config("spark.driver.memory", "1g")
@@ -377,7 +390,7 @@ def spark():
         .config("spark.ui.enabled", "false")
         .config("spark.sql.shuffle.partitions", "2")
         .config("spark.sql.execution.arrow.maxRecordsPerBatch", "5")
-        .config("spark.executorEnv.PYTHONPATH", paths)
+        .config("spark.executorEnv.PYTHONPATH", WORKER_PATH)
         .getOrCreate()
     )
     session.sparkContext.setLogLevel("OFF")
@@ -411,9 +424,9 @@ def test_a_spark_worker_loads_one_predictor(frame, exported, tmp_path):
     function, schema = tag_partitions(frame.schema, str(exported.bundle), variant="fp32")
     noting = partial(_tag_and_note, function=function, notes=str(tmp_path))
     assert frame.mapInArrow(noting, schema).count() == ROWS
+    # A worker that an earlier test has used has loaded that test's bundle too, but one of ours.
     notes = [path.name.split("-") for path in tmp_path.iterdir()]
-    assert 1 <= len({worker for worker, _ in notes}) <= 2
-    assert {loaded for _, loaded in notes} == {"1"}
+    assert 1 <= len(notes) == len({worker for worker, _ in notes})
 
 
 @pytest.mark.slow
@@ -438,13 +451,13 @@ def test_frames_that_spark_cannot_tag(frame, exported):
 
 
 @pytest.mark.slow
-def test_the_example_with_spark(spark, any_field, articles, tmp_path):
+def test_the_example_with_spark(spark, exported, articles, tmp_path):
     source, target = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     pq.write_table(articles, source / "part.parquet")
     run_example(
         "spark_job",
-        *(any_field.bundle, source, target),
+        *(exported.bundle, source, target),
         PYSPARK_PYTHON=sys.executable,
         PYSPARK_SUBMIT_ARGS="--master local[2] --driver-memory 1g pyspark-shell",
     )

@@ -223,3 +223,14 @@ def test_the_command_exports_and_reports_errors_in_one_line(exported, tmp_path, 
     (line,) = capsys.readouterr().err.splitlines()[-1:]
     assert line.startswith("error: ")
     assert str(tmp_path / "none") in line
+
+
+def test_a_bundle_can_be_of_int8_alone(exported, tmp_path):
+    output = tmp_path / "bundle"
+    command = ["export", "--model", str(exported.model), "--validation", str(exported.validation)]
+    main([*command, "--output", str(output), "--max-f1-drop", "0.1", "--variants", "int8"])
+    assert list(load_manifest(output).variants) == ["int8"]
+    assert not (output / "onnx/model.onnx").exists()
+    with Predictor(output) as small, Predictor(exported.bundle, variant="int8") as both:
+        assert small.variant == "int8"
+        assert small.predict(exported.articles) == both.predict(exported.articles)

@@ -12,10 +12,13 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from studytag.errors import InputError
 from studytag.files import open_writer, read_rows, tagged
+from studytag.records import clean
 
 TITLE = "Sealants in children: a made-up trial"
 ABSTRACT = "BACKGROUND: Nothing is known. METHODS: We randomised forty children. RESULTS: None."
@@ -571,6 +574,50 @@ MARKS = "Clarivate Analytics Science Title Abstract Authors Identifier Unique Da
 
 def words(text: str) -> list[str]:
     return re.findall(r"[^\W_]+", text)
+
+
+ODD = [b"\n", b"\r", b'"', b";", b"\t", b"{", b"}", b"@", b"\xff", b"\0", b"<", b"ER", b"ER  - \n"]
+ODD += [
+    b"TY  - ",
+    b"PMID- ",
+    b"%0 ",
+    b"</record>",
+    b"[",
+    b"\\",
+    b"#",
+    b"=",
+    b"<1>\n",
+    b"\xef\xbb\xbf",
+]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_damaged_exports_are_read_or_refused_in_one_line(tmp_path, seed):
+    random, refused = Random(seed), []
+    for tool in EXPORTS:
+        path = save(tmp_path, tool)
+        content = bytearray(path.read_bytes())
+        for _ in range(3):
+            place = random.randrange(len(content) + 1)
+            if random.random() < 0.6:
+                content[place:place] = random.choice(ODD)
+            else:
+                del content[place : place + random.choice([1, 10, 100])]
+        path.write_bytes(content)
+        try:
+            rows = list(read_rows(path))
+        except InputError as refusal:
+            refused.append(str(refusal))
+            continue
+        with open_writer(tmp_path / "again.ris") as writer:
+            for row in rows:
+                writer.write(row)
+        if rows:
+            back = read_rows(tmp_path / "again.ris")
+            assert [clean(row["title"]) for row in back] == [
+                clean(row.get("title")) for row in rows
+            ]
+    assert all("\n" not in message for message in refused)
 
 
 def test_every_tool_has_a_row_in_the_documentation():

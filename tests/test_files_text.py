@@ -215,6 +215,7 @@ def test_a_year_never_refuses_a_row(tmp_path, column, text):
 def test_a_year_out_of_a_date(tmp_path):
     content = "title,Year,Date\nA,,2019-03-01\nB,2020,2019\n"
     assert [row["year"] for row in rows(tmp_path, "a.csv", content)] == [2019, 2020]
+    assert one(tmp_path, "a.ris", "TY  - X\nPY  - soon\nY1  - 2019\nER  - \n", "year") == (2019,)
     for line, year in (("PY  - 2020/05/12/", 2020), ("DA  - 2019-01-01", 2019), ("Y1  - x", None)):
         assert one(tmp_path, "a.ris", f"TY  - JOUR\nTI  - A\n{line}\nER  - \n", "year") == (year,)
 
@@ -329,6 +330,7 @@ def test_html_is_cleaned_for_the_model(tmp_path, text):
 NAMED_WRONGLY = {
     "a.txt": ("TY  - JOUR\nTI  - A\nER  - \n", "A"),
     "b.txt": (MEDLINE, "A trial"),
+    "n.txt": ("Record #1 of 1\nProvider: X\n\nTY  - JOUR\nTI  - A\nER  - \n", "A"),
     "c.ris": (MEDLINE, "A trial"),
     "d.nbib": ("TY  - JOUR\nTI  - A\nER  - \n", "A"),
     "e.csv": ("TY  - JOUR\nTI  - A\nER  - \n", "A"),

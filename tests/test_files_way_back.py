@@ -307,13 +307,35 @@ def test_parquet_keeps_the_types_that_it_came_with(tmp_path):
     assert [found.field(name) for name in schema.names] == list(schema)
 
 
-def test_a_year_in_words_survives_every_table(tmp_path):
-    (tmp_path / "a.csv").write_text("title,year\nA,in press\nB,2020\n")
+@pytest.mark.parametrize("column", ["year", "Publication Year"])
+def test_a_year_in_words_survives_every_table(tmp_path, column):
+    (tmp_path / "a.csv").write_text(f"title,{column}\nA,in press\nB,2020\n")
     for name in ("b.parquet", "b.jsonl", "b.xlsx", "b.tsv"):
         copy(tmp_path / "a.csv", tmp_path / name)
         copy(tmp_path / name, tmp_path / f"{name}.csv")
-        assert (tmp_path / f"{name}.csv").read_text() == "title,year\nA,in press\nB,2020\n"
+        assert (tmp_path / f"{name}.csv").read_text() == f"title,{column}\nA,in press\nB,2020\n"
         assert [row["year"] for row in read_rows(tmp_path / name)] == [None, 2020]
+
+
+def test_names_in_parts_become_authors(tmp_path):
+    (tmp_path / "a.json").write_text(
+        '[{"title": "A", "author": [{"family": "Example", "given": "Anna"}, {"literal": "Group"}]},'
+        ' {"title": "B", "authorships": [{"author": {"display_name": "Bert Sample"}}]}]'
+    )
+    copy(tmp_path / "a.json", tmp_path / "a.ris")
+    assert [row["authors"] for row in read_rows(tmp_path / "a.ris")] == [
+        *(["Example, Anna", "Group"], ["Bert Sample"]),
+    ]
+
+
+def test_an_inverted_index_is_an_abstract_in_every_table(tmp_path):
+    (tmp_path / "a.json").write_text(
+        '[{"title": "A", "abstract_inverted_index": {"mice": [0, 2], "and": [1]}},'
+        ' {"title": "B", "abstract_inverted_index": {"rats": [0]}}]'
+    )
+    for name in ("b.csv", "b.jsonl", "b.parquet", "b.xlsx", "b.ris"):
+        copy(tmp_path / "a.json", tmp_path / name)
+        assert [row["abstract"] for row in read_rows(tmp_path / name)] == ["mice and mice", "rats"]
 
 
 TEXT = st.text(

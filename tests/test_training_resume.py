@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training_support import flags, history, same_weights, scores_only
+from support import LABELS
+from training_support import flags, history, same_weights, scores_only, write_label_set
 
 from studytag.errors import InputError
 from studytag.hashing import hash_files
@@ -186,6 +187,7 @@ def test_a_damaged_checkpoint_is_passed_over(config, caplog):
         train(replace(config, resume_from_checkpoint=str(older)))
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_no_earlier_checkpoint(config, processes):
     pytest.importorskip("resource", reason="POSIX only")
     assert train(config, stop=stop_after(7)) is None
@@ -260,3 +262,103 @@ def test_old_checkpoints_are_deleted(config):
     kept = sorted(path.name for path in checkpoint_folder(config).iterdir())
     assert len(kept) == 2
     assert kept[-1] == f"step-{history(config)[-1].step:08d}"
+
+
+def run_record(config):
+    return json.loads((Path(config.output_dir) / "run.json").read_text())
+
+
+@pytest.fixture
+def interrupted(config):
+    """A run that was stopped in its first epoch, to be resumed."""
+    assert train(config, stop=stop_after(3)) is None
+    return replace(config, resume_from_checkpoint="auto")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"learning_rate": 1e-3}, r"learning_rate \(was 0.003, now 0.001\)"),
+        ({"per_device_train_batch_size": 4}, r"per_device_train_batch_size \(was 8, now 4\)"),
+        ({"num_train_epochs": 5}, r"num_train_epochs \(was 3, now 5\)"),
+        ({"seed": 1, "weight_decay": 0.5}, r"weight_decay \(.*; seed \("),
+    ],
+)
+def test_resuming_with_other_options_is_refused(interrupted, change, named):
+    with pytest.raises(InputError, match=named) as error:
+        train(replace(interrupted, **change))
+    advised = re.search(r"--allow-changed ([a-z_,]+), or", str(error.value)).group(1)
+    assert set(advised.split(",")) == set(change)
+
+
+def test_resuming_with_another_table_is_refused(interrupted, tmp_path):
+    lines = Path(interrupted.train_file).read_text().splitlines(keepends=True)
+    other = tmp_path / "train.jsonl"
+    other.write_text("".join(lines))
+    write_label_set(tmp_path)
+    moved = replace(interrupted, train_file=str(other))
+    assert train(moved, stop=stop_after(1)) is None, "the same table in another place is no change"
+    other.write_text("".join(lines[:-1]))
+    with pytest.raises(InputError, match=r"train_file \(the table has other content\)"):
+        train(moved)
+    with pytest.raises(InputError, match="train_file decides the order.*between epochs"):
+        train(replace(moved, allow_changed=("train_file",)))
+
+
+def test_resuming_with_other_labels_is_refused(interrupted, tmp_path):
+    for name in ("train_file", "validation_file"):
+        (tmp_path / f"{name}.jsonl").write_text(Path(getattr(interrupted, name)).read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps({"labels": LABELS[::-1]}))
+    files = {name: str(tmp_path / f"{name}.jsonl") for name in ("train_file", "validation_file")}
+    with pytest.raises(InputError, match=f"has other labels: {', '.join(LABELS)}"):
+        train(replace(interrupted, **files, allow_changed=("train_file", "validation_file")))
+
+
+def test_an_allowed_change_takes_effect_and_is_recorded(interrupted):
+    pytest.importorskip("tensorboard", reason="pip install tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    changed = replace(
+        interrupted,
+        learning_rate=1e-3,
+        weight_decay=0.5,
+        allow_changed=("learning_rate", "weight_decay"),
+        report_to="tensorboard",
+        logging_steps=1,
+    )
+    assert train(changed, stop=stop_after(2)) is None
+    (resume,) = run_record(changed)["resumes"]
+    assert resume["changed"] == {
+        "learning_rate": {"before": 0.003, "now": 0.001},
+        "weight_decay": {"before": 0.01, "now": 0.5},
+    }
+    assert resume["step"] == 3
+    assert resume["checkpoint"].endswith("step-00000003")
+    assert run_record(changed)["config"]["learning_rate"] == 3e-3
+    logs = EventAccumulator(str(Path(changed.output_dir) / "studytag")).Reload()
+    rates = [entry.value for entry in logs.Scalars("train/lr")]
+    # 9 of 90 steps warm up: after steps 4 and 5 the rates are 4/9 and 5/9 of the new peak.
+    assert rates == pytest.approx([1e-3 * 4 / 9, 1e-3 * 5 / 9], rel=1e-5)
+    train(replace(changed, report_to=None, max_train_steps=None), stop=stop_after(1))
+    assert [entry["step"] for entry in run_record(changed)["resumes"]] == [3, 5]
+
+
+def test_a_finished_run_is_not_continued(config, caplog):
+    config = replace(config, learning_rate=1e-12, num_train_epochs=9, early_stopping_patience=1)
+    best = train(config)
+    before = scores_only(config)
+    assert len(before) == 2
+    caplog.set_level("INFO")
+    again = train(replace(config, resume_from_checkpoint="auto"))
+    assert again == best
+    assert scores_only(config) == before
+    assert "already finished at epoch 2, step 60" in caplog.text
+
+
+def test_a_checkpoint_of_another_version_is_named(interrupted):
+    (newest,) = checkpoints(checkpoint_folder(interrupted))
+    record = json.loads((newest / "progress.json").read_text())
+    del record["identity"]
+    (newest / "progress.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match="saved by another version of studytag"):
+        train(interrupted)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from bench.ablation.variants import BASELINE, HOOKS, OPTIONS
@@ -29,23 +30,19 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("artifacts/bench"))
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
     parser.add_argument("--name", default="ablation-grouped", help="of the results")
-    own, further = sys.argv[1:], []
-    if "--" in own:
-        own, further = own[: own.index("--")], own[own.index("--") + 1 :]
-    options = parser.parse_args(own)
+    parser.add_argument("further", nargs="*", help="after --: options of every training")
+    options = parser.parse_args()
     systems: dict[tuple[str, int], tuple[System, str]] = {}
     for name in dict.fromkeys([BASELINE, *(options.only or [*OPTIONS, *HOOKS])]):
         for seed in options.seeds:
-            encoder = Encoder(
-                options.config, seed, options.work, (*further, *OPTIONS.get(name, ()))
-            )
+            changed = (*options.further, *OPTIONS.get(name, ()))
+            encoder = Encoder(options.config, seed, options.work, changed)
             if name in HOOKS:
-                command = ("-m", "bench.ablation.variants", name)
-                encoder = Encoder(options.config, seed, options.work, (*further,), command)
+                encoder = replace(encoder, command=("-m", "bench.ablation.variants", name))
             systems[name, seed] = (encoder, " ".join([options.config, *encoder.options]))
     run = (options.table, options.name, systems, options.jobs, BASELINE)
     try:
-        sys.stdout.write(protocols.fixed_split(*run))
+        sys.stdout.write(protocols.grouped(*run, once=True))
     except StudytagError as error:
         sys.exit(f"error: {error}")
 

@@ -10,9 +10,7 @@ from collections.abc import Callable
 
 import torch
 from torch.nn import functional
-from transformers import PreTrainedModel
 
-from studytag.training.config import TrainingConfig
 from studytag.training.hooks import TrainingHooks
 from studytag.training.loop import train
 from studytag.training.options import parse_config
@@ -29,7 +27,6 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "cosine decay": ("--lr-scheduler-type", "cosine"),
     "no truncated epochs": ("--truncated-epochs", "0"),
     "256 tokens": ("--max-length", "256"),
-    "uncalibrated": ("--calibrate", "false"),
 }
 """Change to options of training."""
 
@@ -63,27 +60,11 @@ def asymmetric(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     return -truth * functional.logsigmoid(logits) - (1 - truth) * negative
 
 
-def slower_below(config: TrainingConfig, model: PreTrainedModel) -> torch.optim.Optimizer:
-    """Each layer learns at 0.8 of the rate of the one above (Howard and Ruder 2018)."""
-    layers = model.config.num_hidden_layers
-    groups = []
-    for name, weight in model.named_parameters():
-        below = layers + 1 if "embeddings" in name else 0
-        if ".layer." in name:
-            below = layers - int(name.split(".layer.")[1].split(".")[0])
-        rate = config.learning_rate * 0.8**below
-        rate *= config.head_lr_factor if "classifier" in name else 1
-        decay = config.weight_decay if weight.ndim > 1 else 0.0
-        groups.append({"params": [weight], "weight_decay": decay, "lr": rate})
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
-
-
 HOOKS: dict[str, TrainingHooks] = {
     "focal loss": masked(focal),
     "asymmetric loss": masked(asymmetric),
     "label smoothing 0.05": masked(lambda logits, truth: bce(logits, truth * 0.9 + 0.05)),
     "unknown counts as absent": TrainingHooks(loss=lambda z, y, _: bce(z.float(), y).mean()),
-    "lower layers learn slower": TrainingHooks(optimizer=slower_below),
 }
 """Change to replaced parts."""
 

@@ -1,12 +1,14 @@
-"""What a measurement was made on, and how fast that machine multiplies matrices."""
+"""The machine that measures, its rate of matrix products, and contenders that take turns on it."""
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+import random
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import partial
@@ -20,6 +22,9 @@ from studytag.hardware import available_cores, processor_flags
 
 INT8_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
 """Instructions that decide the speed of int8 and bf16."""
+
+SHAPE = (512, 3072, 768)
+"""Rows, inner size and columns of the product that is timed: a feed-forward layer's."""
 
 
 def describe_machine() -> str:
@@ -57,18 +62,9 @@ def peak_memory() -> float:
 
 
 def run_command(*command: str, capture: bool = False) -> str:
-    """Run a command in the repository, on the calling thread's cores; what it printed, if captured.
-
-    Raises:
-        CalledProcessError: it failed.
-    """
-    done = subprocess.run(
-        command,
-        check=True,
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE if capture else None,
-        text=True,
-    )
+    """Run a command in the repository, on the calling thread's cores; its output, if captured."""
+    output, folder = subprocess.PIPE if capture else None, Path(__file__).parents[2]
+    done = subprocess.run(command, check=True, cwd=folder, stdout=output, text=True)
     return done.stdout or ""
 
 
@@ -78,26 +74,45 @@ def on_own_cores(tasks: Iterable[Callable[[], None]], at_once: int) -> None:
     Two trainings on a core each get more done than one after the other on both: neither waits.
     """
     shares: SimpleQueue[set[int]] = SimpleQueue()
-    for share in np.array_split(sorted(os.sched_getaffinity(0)), at_once):
+    cores = sorted(os.sched_getaffinity(0))
+    for share in np.array_split(cores, min(at_once, len(cores))):
         shares.put({int(core) for core in share})
 
     def bind() -> None:
         # Of this thread and of the processes that it starts.
         os.sched_setaffinity(0, shares.get())
 
-    with ThreadPoolExecutor(at_once, initializer=bind) as pool:
+    with ThreadPoolExecutor(shares.qsize(), initializer=bind) as pool:
         for done in [pool.submit(task) for task in tasks]:
             done.result()
 
 
-def product_rates(
-    rows: int = 512, inner: int = 3072, columns: int = 768, tries: int = 5
-) -> dict[str, dict[str, float]]:
+def interleaved(
+    tasks: Mapping[str, Callable[[int], object]],
+    rounds: int,
+    before_round: Callable[[], object] = lambda: None,
+) -> dict[str, list[float]]:
+    """Seconds that each warm task, given the number of the round, takes in each round.
+
+    Their order changes from round to round; `before_round` is not timed.
+    """
+    order = random.Random(0)
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for number in range(rounds):
+        before_round()
+        for name in order.sample(list(tasks), len(tasks)):
+            started = time.perf_counter()
+            tasks[name](number)
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def product_rates() -> dict[str, dict[str, float]]:
     """Billions of operations a second of one matrix product on each core, by library.
 
-    The shape is a feed-forward layer's. No library is the fastest on every processor: MKL's float32
+    No library is the fastest on every processor: MKL's float32
     product runs at a quarter of OpenBLAS's on AMD, so the best of them is the machine's rate. An
-    operation is a multiplication or an addition; the best of the tries counts.
+    operation is a multiplication or an addition; the best of five tries counts.
 
     Returns:
         `fp32` and `int8`, each by name of the library.
@@ -112,15 +127,15 @@ def product_rates(
         threadpool_limits(1),
         ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
-        for kind, products in _products(rows, inner, columns).items():
+        for kind, products in _products(*SHAPE).items():
             for library, product in products.items():
                 seconds = []
-                for _ in range(tries):
+                for _ in range(5):
                     started = time.perf_counter()
                     for done in [pool.submit(product) for _ in range(4 * cores)]:
                         done.result()
                     seconds.append((time.perf_counter() - started) / (4 * cores))
-                rate = 2 * rows * inner * columns / min(seconds) / 1e9
+                rate = 2 * math.prod(SHAPE) / min(seconds) / 1e9
                 rates.setdefault(kind, {})[library] = rate
     torch.set_num_threads(threads)
     return rates
@@ -144,18 +159,12 @@ def _products(rows: int, inner: int, columns: int) -> dict[str, dict[str, Callab
         onednn_left, weight = left.to_mkldnn(), right.t().contiguous().to_mkldnn()
         operators: Any = torch._C._nn
         products["fp32"]["oneDNN"] = lambda: operators.mkldnn_linear(onednn_left, weight, None)
-    int8 = [(matrix * 50).clamp(-127, 127).to(torch.int8) for matrix in (left, right)]
-    products["int8"]["PyTorch"] = lambda: torch._int_mm(int8[0], int8[1])
     modules: Any = torch.ao.nn.quantized
-    for engine in ("onednn", "fbgemm"):
+    names = {"onednn": "oneDNN", "fbgemm": "FBGEMM"}
+    for engine in names:
         if engine in backends.quantized.supported_engines:
             backends.quantized.engine = engine
             linear = modules.Linear(inner, columns)
             quantised = torch.quantize_per_tensor(left, 0.02, 64, torch.quint8)
-            products["int8"][f"PyTorch, {engine}"] = partial(linear, quantised)
+            products["int8"][names[engine]] = partial(linear, quantised)
     return products
-
-
-def best(rates: dict[str, float]) -> float:
-    """The fastest library's rate."""
-    return max(rates.values())

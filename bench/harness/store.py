@@ -8,10 +8,9 @@ results/predictions/NAME/*.npz       the probabilities of one system and seed fo
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,11 +69,7 @@ class Truth:
         return Truth(self.labels, *(values[rows] for values in self.arrays.values()))
 
     def save(self, folder: Path) -> None:
-        """Write `truth.npz` into a folder of predictions, unless it is there.
-
-        Raises:
-            InputError: the folder holds the truth of other articles.
-        """
+        """Write `truth.npz` unless it is there; InputError if it is that of other articles."""
         if (folder / TRUTH).is_file():
             kept = Truth.load(folder).arrays
             if not all(np.array_equal(kept[name], own) for name, own in self.arrays.items()):
@@ -87,11 +82,7 @@ class Truth:
 
     @classmethod
     def load(cls, folder: Path) -> Truth:
-        """Read the `truth.npz` of a folder of predictions.
-
-        Raises:
-            InputError: there is none.
-        """
+        """Read the `truth.npz` of a folder of predictions; InputError without one."""
         if not (folder / TRUTH).is_file():
             raise InputError(f"{folder} has no {TRUTH}; make it with: python -m bench.quality")
         with np.load(folder / TRUTH) as stored:
@@ -192,22 +183,8 @@ def save_raw(name: str, content: Mapping[str, Any]) -> None:
 
 
 def load_raw(name: str) -> dict[str, Any]:
-    """Read a measurement.
-
-    Raises:
-        InputError: there is none.
-    """
+    """Read a measurement; InputError without one."""
     return read_json(RAW / f"{name}.json", "measure again")
-
-
-def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write JSON lines."""
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read JSON lines."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _save(path: Path, **arrays: NDArray[Any]) -> None:

@@ -19,6 +19,7 @@ from bench.harness.machine import measured_now, on_own_cores
 from bench.harness.store import (
     POINTS,
     PREDICTIONS,
+    RAW,
     Predictions,
     Truth,
     cross_fitted_thresholds,
@@ -61,40 +62,28 @@ def truth_of(labels: LabelSet, table: LabelledTable, folds: NDArray[np.intp]) ->
     return Truth(labels, table.truth, table.known, years, rank[numbers], folds.astype(np.int8))
 
 
-def grouped(path: Path, name: str, systems: Systems, jobs: int, reference: str | None) -> str:
+def grouped(
+    path: Path, name: str, systems: Systems, jobs: int, reference: str | None, once: bool = False
+) -> str:
     """Predict each fold's articles by systems that saw none of its sources; the table's text.
 
     Thresholds are cross-fitted: those of a fold are tuned on the predictions for the other folds.
+    With `once`, systems train once, on all folds but 0 and 1, and predict these two.
     """
     labels, table, folds = load_folds(path)
     origin = sources(table.rows)
-    evaluated = np.flatnonzero(folds >= 0)
+    evaluated = np.flatnonzero((folds == 0) | (folds == 1) if once else folds >= 0)
     truth = truth_of(labels, table.select(evaluated), folds[evaluated])
+    parts = [evaluated] if once else [np.flatnonzero(folds == f) for f in range(folds.max() + 1)]
 
     def out_of_fold(predict: System) -> NDArray[np.floating]:
         probabilities = np.zeros(table.truth.shape, dtype=np.float32)
-        for fold in range(int(folds.max()) + 1):
-            rows = np.flatnonzero(folds == fold)
+        for rows in parts:
             train = table.select(np.flatnonzero(~np.isin(origin, origin[rows])))
-            probabilities[rows] = predict(labels, train, [table.rows[row] for row in rows])
+            probabilities[rows] = predict(labels, train, table.select(rows).rows)
         return probabilities[evaluated]
 
     _keep(name, truth, systems, out_of_fold, jobs)
-    return describe(name, reference=reference)
-
-
-def fixed_split(path: Path, name: str, systems: Systems, jobs: int, reference: str) -> str:
-    """Train once on all folds but 0 and 1, and predict these two; the table's text.
-
-    Thresholds of either fold are tuned on the other.
-    """
-    labels, table, folds = load_folds(path)
-    evaluated = np.flatnonzero((folds == 0) | (folds == 1))
-    origin = sources(table.rows)
-    train = table.select(np.flatnonzero(~np.isin(origin, origin[evaluated])))
-    others = table.select(evaluated)
-    truth = truth_of(labels, others, folds[evaluated])
-    _keep(name, truth, systems, lambda predict: predict(labels, train, others.rows), jobs)
     return describe(name, reference=reference)
 
 
@@ -122,32 +111,21 @@ def human(
         if manifest.labels.names != labels.names:
             raise InputError(f"{bundle}: its labels are not those of {train}")
         thresholds = {point: np.array([manifest.thresholds(variant, point)]) for point in POINTS}
-        recipe = f"bundle, {variant}"
-        Predictions(system, probabilities, thresholds, measured_now(), 0, recipe).save(
-            PREDICTIONS / name
-        )
+        facts = (measured_now(), 0, f"bundle, {variant}")
+        Predictions(system, probabilities, thresholds, *facts).save(PREDICTIONS / name)
     return describe(name, unit="articles", part=None, precision_recall=True)
 
 
 def add(name: str, path: Path, system: str, seed: int, recipe: str) -> str:
-    """Keep probabilities that were made elsewhere, in the order of the kept truth; the table.
-
-    Raises:
-        InputError: the shape is not that of the truth.
-    """
+    """Keep probabilities that were made elsewhere, in the order of the kept truth; the table."""
     truth = Truth.load(PREDICTIONS / name)
     with np.load(path) as stored:
         probabilities = stored["probabilities"]
     if probabilities.shape != truth.truth.shape:
         raise InputError(f"{path}: shape {probabilities.shape}, expected {truth.truth.shape}")
-    _keep(
-        name,
-        truth,
-        {(system, seed): (lambda *_: probabilities, recipe)},
-        lambda predict: predict(truth.labels, LabelledTable([], truth.truth, truth.known), []),
-        1,
-    )
-    return describe(name)
+    systems: Systems = {(system, seed): (lambda *_: probabilities, recipe)}
+    _keep(name, truth, systems, lambda _: probabilities, 1)
+    return write(name) if (RAW / f"{name}.json").exists() else describe(name)
 
 
 def describe(
@@ -157,15 +135,7 @@ def describe(
     reference: str | None = None,
     **options: bool,
 ) -> str:
-    """Write the description of a table of kept predictions, and the table; its text.
-
-    Args:
-        name: Of the table.
-        unit: What the bootstrap draws.
-        part: Scored on their own too.
-        reference: The system over which gains are shown.
-        options: Further sections; see bench/quality/tables.py.
-    """
+    """Describe a table of kept predictions, and write it; its text. See bench/quality/tables.py."""
     truth = Truth.load(PREDICTIONS / name)
     scored = truth.fold >= 0
     groups = f", {len(np.unique(truth.source[scored]))} sources" if unit == "sources" else ""

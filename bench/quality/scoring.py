@@ -18,21 +18,15 @@ from studytag.evaluation.bootstrap import (
     percentile_interval,
     resampled_f1,
 )
-from studytag.evaluation.metrics import expected_calibration_error, score
-from studytag.evaluation.scores import Scores
+from studytag.evaluation.metrics import expected_calibration_error, precision_recall_f1, score
+from studytag.evaluation.scores import MicroScores, Scores
 
 Unit = Literal["articles", "sources"]
 Part = Literal["year", "fold"]
 
 
-@dataclass(frozen=True)
-class PartScores:
-    """Of one year or fold."""
-
-    articles: int
-    micro_f1: float
-    macro_f1: float
-    calibration_error: float | None
+PartScores = tuple[int, float, float, float | None]
+"""Articles of one year or fold, their micro-F1, macro-F1 and calibration error."""
 
 
 @dataclass(frozen=True)
@@ -65,25 +59,17 @@ class SystemScores:
 def score_system(
     truth: Truth, seeds: Sequence[Predictions], point: str, unit: Unit, part: Part | None
 ) -> SystemScores:
-    """Score one system; articles of fold -1 count nowhere.
-
-    Args:
-        truth: Of all articles.
-        seeds: The system's predictions for them.
-        point: The operating point that decides.
-        unit: What the bootstrap draws.
-        part: Score years or folds on their own too.
-    """
+    """Score one system at an operating point; articles of fold -1 count nowhere."""
     rows = truth.fold >= 0
     scored, own = truth.select(rows), [predictions.select(rows) for predictions in seeds]
-    parts = {}
+    parts: dict[str, PartScores] = {}
     numbers = scored.arrays[part] if part else np.zeros(0, dtype=np.int8)
     for value in np.unique(numbers):
         members = numbers == value
         cells = scored.select(members), own[0].select(members)
         scores = _score(*cells, _ranking(*cells), point)
         figures = (scores.micro.f1, scores.macro.f1, scores.macro.calibration_error)
-        parts[str(value)] = PartScores(int(members.sum()), *figures)
+        parts[str(value)] = (int(members.sum()), *figures)
     half = [0.5] * len(truth.labels)
     groups = scored.source.astype(np.intp) if unit == "sources" else None
     drawn = [
@@ -114,15 +100,11 @@ def gain(better: SystemScores, worse: SystemScores) -> dict[str, tuple[float, In
     """How much higher the mean micro- and macro-F1 is, with intervals paired draw by draw."""
     gains = {}
     for average in ("micro", "macro"):
-        means = [
-            np.mean([getattr(seed, average).f1 for seed in system.decided])
-            for system in (better, worse)
-        ]
-        draws = [getattr(system.resamples, average) for system in (better, worse)]
-        gains[average] = (
-            float(means[0] - means[1]),
-            percentile_interval(draws[0] - draws[1]),
+        own, other = (
+            (np.mean([getattr(s, average).f1 for s in of.decided]), getattr(of.resamples, average))
+            for of in (better, worse)
         )
+        gains[average] = (float(own[0] - other[0]), percentile_interval(own[1] - other[1]))
     return gains
 
 
@@ -136,22 +118,20 @@ def _score(truth: Truth, predictions: Predictions, ranking: Scores, point: str) 
     """Decisions by each fold's thresholds; average precision and calibration from `ranking`."""
     if point == "fixed":
         return ranking
-    decisions = _as_numbers(predictions.decide(truth, point))
-    scores = score(truth.labels, truth.truth, truth.known, decisions, [0.5] * len(truth.labels))
-    macro = replace(
-        scores.macro,
-        average_precision=ranking.macro.average_precision,
-        calibration_error=ranking.macro.calibration_error,
+    decided, positive = predictions.decide(truth, point) & truth.known, truth.truth & truth.known
+    counts = (decided & positive).sum(0), decided.sum(0), positive.sum(0)
+    figures = precision_recall_f1(*counts)
+    precision, recall, f1 = (values.tolist() for values in figures)
+    mean_p, mean_r, mean_f1 = (float(values[counts[2] > 0].mean()) for values in figures)
+    micro = precision_recall_f1(*(count.sum() for count in counts))
+    return Scores(
+        MicroScores(*map(float, micro)),
+        replace(ranking.macro, precision=mean_p, recall=mean_r, f1=mean_f1),
+        {
+            name: replace(entry, precision=precision[i], recall=recall[i], f1=f1[i])
+            for i, (name, entry) in enumerate(ranking.labels.items())
+        },
     )
-    labels = {
-        name: replace(
-            entry,
-            average_precision=ranking.labels[name].average_precision,
-            calibration_error=ranking.labels[name].calibration_error,
-        )
-        for name, entry in scores.labels.items()
-    }
-    return Scores(scores.micro, macro, labels)
 
 
 def _error_of_all_known(truth: Truth, probabilities: NDArray[np.floating]) -> float:

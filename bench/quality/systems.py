@@ -85,8 +85,10 @@ def tfidf(labels: LabelSet, train: LabelledTable, rows: Sequence[Row]) -> Probab
     probabilities = np.zeros((len(rows), len(labels)), dtype=np.float32)
     for column in range(len(labels)):
         known = np.flatnonzero(train.known[:, column])
-        search.fit(learned[known], train.truth[known, column], groups=groups[known])
-        probabilities[:, column] = search.predict_proba(features)[:, 1]
+        truth = train.truth[known, column]
+        if truth.any() and not truth.all():
+            search.fit(learned[known], truth, groups=groups[known])
+            probabilities[:, column] = search.predict_proba(features)[:, 1]
     return labels.raise_implied(probabilities)
 
 

@@ -20,8 +20,11 @@ import numpy as np
 from bench.harness.store import PREDICTIONS, Predictions, Truth, load_predictions
 from bench.quality.scoring import SystemScores, gain, score_system
 from studytag.evaluation.bootstrap import wilson_interval
-from studytag.evaluation.scores import LabelScores, Scores
+from studytag.evaluation.scores import LabelScores
 from studytag.evaluation.tables import interval, markdown_table, number
+
+Cell = Callable[[str, str, list[LabelScores]], str]
+"""From a system, a label and its scores by seed."""
 
 
 @dataclass(frozen=True)
@@ -33,23 +36,16 @@ class Section:
         truth: Of the articles.
         predictions: By system.
         scored: By the name that the table shows, in its order.
+        fixed: Whether figures at 0.5 are shown too.
+        only_figures: Cells of systems whose predictions are not kept.
     """
 
     asked: dict[str, Any]
     truth: Truth
     predictions: dict[str, list[Predictions]]
     scored: dict[str, SystemScores]
-
-    @property
-    def fixed(self) -> bool:
-        """Whether figures at 0.5 are shown too."""
-        return "fixed" in self.asked
-
-    @property
-    def only_figures(self) -> dict[str, Any]:
-        """Cells of systems whose predictions are not kept."""
-        kept: dict[str, Any] = self.asked.get("only_figures", {})
-        return kept
+    fixed: bool
+    only_figures: dict[str, Any]
 
     @classmethod
     def of(cls, asked: dict[str, Any]) -> Section:
@@ -63,7 +59,8 @@ class Section:
             )
             for entry in asked.get("systems") or [{"system": name} for name in predictions]
         }
-        return cls(asked, truth, predictions, scored)
+        only_figures = asked.get("only_figures", {})
+        return cls(asked, truth, predictions, scored, "fixed" in asked, only_figures)
 
 
 def quality(raw: dict[str, Any]) -> list[str]:
@@ -80,13 +77,13 @@ def quality(raw: dict[str, Any]) -> list[str]:
     return lines
 
 
-def mean(values: Sequence[float | None], digits: int = 3) -> str:
+def mean(values: Sequence[float | None]) -> str:
     """The mean over seeds, with its standard deviation where there are several."""
     defined = [value for value in values if value is not None]
     if len(defined) < len(values):
         return "–"
-    text = f"{np.mean(defined):.{digits}f}"
-    return text if len(defined) == 1 else f"{text} ± {np.std(defined, ddof=1):.{digits}f}"
+    text = f"{np.mean(defined):.3f}"
+    return text if len(defined) == 1 else f"{text} ± {np.std(defined, ddof=1):.3f}"
 
 
 def _systems(section: Section) -> list[str]:
@@ -126,26 +123,18 @@ def _gains(section: Section) -> list[str]:
 
 def _by_part(section: Section) -> list[str]:
     """Micro-F1 and macro-F1, and for years calibration error, of the first seed."""
-    years = section.asked["part"] == "year"
+    truth, years = section.truth, section.asked["part"] == "year"
     parts = next(iter(section.scored.values())).parts
-    heads = [f"{name} ({part.articles})" for name, part in parts.items()]
-    if not years:
-        sources = [
-            len(np.unique(section.truth.source[section.truth.fold == int(f)])) for f in parts
-        ]
-        heads = [
-            f"{count} sources, {part.articles} articles"
-            for count, part in zip(sources, parts.values(), strict=True)
-        ]
-    title = "micro-F1 / macro-F1" + " / calibration error" * years
+    heads = []
+    for part, (articles, *_) in parts.items():
+        sources = len(np.unique(truth.source[truth.fold == int(part)]))
+        heads.append(f"{part} ({articles})" if years else f"{sources} sources, {articles} articles")
     rows = []
     for name, system in section.scored.items():
-        cells = [[part.micro_f1, part.macro_f1] for part in system.parts.values()]
-        errors = [[part.calibration_error] * years for part in system.parts.values()]
-        figures = [[*f1, *error] for f1, error in zip(cells, errors, strict=True)]
-        rows.append([name, *(" / ".join(number(value) for value in cell) for cell in figures)])
+        shown = [figures if years else figures[:2] for _, *figures in system.parts.values()]
+        rows.append([name, *(" / ".join(number(value) for value in part) for part in shown)])
     rows += [[name, *kept["parts"]] for name, kept in section.only_figures.items()]
-    return markdown_table([title, *heads], rows)
+    return markdown_table(["micro-F1 / macro-F1" + " / calibration error" * years, *heads], rows)
 
 
 def _measured(section: Section) -> list[str]:
@@ -212,34 +201,36 @@ def _seeds(section: Section) -> list[str]:
 
 def _side_by_side(section: Section) -> list[str]:
     """Every system's average precision, then F1 with intervals, label by label."""
-    scored = section.scored
-    first: Scores = next(iter(scored.values())).decided[0]
-    ranking, decisions = [], []
-    for label, entry in first.labels.items():
-        own = {name: [seed.labels[label] for seed in of.decided] for name, of in scored.items()}
-        ranking.append([label, f"{entry.support} / {entry.known}"])
-        ranking[-1] += [mean([seed.average_precision for seed in seeds]) for seeds in own.values()]
-        decisions.append([label])
-        for name, seeds in own.items():
-            bounds = interval(scored[name].intervals.labels[label])
-            decisions[-1].append(f"{mean([seed.f1 for seed in seeds])} ({bounds})")
-    header = ["Average precision", "Support / known", *scored]
-    lines = [*markdown_table(header, ranking), ""]
-    return lines + markdown_table(["F1 (95 % interval)", *scored], decisions)
+    bounds = {name: of.intervals.labels for name, of in section.scored.items()}
+    ranking = _by_label(
+        section, lambda _, __, own: mean([entry.average_precision for entry in own])
+    )
+    decisions = _by_label(
+        section,
+        lambda name, label, own: f"{mean([e.f1 for e in own])} ({interval(bounds[name][label])})",
+    )
+    header = ["Support / known", *section.scored]
+    lines = markdown_table(["Average precision", *header], ranking)
+    return [*lines, "", *markdown_table(["F1 (95 % interval)", *header], decisions)]
 
 
 def _precision_recall(section: Section) -> list[str]:
     """Every system's precision and recall, label by label."""
-    first: Scores = next(iter(section.scored.values())).decided[0]
+    rows = _by_label(
+        section,
+        lambda _, __, own: f"{mean([e.precision for e in own])} / {mean([e.recall for e in own])}",
+    )
+    return markdown_table(["Precision / recall", "Support / known", *section.scored], rows)
 
-    def cell(seeds: Sequence[LabelScores]) -> str:
-        return f"{mean([s.precision for s in seeds])} / {mean([s.recall for s in seeds])}"
 
-    rows = [
-        [label, *(cell([s.labels[label] for s in of.decided]) for of in section.scored.values())]
-        for label in first.labels
-    ]
-    return markdown_table(["Precision / recall", *section.scored], rows)
+def _by_label(section: Section, cell: Cell) -> list[list[str]]:
+    """A row for each label that is known anywhere, a cell for each system of its seeds' scores."""
+    rows = []
+    for label, entry in next(iter(section.scored.values())).decided[0].labels.items():
+        own = {name: [s.labels[label] for s in of.decided] for name, of in section.scored.items()}
+        cells = [cell(name, label, seeds) for name, seeds in own.items()]
+        rows += [[label, f"{entry.support} / {entry.known}", *cells]] * (entry.known > 0)
+    return rows
 
 
 def _recall_interval(entry: LabelScores) -> str:

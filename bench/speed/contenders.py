@@ -8,6 +8,7 @@ by default: one unpadded article on each.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +19,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.harness.store import read_lines
 from studytag import Predictor
 from studytag.hardware import available_cores, processor_flags
 from studytag.manifest import Manifest, load_manifest
@@ -39,7 +39,7 @@ class Setting:
         model: Folder of the trained model.
         bundle: studytag's export of it.
         optimum: optimum's export of it, float32 and int8.
-        samples: JSON lines of `SAMPLES` articles.
+        samples: JSON list of `SAMPLES` articles.
     """
 
     model: Path
@@ -51,11 +51,6 @@ class Setting:
     def manifest(self) -> Manifest:
         """Of the bundle; its files are not verified."""
         return load_manifest(self.bundle, variants=())
-
-    def texts(self, articles: list[Row]) -> list[str]:
-        """What every contender reads, to be truncated by its tokenizer."""
-        recipe = self.manifest.text_recipe
-        return [recipe.compose_record(article) for article in articles]
 
 
 def sigmoid(logits: NDArray[np.floating]) -> Probabilities:
@@ -74,7 +69,7 @@ def studytag(
 
 @cache
 def torch_model(folder: Path, kind: str) -> Any:
-    """The model in PyTorch: fp32, compiled, bf16, or its linear layers quantised dynamically."""
+    """The model in PyTorch: fp32, bf16, or its linear layers quantised dynamically."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
@@ -83,8 +78,6 @@ def torch_model(folder: Path, kind: str) -> Any:
     if kind == "int8":
         quantise: Any = torch.ao.quantization.quantize_dynamic
         return quantise(model, {torch.nn.Linear}, dtype=torch.qint8)
-    if kind == "compiled":
-        model.forward = torch.compile(model.forward, dynamic=True)
     return model
 
 
@@ -107,7 +100,8 @@ def pipeline(setting: Setting, load: Callable[[], Any], batch_size: int) -> Cont
 
     def run(articles: list[Row]) -> Probabilities:
         options = {"truncation": True, "max_length": manifest.max_length}
-        outputs = tag(setting.texts(articles), batch_size=batch_size, **options)
+        texts = [manifest.text_recipe.compose_record(article) for article in articles]
+        outputs = tag(texts, batch_size=batch_size, **options)
         scores = [{entry["label"]: entry["score"] for entry in output} for output in outputs]
         return np.array([[of_one[label] for label in manifest.labels] for of_one in scores])
 
@@ -131,21 +125,14 @@ def encoder_of(setting: Setting) -> Callable[[Row], Feed]:
 
 
 def export_with_optimum(folder: Path, target: Path) -> None:
-    """What optimum's documentation has a user do: export; quantise for AVX512-VNNI; optimise."""
-    from optimum.onnxruntime import (
-        ORTModelForSequenceClassification,
-        ORTOptimizer,
-        ORTQuantizer,
-    )
-    from optimum.onnxruntime.configuration import AutoOptimizationConfig, AutoQuantizationConfig
+    """What optimum's documentation has a user do: export, and quantise for AVX512-VNNI."""
+    from optimum.onnxruntime import ORTModelForSequenceClassification, ORTQuantizer
+    from optimum.onnxruntime.configuration import AutoQuantizationConfig
 
     model = ORTModelForSequenceClassification.from_pretrained(folder, export=True)
     model.save_pretrained(target)
     recipe = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True)
     ORTQuantizer.from_pretrained(model).quantize(save_dir=target, quantization_config=recipe)
-    ORTOptimizer.from_pretrained(model).optimize(
-        save_dir=target, optimization_config=AutoOptimizationConfig.O3()
-    )
 
 
 def openvino_int8(setting: Setting) -> Path:
@@ -155,7 +142,7 @@ def openvino_int8(setting: Setting) -> Path:
 
     target = setting.optimum / "openvino-int8.xml"
     if not target.exists():
-        samples = nncf.Dataset(read_lines(setting.samples), encoder_of(setting))
+        samples = nncf.Dataset(json.loads(setting.samples.read_text("utf-8")), encoder_of(setting))
         graph = ov.Core().read_model(setting.optimum / "model.onnx")
         options = {"model_type": nncf.ModelType.TRANSFORMER, "subset_size": SAMPLES}
         ov.save_model(nncf.quantize(graph, samples, **options), target, compress_to_fp16=False)
@@ -207,17 +194,10 @@ def ctranslate2(setting: Setting) -> Contender:
         return sigmoid(logits)
 
     def run(articles: list[Row]) -> Probabilities:
-        texts = setting.texts(articles)
-        order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
         with ThreadPoolExecutor(cores) as pool:
-            rows = dict(zip(order, pool.map(tag, [articles[p] for p in order]), strict=True))
-        return np.array([rows[place] for place in range(len(rows))])
+            return np.array(list(pool.map(tag, articles)))
 
     return run
-
-
-GRAPHS = {"fp32": "model.onnx", "fp32 O3": "model_optimized.onnx", "int8": "model_quantized.onnx"}
-"""What optimum's export writes."""
 
 
 def all_contenders(
@@ -235,17 +215,18 @@ def all_contenders(
     # Without instructions for bf16 it is emulated, 20 to 50 times slower than float32.
     flags = processor_flags() or frozenset()
     bf16 = [] if flags.isdisjoint({"avx512_bf16", "amx_bf16"}) else ["bf16"]
-    for kind in ("fp32", *bf16, "int8"):
+    precisions = ("fp32", *bf16, "int8")
+    for kind in precisions:
         name = f"OpenVINO {kind}, an article a core"
         contenders[name] = partial(openvino, setting, kind, cores)
         name = f"OpenVINO {kind}, each article on all cores"
         contenders[name] = partial(openvino, setting, kind, 1)
     for size in batch_sizes:
-        for kind in ("fp32", "compiled", *bf16, "int8"):
+        for kind in precisions:
             load = partial(torch_model, setting.model, kind)
             name = f"transformers pipeline {kind}, batch {size}"
             contenders[name] = partial(pipeline, setting, load, size)
-        for kind, graph in GRAPHS.items():
+        for kind, graph in (("fp32", "model.onnx"), ("int8", "model_quantized.onnx")):
             load = partial(optimum_model, setting.optimum, graph)
             contenders[f"optimum {kind}, batch {size}"] = partial(pipeline, setting, load, size)
     return contenders

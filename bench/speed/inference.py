@@ -4,38 +4,89 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import re
 import statistics
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from bench.harness.machine import occasion, peak_memory, product_rates, run_command
-from bench.harness.store import read_lines, write_lines
-from bench.harness.timing import interleaved
-from bench.speed.contenders import Contender, Setting, all_contenders, encoder_of
-from bench.speed.prepare import encoder_shape, operations, prepare, sample_articles
+from bench.harness.machine import interleaved, occasion, peak_memory, product_rates, run_command
+from bench.speed.contenders import SAMPLES, Setting, all_contenders, encoder_of, export_with_optimum
 from studytag.evaluation.metrics import score
+from studytag.files import open_writer, read_rows
 from studytag.hardware import available_cores
 from studytag.manifest import DEFAULT_OPERATING_POINT, load_manifest
 from studytag.records import Row
 
-FOOTPRINT = (
-    "studytag, int8",
-    "studytag, fp32",
-    "studytag, each article on all cores, int8",
-    "studytag, each article on all cores, fp32",
-    "OpenVINO int8, each article on all cores",
-    "CTranslate2 int8, an article a core",
-    "optimum int8, batch 8",
-    "optimum fp32, batch 8",
-    "transformers pipeline fp32, batch 8",
-)
-"""Contenders whose cold start, latency and memory are measured."""
+
+def sample_articles(source: Path, count: int) -> tuple[list[Row], list[Row]]:
+    """Random articles of a table, always the same, and `SAMPLES` others."""
+    wanted = ("title", "abstract", "labels", "known")
+    rows = [
+        {name: row.get(name) for name in wanted if row.get(name) is not None}
+        for row in read_rows(source)
+    ]
+    chosen = random.Random(0).sample(rows, min(count + SAMPLES, len(rows)))
+    return chosen[SAMPLES:], chosen[:SAMPLES]
+
+
+def random_distilbert(trained: Path, target: Path) -> Path:
+    """A model of random weights in DistilBERT's shape, with a trained one's labels.
+
+    Random weights cost the same time as trained ones.
+    """
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, DistilBertConfig
+
+    config = json.loads((trained / "config.json").read_text(encoding="utf-8"))
+    names = {name: config[name] for name in ("id2label", "label2id", "problem_type")}
+    names["id2label"] = {int(index): label for index, label in names["id2label"].items()}
+    tokenizer = AutoTokenizer.from_pretrained(trained)
+    tokenizer.model_max_length = min(tokenizer.model_max_length, 512)
+    model = AutoModelForSequenceClassification.from_config(DistilBertConfig(**names))
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    return target
+
+
+def prepare(model: Path, samples: list[Row], folder: Path, distilbert: bool = False) -> Setting:
+    """Export a model, or one of DistilBERT's shape, with studytag and optimum into `folder`."""
+    from studytag.export.pipeline import export_bundle
+
+    if distilbert:
+        model = random_distilbert(model, folder / "model")
+    # Thresholds make no difference to speed: a stand-in for the validation table is enough.
+    table = folder / "validation.jsonl"
+    label = json.loads((model / "config.json").read_text(encoding="utf-8"))["id2label"]["0"]
+    with open_writer(table) as writer:
+        for number in range(20):
+            writer.write({"title": f"Article {number}", "labels": [label]})
+    export_bundle(model, folder / "bundle", table, max_f1_drop=1.0)
+    export_with_optimum(model, folder / "optimum")
+    (folder / "samples.json").write_text(json.dumps(samples), encoding="utf-8")
+    return Setting(model, folder / "bundle", folder / "optimum", folder / "samples.json")
+
+
+def encoder_shape(model: Path) -> tuple[str, dict[str, int]]:
+    """An encoder in words, and its width, hidden width and layers."""
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    names = (("dim", "hidden_size"), ("hidden_dim", "intermediate_size"))
+    width, hidden = (config.get(own) or config[other] for own, other in names)
+    layers = config.get("n_layers") or config["num_hidden_layers"]
+    kind = {"distilbert": "DistilBERT", "bert": "BERT"}.get(config["model_type"], "encoder")
+    shape = {"width": width, "hidden": hidden, "layers": layers}
+    return f"{kind} of {layers} layers x {width}", shape
+
+
+def operations(tokens: int, width: int, hidden: int, layers: int) -> float:
+    """Multiplications and additions of a full forward pass: linear layers and attention."""
+    linear = 4 * width * width + 2 * width * hidden
+    return 2.0 * layers * tokens * (linear + 2 * tokens * width)
 
 
 def contenders(options: argparse.Namespace) -> dict[str, Any]:
@@ -57,7 +108,10 @@ def contenders(options: argparse.Namespace) -> dict[str, Any]:
         probabilities = {name: predict(articles) for name, predict in loaded.items()}
         products: list[dict[str, dict[str, float]]] = []
         seconds = interleaved(
-            {name: _on_portions(predict, articles, rounds) for name, predict in loaded.items()},
+            {
+                name: partial(_on_portion, predict, articles, rounds)
+                for name, predict in loaded.items()
+            },
             rounds,
             lambda: products.append(product_rates()),
         )
@@ -75,19 +129,16 @@ def contenders(options: argparse.Namespace) -> dict[str, Any]:
         "tokens_per_document": statistics.mean(tokens),
         "gop_per_document": statistics.mean(operations(n, **shape) for n in tokens) / 1e9,
         "product_rates": {
-            kind: {
-                library: statistics.median(rates[kind][library] for rates in products)
-                for library in libraries
-            }
-            for kind, libraries in products[0].items()
+            kind: {name: statistics.median(of[kind][name] for of in products) for name in rates}
+            for kind, rates in products[0].items()
         },
         "seconds": seconds,
     }
     return content | ({"micro_f1": f1} if f1 else {})
 
 
-def _on_portions(predict: Contender, articles: list[Row], rounds: int) -> Any:
-    return lambda number: predict(articles[number::rounds])
+def _on_portion(predict: Any, articles: list[Row], rounds: int, number: int) -> None:
+    predict(articles[number::rounds])
 
 
 def _micro_f1(
@@ -112,22 +163,23 @@ def _micro_f1(
 def footprint(options: argparse.Namespace) -> dict[str, Any]:
     """Cold start, latency of single articles, and peak memory, each in processes of its own."""
     articles, samples = sample_articles(options.source, options.articles)
-    names = [name for name in FOOTPRINT if re.search(options.only, name)]
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    runs: dict[str, list[dict[str, float]]] = {}
     with TemporaryDirectory() as folder:
         setting = prepare(options.model, samples, Path(folder), options.distilbert)
-        table = Path(folder, "articles.jsonl")
-        write_lines(table, articles)
+        table = Path(folder, "articles.json")
+        table.write_text(json.dumps(articles), encoding="utf-8")
+        available = all_contenders(setting, [8])
+        names = [name for name in available if re.search(options.only, name)]
         for name in names:
-            all_contenders(setting, [8])[name]()  # what a contender converts once is on disk then
+            available[name]()  # what a contender converts once is on disk then
         for _ in range(options.rounds):
             for name in names:
                 paths = (setting.model, setting.bundle, setting.optimum, setting.samples, table)
                 command = ("-m", "bench.speed", "one", name, *map(str, paths))
                 output = run_command(sys.executable, *command, capture=True)
-                runs[name].append(json.loads(output.splitlines()[-1]))
+                runs.setdefault(name, []).append(json.loads(output.splitlines()[-1]))
         encoder, _ = encoder_shape(setting.model)
-    content = {
+    return {
         "kind": "footprint",
         **occasion(),
         "encoder": encoder,
@@ -135,20 +187,13 @@ def footprint(options: argparse.Namespace) -> dict[str, Any]:
         "rounds": options.rounds,
         "runs": runs,
     }
-    return content
 
 
 def one_footprint(name: str, folders: list[Path], started: float) -> dict[str, float]:
-    """In a fresh process: load one contender and answer.
-
-    Args:
-        name: Of the contender.
-        folders: Those of a `Setting`, and the articles.
-        started: When the process began, by `time.perf_counter`.
-    """
+    """In a process begun at `started`: load a contender from a `Setting`'s paths, and answer."""
     *places, table = folders
     predict = all_contenders(Setting(*places), [8])[name]()
-    articles = read_lines(table)
+    articles = json.loads(table.read_text(encoding="utf-8"))
     predict(articles[:1])
     cold_start = time.perf_counter() - started
     predict(articles)

@@ -1,11 +1,13 @@
-"""Tables of speed, from raw measurements."""
+"""Tables of speed, and a picture of speed over F1, from raw measurements."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import statistics
+from pathlib import Path
 from typing import Any
 
-from bench.harness.machine import best
 from studytag.evaluation.tables import markdown_table, number
 
 
@@ -26,8 +28,8 @@ def contenders(raw: dict[str, Any]) -> list[str]:
     )
     if products:
         caption += (
-            f" One large matrix product: {best(products['fp32']):.0f} GFLOP/s in float32, "
-            f"{best(products['int8']):.0f} GOP/s in int8."
+            f" One large matrix product: {max(products['fp32'].values()):.0f} GFLOP/s in float32, "
+            f"{max(products['int8'].values()):.0f} GOP/s in int8."
         )
     header = ["Contender", "documents/s (median)"]
     header += ["tokens/s", "hardware utilisation"] if products else []
@@ -37,7 +39,7 @@ def contenders(raw: dict[str, Any]) -> list[str]:
     for name, rate in sorted(rates.items(), key=lambda item: -item[1]):
         cells = [name, f"{rate:.1f}"]
         if products and tokens:
-            peak = best(products["int8" if "int8" in name else "fp32"])
+            peak = max(products["int8" if "int8" in name else "fp32"].values())
             share = rate * raw["gop_per_document"] / peak
             cells += [f"{rate * tokens:.0f}", f"{share:.0%}"]
         own = [rates.get(f"studytag, {variant}") for variant in ("int8", "fp32")]
@@ -59,4 +61,54 @@ def footprint(raw: dict[str, Any]) -> list[str]:
         cells = [name, f"{figures['cold_start_s']:.1f}"]
         cells += [f"{figures[key]:.0f}" for key in ("latency_p50_ms", "latency_p99_ms", "peak_mib")]
         rows.append(cells)
+    return [caption, "", *markdown_table(header, rows)]
+
+
+FAMILIES = ("studytag", "optimum", "OpenVINO", "CTranslate2", "transformers")
+"""Contenders of a name that starts so share a colour."""
+
+
+def digest(raw: dict[str, Any]) -> str:
+    """Of what a picture is made from; it is written into the picture."""
+    content = {"rates": rates_of(raw), "f1": raw["micro_f1"]}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def draw(raw: dict[str, Any], path: Path) -> None:
+    """Write the picture as SVG."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.rcParams["svg.hashsalt"] = "studytag"
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for name, rate in rates_of(raw).items():
+        place = (rate, raw["micro_f1"][name])
+        axes.scatter(*place, color=f"C{[name.startswith(word) for word in FAMILIES].index(True)}")
+        axes.annotate(name, place, xytext=(4, 4), textcoords="offset points", fontsize=7)
+    axes.set(xscale="log", xlabel="documents/s", ylabel="micro-F1")
+    axes.set_title(f"{raw['encoder']}, {raw['cores']} cores of {raw['machine']}", fontsize=9)
+    axes.margins(0.15)
+    figure.savefig(path, metadata={"Date": None, "Description": digest(raw)})
+
+
+CORES = (16, 64, 256)
+
+
+def cost(raw: dict[str, Any]) -> list[str]:
+    """Hours that a collection takes; articles do not depend on each other, so cores add up."""
+    caption = (
+        f"{raw['records']:,} records like {raw['articles']} articles of "
+        f"{raw['words_per_document']:.0f} words on average: processor time on one core of "
+        f"{raw['machine']}, median of {raw['rounds']} interleaved rounds on a machine shared with "
+        f"other work, so indicative, {raw['date']}."
+    )
+    header = ["Encoder, variant", "records/s and core", "core hours"]
+    header += [f"hours on {cores} cores" for cores in CORES]
+    rows = []
+    for name, seconds in raw["processor_seconds"].items():
+        rate = raw["articles"] / statistics.median(seconds)
+        hours = raw["records"] / rate / 3600
+        cells = [name, f"{rate:.1f}", f"{hours:,.0f}"]
+        rows.append([*cells, *(f"{hours / cores:,.0f}" for cores in CORES)])
     return [caption, "", *markdown_table(header, rows)]

@@ -23,6 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", type=Path, default=Path("artifacts/bundle"), help="the bundle")
     parser.add_argument(
+        "--variants",
+        nargs="+",
+        default=["fp32", "int8"],
+        choices=("fp32", "int8"),
+        help="graphs that the bundle keeps",
+    )
+    parser.add_argument(
         "--max-f1-drop",
         type=float,
         default=0.005,
@@ -48,6 +55,7 @@ def run(options: argparse.Namespace) -> None:
         options.model,
         options.output,
         options.validation,
+        variants=options.variants,
         max_f1_drop=options.max_f1_drop,
         tolerance=options.tolerance,
     )

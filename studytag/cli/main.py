@@ -17,6 +17,7 @@ from studytag.version import __version__
 _COMMANDS = {
     "demo": ("files,report", "tag a few invented articles, for a first look"),
     "predict": ("files", "tag a file of articles, or a single article"),
+    "screen": ("files", "keep the records of some study designs, set the others aside"),
     "zotero": ("zotero", "tag the articles of a Zotero library"),
     "evaluate": ("evaluate", "score a bundle or a model on a labelled table"),
     "data": ("data", "build, fetch, audit or make up tables of articles"),

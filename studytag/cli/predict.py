@@ -21,6 +21,7 @@ from studytag.errors import InputError
 from studytag.files import FORMATS
 from studytag.inference.files import Options, predict_file
 from studytag.inference.folder import CLAIM_TIMEOUT, failures, predict_folder
+from studytag.inference.journal import PART_SECONDS
 from studytag.inference.predictor import Prediction, Predictor
 from studytag.inference.progress import FileSummary, Listener
 
@@ -83,9 +84,16 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-resume", action="store_true", help="keep no parts beside the output to go on with"
     )
     group.add_argument(
+        "--commit-every",
+        type=float,
+        default=PART_SECONDS,
+        metavar="SECONDS",
+        help="how much work a kill may cost at most",
+    )
+    group.add_argument(
         "--hash-input",
         action="store_true",
-        help="tell the input by all of its content; its modification time may then change",
+        help="identify the input by all of its content; its modification time may then change",
     )
     group.add_argument(
         "--shard", type=_shard, metavar="I/N", help="of a folder: every N-th file from the I-th"
@@ -201,6 +209,7 @@ def _file_options(
         resume=resume and not options.no_resume,
         restart=options.restart,
         hash_input=options.hash_input,
+        commit_seconds=options.commit_every,
     )
 
 
@@ -218,12 +227,9 @@ def _shard(text: str) -> tuple[int, int]:
 
 def _report(output: str, summary: FileSummary) -> None:
     logger.info(
-        "%s: %d rows in %.1f s (%.1f per second), %d with an error",
+        "%s: %s",
         "standard output" if output == STANDARD_STREAM else output,
-        summary.rows,
-        summary.seconds,
-        summary.rows_per_second,
-        summary.failed,
+        summary.describe(),
     )
 
 

@@ -7,7 +7,7 @@ is a maximum over n + 1 candidates: O(n log n) per label.
 The highest F1 on a few thousand articles is often one of many nearly as high, at thresholds far
 apart. So the thresholds of the two F1 objectives are bagged (Breiman 1996): tuned on resamples of
 the rows, then averaged. Tuned on one half of the real validation split and scored on the other,
-bagging gained up to 0.003 micro-F1 and 0.001 to 0.005 macro-F1 (bench/thresholds.py). A promised
+bagging gained up to 0.003 micro-F1 and 0.001 to 0.005 macro-F1 (docs/experiments.md). A promised
 recall is broken as easily: the threshold that keeps 98 % of a hundred positives hangs on two of
 them. So that one is low enough for 95 % of the resamples.
 """

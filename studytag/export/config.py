@@ -1,13 +1,11 @@
 """`config.json` for programs that know nothing of studytag: thresholds beside the label names.
 
-There is no convention for them yet. Ours is the entry `studytag`:
+There is no convention for them yet. Ours is the entry `studytag`, with these keys:
 
-    "studytag": {
-      "operating_point": "f1",
-      "thresholds": {"fp32": {"f1": {"RCT": 0.41, ...}, "sensitive": {...}, ...}, "int8": {...}},
-      "implications": {"RCT": ["ClinicalTrial"]},
-      "max_length": 512
-    }
+- `operating_point`: the default one, `f1`.
+- `thresholds`: variant, then operating point, then label to a number.
+- `implications`: a label to the labels that it implies.
+- `max_length`: tokens, special ones included.
 
 An article has a label where sigmoid(logit) >= threshold, and then every label that this one
 implies. transformers and transformers.js keep the entry as an attribute of the configuration.

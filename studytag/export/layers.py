@@ -85,7 +85,7 @@ class _Attention(torch.autograd.Function):
 
     That works block by block in the processor's cache and never writes down the n x n scores. With
     the mask left out where nothing is padded (see graph.py) an int8 graph took 30 instead of 39 ms
-    for 280 tokens and 65 instead of 117 for 512 (bench/graphs.py).
+    for 280 tokens and 65 instead of 117 for 512 (docs/experiments.md).
     """
 
     @staticmethod
@@ -107,8 +107,8 @@ class _Attention(torch.autograd.Function):
         """The operator's node; its fourth input, a bias, is absent."""
         none = g.op("prim::Constant")
         none.setType(torch._C.OptionalType.ofTensor())
-        found = g.op(
+        node = g.op(
             "com.microsoft::MultiHeadAttention", query, key, value, none, mask, num_heads_i=heads
         )
-        found.setType(query.type())
-        return found
+        node.setType(query.type())
+        return node

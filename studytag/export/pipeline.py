@@ -7,6 +7,7 @@ its own outputs, since quantisation shifts probabilities.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +30,6 @@ from studytag.inference.predictor import Predictor
 from studytag.inference.session import open_session
 from studytag.manifest import (
     DEFAULT_OPERATING_POINT,
-    FIXED,
     MANIFEST,
     TOKENIZER,
     Manifest,
@@ -59,6 +59,7 @@ def export_bundle(
     output: str | Path,
     validation: str | Path,
     *,
+    variants: Sequence[str] = tuple(GRAPHS),
     max_f1_drop: float = 0.005,
     tolerance: float = 1e-4,
 ) -> Manifest:
@@ -68,6 +69,7 @@ def export_bundle(
         model_dir: A best model folder.
         output: The bundle, replaced if it is there.
         validation: The labelled table to tune thresholds and measure on.
+        variants: Which graphs the bundle keeps; all are measured, and fp32 must pass its gates.
         max_f1_drop: The int8 variant is left out if its micro-F1 is lower than float32's by
             more than this.
         tolerance: Largest difference from PyTorch that a float32 probability may have.
@@ -89,6 +91,12 @@ def export_bundle(
         measured = _measure_all(trained, table, folder, manifest)
         _check_parity(measured["fp32"], tolerance)
         kept = _without_losses(measured, folder, max_f1_drop)
+        for name in kept.keys() - set(variants):
+            (folder / kept.pop(name).file).unlink()
+        if not kept:
+            raise StudytagError(
+                f"none of the variants {', '.join(variants)} is left; nothing was written"
+            )
         manifest = replace(
             manifest,
             variants=kept,
@@ -162,10 +170,7 @@ def _tuned(
     variant: Variant, manifest: Manifest, table: LabelledTable, probabilities: NDArray[np.float32]
 ) -> Variant:
     thresholds = tune_thresholds(table.truth, table.known, probabilities)
-    points: dict[str, list[float]] = {
-        point: thresholds[point] for point in (DEFAULT_OPERATING_POINT, FIXED)
-    }
-    scores = score_points(manifest.labels, table.truth, table.known, probabilities, points)
+    scores = score_points(manifest.labels, table.truth, table.known, probabilities, thresholds)
     return replace(variant, thresholds=thresholds, scores=scores)
 
 

@@ -62,7 +62,7 @@ def quantise(source: Path, target: Path) -> None:
             for node in model.graph.node
             if node.op_type == "MatMul" and node.input[1] not in flat
         ]
-        own = [node.name for node in _narrowing(model)]
+        narrowing = [node.name for node in _narrowing(model)]
         quantization.quantize_dynamic(
             inferred,
             inferred,
@@ -71,7 +71,7 @@ def quantise(source: Path, target: Path) -> None:
             reduce_range=True,
             weight_type=quantization.QuantType.QInt8,
             # onnxruntime first splits every Gemm into a MatMul of this name and an Add.
-            nodes_to_exclude=[*head, *(f"{name}_MatMul" for name in head), *small, *own],
+            nodes_to_exclude=[*head, *(f"{name}_MatMul" for name in head), *small, *narrowing],
             # The type of what attention puts out, which ONNX's inference does not know.
             extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
         )

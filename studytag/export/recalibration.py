@@ -33,8 +33,6 @@ from studytag.hashing import sha256
 from studytag.inference.model import Model, sigmoid
 from studytag.labels import LabelSet
 from studytag.manifest import (
-    DEFAULT_OPERATING_POINT,
-    FIXED,
     MANIFEST,
     Adjustment,
     Manifest,
@@ -87,12 +85,11 @@ def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Ma
             point: np.where(untouched, before, thresholds[point]).tolist()
             for point, before in variant.thresholds.items()
         }
-        points = {point: kept[point] for point in (str(DEFAULT_OPERATING_POINT), str(FIXED))}
         variants[name] = replace(
             variant,
             adjustment=_adjustment(labels, slope, offset),
             thresholds=kept,
-            scores=score_points(labels, articles.truth, articles.known, probabilities, points),
+            scores=score_points(labels, articles.truth, articles.known, probabilities, kept),
         )
         logger.info(
             "%s: micro-F1 %.4f on %s", name, variants[name].scores["f1"].micro.f1, Path(table).name

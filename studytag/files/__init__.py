@@ -53,6 +53,7 @@ __all__ = [
     "replace_folder",
     "source_files",
     "tagged",
+    "target_name",
     "write_json_atomically",
     "write_text_atomically",
 ]
@@ -69,6 +70,7 @@ def read_rows(
     encoding: str | None = None,
     refuse_ignored_text: bool = False,
     errors: Literal["raise", "return"] = "raise",
+    quiet: bool = False,
 ) -> Iterator[Row]:
     """Read a file of articles row by row, in constant memory (JSON documents, BibTeX: at once).
 
@@ -88,6 +90,7 @@ def read_rows(
             column that reads like one was ignored, instead of warning.
         errors: `raise` at a row that cannot be read (a line that is no JSON, too many cells), or
             `return` an `UnreadRow` in its place. What spoils the whole file always raises.
+        quiet: Do not log how the columns are understood.
 
     Raises:
         InputError: at once where the file is missing, empty or of an unknown format; while
@@ -100,7 +103,7 @@ def read_rows(
     found = _format_of(source, format, sniffing=True)
     if encoding is not None and not found.text:
         raise InputError(f"{path}: an encoding is only for text, which {found.title} is not")
-    return found.read(source, ReadOptions(encoding, refuse_ignored_text, errors == "return"))
+    return found.read(source, ReadOptions(encoding, refuse_ignored_text, errors == "return", quiet))
 
 
 def source_files(source: Path, check: bool = True) -> list[Path]:
@@ -119,16 +122,16 @@ def source_files(source: Path, check: bool = True) -> list[Path]:
         count_rows(source)
         return [source]
     entries = sorted(entry for entry in source.iterdir() if not entry.name.startswith("."))
-    found = [entry for entry in entries if entry.is_file() and _holds_articles(entry)]
-    if skipped := [entry.name for entry in entries if entry not in found]:
+    readable = [entry for entry in entries if entry.is_file() and _holds_articles(entry)]
+    if skipped := [entry.name for entry in entries if entry not in readable]:
         logger.warning("%s: not read: %s", source, ", ".join(skipped))
-    if not found:
+    if not readable:
         raise InputError(
             f"{source}: no file to read in this folder; known are {', '.join(SUFFIXES)}"
         )
-    for file in found if check else ():
+    for file in readable if check else ():
         count_rows(file)
-    return found
+    return readable
 
 
 def format_name(path: Path, format: str | None = None) -> str:
@@ -141,6 +144,15 @@ def format_name(path: Path, format: str | None = None) -> str:
         return _named(path, format).name
     _check_readable(path)
     return _format_of(path, None, sniffing=True).name
+
+
+def target_name(path: Path, format: str | None = None) -> str:
+    """The name of the format that `open_writer` would write.
+
+    Raises:
+        InputError: it is unknown.
+    """
+    return _format_of(path, format).name
 
 
 def count_rows(path: str | os.PathLike[str], format: str | None = None) -> int | None:
@@ -176,6 +188,7 @@ def open_writer(
     prefix: str = "studytag: ",
     indicators: Sequence[str] = (),
     excel: bool = False,
+    mixed_as_text: bool = False,
 ) -> Iterator[RowWriter]:
     """Write rows to a file that appears when the block ends, complete, or not at all.
 
@@ -192,6 +205,8 @@ def open_writer(
         indicators: Labels that get a column of 0 and 1 (`tag_studytag_RCT`) in tables.
         excel: Write CSV as Excel opens it best: with a byte-order mark, and with an apostrophe
             before text that Excel would compute.
+        mixed_as_text: A parquet column whose values no type has in common becomes text, what is no
+            text as JSON, instead of an error.
 
     Raises:
         InputError: the format is unknown or only read, or the place cannot be written.
@@ -200,7 +215,7 @@ def open_writer(
     found = _format_of(target, format)
     if found.write is None:
         raise InputError(f"{path}: {found.name} is only read; write one of {', '.join(_WRITABLE)}")
-    options = WriteOptions(prefix, tuple(indicators), excel)
+    options = WriteOptions(prefix, tuple(indicators), excel, mixed_as_text)
     with atomic_path(target) as temporary:
         try:
             with found.write(temporary, target, options) as writer:
@@ -216,27 +231,27 @@ def _format_of(path: Path, format: str | None, sniffing: bool = False) -> Format
     suffixes = [suffix.lower() for suffix in path.suffixes]
     gzipped = suffixes[-1:] == [".gz"]
     suffix = "".join(suffixes[:-1][-1:] if gzipped else suffixes[-1:])
-    found = _named(path, format) if format else SUFFIXES.get(suffix)
+    known = _named(path, format) if format else SUFFIXES.get(suffix)
     if sniffing and format is None:
-        found = _sniffed(path, suffix, found)
-    if found is None:
+        known = _sniffed(path, suffix, known)
+    if known is None:
         raise InputError(
             f"{path}: unknown suffix {suffix!r}; known are {', '.join(SUFFIXES)} "
             f"(text also with .gz)"
         )
-    if gzipped and not found.text:
+    if gzipped and not known.text:
         raise InputError(
-            f"{path}: {found.title} packs itself; unpack it and drop .gz from the name"
+            f"{path}: {known.title} packs itself; unpack it and drop .gz from the name"
         )
-    return found
+    return known
 
 
-def _sniffed(path: Path, suffix: str, found: Format | None) -> Format | None:
+def _sniffed(path: Path, suffix: str, known: Format | None) -> Format | None:
     """The format that the content says, rather than the suffix."""
-    name = sniff(path) or (sniff_table(path) if found is None else None)
-    if name is None or (found and found.name == name):
-        return found
-    if found and name != "endnote_xml":
+    name = sniff(path) or (sniff_table(path) if known is None else None)
+    if name is None or (known and known.name == name):
+        return known
+    if known and name != "endnote_xml":
         logger.warning("%s: named %s, but read as %s: so it begins", path, suffix, name)
     return FORMATS[name]
 

@@ -214,7 +214,7 @@ def _resolved(path: str | os.PathLike[str]) -> Path:
     with _one_line(path):
         target = Path(os.path.realpath(path))
         if target.parent.is_dir():
-            target.exists()  # a name that is too long is told now, not when all is computed
+            target.exists()  # a name that is too long is reported now, not when all is computed
         return target
 
 

@@ -10,7 +10,15 @@ from typing import Any, TextIO
 
 from studytag.errors import InputError, import_extra
 from studytag.files.bibtex_blocks import Entry, read_value, split_entries, split_parts
-from studytag.files.fields import BY_NAME, CANONICAL, column_field, tag_field, written_tag
+from studytag.files.fields import (
+    BY_NAME,
+    CANONICAL,
+    MODEL_FIELDS,
+    Field,
+    column_field,
+    tag_field,
+    written_tag,
+)
 from studytag.files.options import ReadOptions, WriteOptions
 from studytag.files.rows import (
     ERROR_COLUMN,
@@ -82,7 +90,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
     ]
     if not entries:
         raise InputError(f"{path}: no entry in it; an entry begins with '@article{{key,'")
-    watch = TextWatch(path, options.refuse_ignored_text, "field")
+    watch = TextWatch(path, options, "field")
     views = [_view(fields) for _, fields in entries]
     columns = {name: None for view, _ in views for name in view}
     lists = {name for view, _ in views for name, value in view.items() if isinstance(value, list)}
@@ -126,7 +134,7 @@ def _view(fields: dict[str, str]) -> tuple[Row, dict[str, Any]]:
     row: Row = dict.fromkeys(("pmid", "title", "abstract", "year", "journal"))
     ranked: dict[str, list[tuple[int, str]]] = {}
     for tag in fields:
-        found = tag_field("bib", tag.lower())
+        found = tag_field("bib", tag.lower()) or _model_field(tag)
         ranked.setdefault(found[0].name if found else tag, []).append(
             (found[1] if found else 0, tag)
         )
@@ -145,6 +153,12 @@ def _view(fields: dict[str, str]) -> tuple[Row, dict[str, Any]]:
                 row[tag] = value or None
     row["type_of_reference"] = row.pop("ENTRYTYPE", None)
     return _completed(row, extra)
+
+
+def _model_field(tag: str) -> tuple[Field, int] | None:
+    """Title or abstract under a name that tools give to columns."""
+    found = column_field(tag)
+    return (found[0], found[1] + 100) if found and found[0].name in MODEL_FIELDS else None
 
 
 def _completed(row: Row, extra: Row) -> tuple[Row, dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -48,7 +47,7 @@ def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]
     """
     csv.field_size_limit(_MAX_CELL)
     source = TextSource(path, options.encoding)
-    watch = TextWatch(path, options.refuse_ignored_text)
+    watch = TextWatch(path, options)
     lines = source.lines()
     beginning = list(islice(lines, _HEADER_LINES))
     layout = _find_header(path, beginning, _DELIMITERS[format])
@@ -101,26 +100,26 @@ class _Header:
 def _find_header(path: Path, beginning: list[str], delimiters: str) -> _Header:
     """The line that names most of the columns that we know, under the delimiter that shows it."""
     first = beginning[0].strip().strip('"').lower() if beginning else ""
-    told = first[4:5] if first.startswith("sep=") and len(first) == 5 else None
+    declared = first[4:5] if first.startswith("sep=") and len(first) == 5 else None
     if first.startswith("sep=") and len(beginning[0].strip("\r\n")) == 5:
-        told = beginning[0][4]
-    best, found = 0, _Header(1 if told else 0, told or delimiters[0])
-    for delimiter in told or delimiters:
+        declared = beginning[0][4]
+    best, header = 0, _Header(1 if declared else 0, declared or delimiters[0])
+    for delimiter in declared or delimiters:
         rows = list(first_rows(beginning, delimiter))
         for number, cells in rows:
             known = [field for field in map(known_field, cells) if field]
             if {*MODEL_FIELDS} & set(known) and len(known) > best:
                 spaced = f'{delimiter} "' in beginning[number]
-                best, found = len(known), _Header(number, delimiter, spaced)
+                best, header = len(known), _Header(number, delimiter, spaced)
         _refuse_one_field_a_line(path, rows)
-    if found.first > (1 if told else 0):
-        skipped = [line.strip() for line in beginning[: found.first] if line.strip(' \r\n,;\t"')]
+    if header.first > (1 if declared else 0):
+        skipped = [line.strip() for line in beginning[: header.first] if line.strip(' \r\n,;\t"')]
         if skipped:
             logger.warning(
                 "%s: %d lines before the header are not read: %.60r ...",
                 *(path, len(skipped), skipped[0]),
             )
-    return found
+    return header
 
 
 def first_rows(beginning: list[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -204,6 +203,8 @@ class DelimitedWriter:
         self._layout = TableLayout(format, delimiter=_DELIMITERS[format][0])
         self._names: dict[str, None] | None = None
         self._rows = 0
+        self._plain: Any = None
+        self._quoted: Any = None
 
     def write(self, row: Row) -> None:
         """Add a row; columns it lacks stay empty.
@@ -237,21 +238,22 @@ class DelimitedWriter:
                 self._layout = layout
         if self._options.excel or self._layout.bom:
             self._stream.write("\ufeff")
+        self._plain, self._quoted = (
+            csv.writer(
+                self._stream,
+                delimiter=self._layout.delimiter,
+                lineterminator=self._layout.newline,
+                quoting=quoting,
+            )
+            for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+        )
         self._write_cells(header)
 
     def _write_cells(self, cells: list[str]) -> None:
         # A carriage return without quotes would be read as the end of the row; a single empty
         # cell as an empty line.
         quote_all = any("\r" in cell for cell in cells) or cells in ([""], [])
-        buffer = io.StringIO(newline="")
-        writer = csv.writer(
-            buffer,
-            delimiter=self._layout.delimiter,
-            lineterminator=self._layout.newline,
-            quoting=csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL,
-        )
-        writer.writerow(cells)
-        self._stream.write(buffer.getvalue())
+        (self._quoted if quote_all else self._plain).writerow(cells)
 
     def _cell(self, value: Any) -> str:
         text = cell_text(value)

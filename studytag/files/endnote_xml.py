@@ -61,7 +61,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
     Raises:
         InputError: the file is not EndNote XML, or damaged.
     """
-    watch = TextWatch(path, options.refuse_ignored_text, "element")
+    watch = TextWatch(path, options, "element")
     layout = Layout("endnote_xml")
     for record in iterate_records(path, ("record",), ("xml", "records"), _WANTED):
         row, raw = _row(record)

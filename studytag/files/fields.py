@@ -2,7 +2,8 @@
 
 Sources: the RIS specification and the field tables that Ovid, Embase, Scopus, Cochrane, EBSCO,
 ProQuest and Web of Science publish; NLM's MEDLINE elements; EndNote's tags; BibTeX and BibLaTeX;
-CSL 1.0.2; and the headers of the tables that the tools in `docs/formats.md` export.
+CSL 1.0.2, whose variables are columns; and the headers of the tables that the tools in
+`docs/formats.md` export.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-FORMAT_TAGS = ("ris", "nbib", "enw", "ciw", "bib", "csl")
+FORMAT_TAGS = ("ris", "nbib", "enw", "ciw", "bib")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,6 @@ class Field:
         enw: EndNote tags, without the percent sign.
         ciw: Web of Science tags.
         bib: BibTeX and BibLaTeX fields.
-        csl: CSL variables.
         columns: Names of columns of tables, as `column_key` makes them, between bars.
         derived: Columns from which it is only derived, so that they also stay as they are.
     """
@@ -38,7 +38,6 @@ class Field:
     enw: str = ""
     ciw: str = ""
     bib: str = ""
-    csl: str = ""
     columns: str = ""
     derived: str = ""
 
@@ -49,7 +48,6 @@ FIELDS = (
         nbib="PMID",
         ciw="PM",
         bib="pmid pubmedid pubmed_id",
-        csl="PMID",
         columns="pmid|pubmed id|pubmedid|pubmed|pm|medline pmid|pubmed number|pubmed pmid|"
         "pubmed identifier|pubmed uid|pubmed id pmid|externalids pubmed|ids pmid|pubmed ids",
         derived="accession number|accession numbers|accession|an|extra|url|urls|link|links|"
@@ -63,7 +61,6 @@ FIELDS = (
         enw="T Q !",
         ciw="TI",
         bib="title",
-        csl="title",
         columns="title|article title|titles|primary title|title primary|document title|item title|"
         "ti|t1|paper title|citation title|study title|reference title|record title|title english|"
         "english title|title en|articletitle|titulo|título|titre|titel|title original|"
@@ -77,7 +74,6 @@ FIELDS = (
         enw="X",
         ciw="AB",
         bib="abstract",
-        csl="abstract",
         columns="abstract|abstract note|abstracts|notes abstract|abstract text|abstracttext|ab|n2|"
         "abstract english|english abstract|abstract en|abstract original|original abstract|"
         "article abstract|primary abstract|item abstract|abstract body|paper abstract|resumo|"
@@ -91,7 +87,6 @@ FIELDS = (
         enw="D",
         ciw="PY",
         bib="year",
-        csl="",
         columns="year|publication year|published year|pub year|pubyear|py|year published|"
         "year of publication|publicationyear|published year s|year1|publication years|"
         "yr|año|ano|jahr|année|date year|article year|copyright year",
@@ -106,7 +101,6 @@ FIELDS = (
         enw="J B",
         ciw="SO",
         bib="journal journaltitle booktitle",
-        csl="container-title",
         columns="journal|journal title|journal book|source title|publication title|journal name|"
         "secondary title|jt|so|t2|jf|jo|periodical full|publication|periodical|"
         "container title|venue|publication name|source name|published in|periodical title|"
@@ -141,7 +135,6 @@ FIELDS = (
         ris="TY",
         enw="0",
         columns="type of reference|item type|reference type|ref type|entry type|entrytype|itemtype",
-        csl="type",
     ),
     Field(
         "authors",
@@ -151,7 +144,6 @@ FIELDS = (
         enw="A",
         ciw="AF AU",
         bib="author",
-        csl="author",
         columns="authors|author|author full names|author s|au|a1|author names|authors primary|"
         "primary authors|first authors|all authors|author list|authorships|authorstring",
     ),
@@ -163,7 +155,6 @@ FIELDS = (
         enw="E",
         ciw="BE",
         bib="editor",
-        csl="editor",
         columns="editors|editor|a2|secondary authors|book editors",
     ),
     Field("tertiary_authors", many=True, ris="A3", enw="Y", columns="tertiary authors"),
@@ -176,7 +167,6 @@ FIELDS = (
         enw="K",
         ciw="DE",
         bib="keywords keyword",
-        csl="keyword",
         columns="keywords|keyword|author keywords|kw|de|author keyword|subject terms|descriptors|"
         "manual tags|tags|keywords author",
     ),
@@ -186,17 +176,15 @@ FIELDS = (
         enw="R",
         ciw="DI",
         bib="doi",
-        csl="DOI",
         columns="doi|do|di|digital object identifier|article doi|item doi|doi number|doi link",
     ),
-    Field("pmcid", nbib="PMC", csl="PMCID", bib="pmcid", columns="pmcid|pmc id|pmc|pmc number"),
+    Field("pmcid", nbib="PMC", bib="pmcid", columns="pmcid|pmc id|pmc|pmc number"),
     Field(
         "urls",
         many=True,
         ris="UR",
         enw="U",
         bib="url",
-        csl="URL",
         columns="urls|url|ur|link|links|article url|full text url|fulltext url|pdf link|weblink",
     ),
     Field(
@@ -206,7 +194,6 @@ FIELDS = (
         enw="V",
         ciw="VL",
         bib="volume",
-        csl="volume",
         columns="volume|vl|vol|journal volume|volume number|vi",
     ),
     Field(
@@ -216,7 +203,6 @@ FIELDS = (
         enw="N",
         ciw="IS",
         bib="number issue",
-        csl="issue",
         columns="issue|number|issue number|journal issue|no|ip|is",
     ),
     Field(
@@ -224,7 +210,6 @@ FIELDS = (
         nbib="PG",
         enw="P",
         bib="pages",
-        csl="page",
         columns="pages|page|page range|pagination|pg|page numbers|page s",
     ),
     Field(
@@ -234,10 +219,8 @@ FIELDS = (
         columns="start page|page start|sp|bp|first page|pages start|begin page",
     ),
     Field("end_page", ris="EP", ciw="EP", columns="end page|page end|ep|last page|pages end"),
-    Field(
-        "issn", ris="SN", nbib="IS", enw="@", ciw="SN", bib="issn", csl="ISSN", columns="issn|sn"
-    ),
-    Field("isbn", nbib="ISBN", bib="isbn", csl="ISBN", columns="isbn|isbns"),
+    Field("issn", ris="SN", nbib="IS", enw="@", ciw="SN", bib="issn", columns="issn|sn"),
+    Field("isbn", nbib="ISBN", bib="isbn", columns="isbn|isbns"),
     Field(
         "publisher",
         ris="PB",
@@ -245,7 +228,6 @@ FIELDS = (
         enw="I",
         ciw="PU",
         bib="publisher",
-        csl="publisher",
         columns="publisher|pb|pu|publisher name",
     ),
     Field(
@@ -255,8 +237,8 @@ FIELDS = (
         enw="C",
         ciw="PI",
         bib="address location",
-        csl="publisher-place",
-        columns="place published|place|city|publication country|country of publication",
+        columns="place published|publisher place|place|city|publication country|"
+        "country of publication",
     ),
     Field(
         "language",
@@ -265,10 +247,9 @@ FIELDS = (
         enw="G",
         ciw="LA",
         bib="language langid",
-        csl="language",
         columns="language|la|languages|lang|language of original document|article language",
     ),
-    Field("date", ris="DA", nbib="DP", enw="8", ciw="PD", bib="date", csl="issued", columns="date"),
+    Field("date", ris="DA", nbib="DP", enw="8", ciw="PD", bib="date", columns="date"),
     Field(
         "accession_number",
         ris="AN",
@@ -291,7 +272,6 @@ FIELDS = (
         nbib="GN",
         enw="Z",
         bib="note annote annotation",
-        csl="note",
         columns="notes|note|research notes|n1",
     ),
     Field(
@@ -310,15 +290,14 @@ FIELDS = (
         nbib="TA",
         ciw="J9 JI",
         bib="shortjournal",
-        csl="container-title-short",
         columns="journal abbreviation|abbreviated source title|iso abbreviation|periodical abbrev",
     ),
-    Field("edition", ris="ET", enw="7", bib="edition", csl="edition", columns="edition"),
-    Field("call_number", ris="CN", enw="L", csl="call-number", columns="call number"),
+    Field("edition", ris="ET", enw="7", bib="edition", columns="edition"),
+    Field("call_number", ris="CN", enw="L", columns="call number"),
     Field("label", ris="LB", enw="F", columns="label"),
     Field("id", ris="ID", columns="id|reference id|refid|ref id|record id|study id|item id"),
     Field("access_date", ris="Y2", enw="[", bib="urldate", columns="access date|date accessed"),
-    Field("section", ris="SE", enw="&", csl="section", columns="section"),
+    Field("section", ris="SE", enw="&", columns="section"),
 )
 
 BY_NAME = {field.name: field for field in FIELDS}

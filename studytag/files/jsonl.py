@@ -46,7 +46,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
     Raises:
         InputError: a line is not JSON, not an object, or holds an unpaired surrogate.
     """
-    watch = TextWatch(path, options.refuse_ignored_text)
+    watch = TextWatch(path, options)
     tables = _Tables(path, watch, "jsonl")
     for number, line in enumerate(TextSource(path, options.encoding).lines(), 1):
         if line.strip():
@@ -67,7 +67,7 @@ def read_document(path: Path, options: ReadOptions) -> Iterator[Row]:
     Raises:
         InputError: it is not JSON, or holds no list of objects.
     """
-    watch = TextWatch(path, options.refuse_ignored_text)
+    watch = TextWatch(path, options)
     tables = _Tables(path, watch, "json")
     text = whole_text(path, options.encoding)
     try:

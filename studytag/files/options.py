@@ -18,11 +18,13 @@ class ReadOptions:
         refuse_ignored_text: Raise at the end of a file none of whose rows has an abstract while
             a column of text was ignored; else that is only a warning.
         return_errors: Hand out an `UnreadRow` for a row that cannot be read, instead of raising.
+        quiet: Say nothing of how columns are understood.
     """
 
     encoding: str | None = None
     refuse_ignored_text: bool = False
     return_errors: bool = False
+    quiet: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,14 @@ class WriteOptions:
         indicators: Labels that get a column of 0 and 1 in tables, as ASReview reads them.
         excel: Write CSV as Excel opens it best: with a byte-order mark, and with an apostrophe
             before text that Excel would compute.
+        mixed_as_text: A parquet column whose values no type has in common becomes text, what is no
+            text as JSON, instead of an error.
     """
 
     prefix: str = "studytag: "
     indicators: tuple[str, ...] = ()
     excel: bool = False
+    mixed_as_text: bool = False
 
 
 def indicators(row: Row, options: WriteOptions) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from studytag.files import (
     endnote_xml,
     jsonl,
     parquet,
+    parquet_writer,
     pubmed_xml,
     scanners,
     tagged,
@@ -128,7 +129,9 @@ def _delimited(name: str) -> tuple[Reader, Writer]:
 
 
 _ALL = (
-    Format("parquet", "parquet", (".parquet",), parquet.read, parquet.open_writer, text=False),
+    Format(
+        "parquet", "parquet", (".parquet",), parquet.read, parquet_writer.open_writer, text=False
+    ),
     Format("csv", "CSV", (".csv",), *_delimited("csv")),
     Format("tsv", "TSV", (".tsv", ".tab"), *_delimited("tsv")),
     Format("xlsx", "Excel", (".xlsx", ".xlsm"), xlsx.read, xlsx.open_writer, text=False),
@@ -151,6 +154,21 @@ SUFFIXES: Mapping[str, Format] = {suffix: format for format in _ALL for suffix i
 """Every format by the suffixes of its files."""
 
 _ROOT = re.compile(r"<(?![?!])\s*([A-Za-z_][\w:.-]*)(?:\s[^<>]*)?>\s*(?:<(?![?!/])([\w:.-]+))?")
+_FIRST_LINES = (
+    (re.compile(r"<\d+>\s*$"), "ovid"),
+    (re.compile(r"%[0-9A-Z@] "), "enw"),
+    (re.compile(r"(FN (Clarivate|Thomson|ISI)|PT [JBSP]\s*$)"), "ciw"),
+    (re.compile(r"@\s*[A-Za-z]+\s*[{(]"), "bibtex"),
+)
+_TAG_LINES = (
+    (re.compile(r"\s*TY\s{1,2}-"), "ris"),
+    (re.compile(r"PMID-"), "nbib"),
+    (re.compile(r"\s*ER\s{1,2}-"), "ris"),
+)
+_CERTAIN_LINES = (  # Cochrane writes some lines before each record
+    (re.compile(r"TY  - [A-Z]{3,}\s*$"), "ris"),
+    (re.compile(r"PMID- [0-9]{1,8}\s*$"), "nbib"),
+)
 _TAG_LINE = re.compile(r"\s*[A-Z][A-Z0-9]{1,3} {0,2}-")
 _SKIPPED = re.compile(r"\s*[\[(]?\d*[.:)\]]?\s*")
 
@@ -205,22 +223,13 @@ def _sniff_lines(text: str) -> str | None:
     lines = [line for line in re.split(r"\r\n|\r|\n", text) if not _SKIPPED.fullmatch(line)][:200]
     if not lines:
         return None
-    first = lines[0]
-    if re.match(r"<\d+>\s*$", first):
-        return "ovid"
-    if first.startswith("%") and re.match(r"%[0-9A-Z@] ", first):
-        return "enw"
-    if re.match(r"(FN (Clarivate|Thomson|ISI)|PT [JBSP]\s*$)", first):
-        return "ciw"
-    if re.match(r"@\s*[A-Za-z]+\s*[{(]", first):
-        return "bibtex"
-    if _TAG_LINE.match(first):
-        if any(re.match(r"\s*TY\s{1,2}-", line) for line in lines):
-            return "ris"
-        if any(line.startswith("PMID-") for line in lines):
-            return "nbib"
-        if any(re.match(r"\s*ER\s{1,2}-", line) for line in lines):
-            return "ris"
+    for pattern, name in _FIRST_LINES:
+        if pattern.match(lines[0]):
+            return name
+    begins = _TAG_LINE.match(lines[0])
+    for pattern, name in _TAG_LINES if begins else _CERTAIN_LINES:
+        if any(map(pattern.match, lines if begins else lines[:20])):
+            return name
     return None
 
 

@@ -58,7 +58,7 @@ class TableLayout(Layout):
         return frozenset(self.views)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Origin:
     """What a row was read from.
 
@@ -102,7 +102,7 @@ class SourceRow(dict[str, Any]):
 
 
 class UnreadRow(SourceRow):
-    """Stands for a row that cannot be read, with those of its cells that can be told.
+    """Stands for a row that cannot be read, with those of its cells that can be recognised.
 
     Attributes:
         reason: Why, with file and line.
@@ -152,7 +152,9 @@ def table_columns(row: Row, *, verbatim: bool = False) -> dict[str, Any]:
         verbatim: Leave cells as they were instead of giving years and lists their types.
     """
     origin = origin_of(row)
-    if origin is None or not isinstance(origin.layout, TableLayout):
+    if origin is None:
+        return dict(row)
+    if not isinstance(origin.layout, TableLayout):
         return dict(written_items(row))
     layout = origin.layout
     columns = {}

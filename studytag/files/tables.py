@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,10 @@ from studytag.files.values import (
     to_year,
 )
 from studytag.files.watch import TextWatch
-from studytag.records import PREDICTED_COLUMN
+from studytag.records import PREDICTED_COLUMN, Row
 
+_YEARS = 10_000
+_NOWHERE: frozenset[str] = frozenset()
 _STRICT_LISTS = ("labels", "known")
 
 
@@ -121,34 +125,45 @@ class Table:
             InputError: `labels` or `known` hold neither a list nor text.
         """
         values = {
-            view: None if cell == "" or missing(cell) else cell
+            view: None if cell is None or cell == "" or missing(cell) else cell
             for view, cell in zip(self.layout.views, cells, strict=True)
         }
         raw: dict[str, Any] = {}
-        elsewhere = []
+        elsewhere: list[str] = []
         for name, positions in self._sources.items():
-            chosen = next((p for p in positions if not says_nothing(cells[p])), positions[0])
+            chosen = positions[0]
+            if len(positions) > 1 and says_nothing(cells[chosen]):
+                chosen = next((p for p in positions if not says_nothing(cells[p])), chosen)
             cell = cells[chosen]
-            values[name] = self._convert(name, cell, where)
-            if chosen != positions[0] or isinstance(cell, dict | list):
+            value = values[name] = self._convert(name, cell, where)
+            if chosen != positions[0]:
                 elsewhere.append(name)
-            elif _altered(name, cell, values[name]):
-                raw[name] = cell
+            elif value is not cell:
+                if isinstance(cell, dict | list):
+                    elsewhere.append(name)
+                elif _altered(name, cell, value):
+                    raw[name] = cell
         for position in self._lists:
             cell = cells[position]
             values[self.layout.views[position]] = None if missing(cell) else to_list(cell)
-        for name, sources in self._derived.items():
-            if not values.get(name):
-                found = _derive(name, ((cells[p], key) for p, key in sources))
-                if found is None:
-                    continue
-                if name in values and name not in raw:
-                    elsewhere.append(name)
-                values[name] = found
-        self._watch.row(values, ((name, cells[p]) for p, name in self._ignored))
+        if self._derived:
+            elsewhere += self._derive(values, raw, cells)
+        if self._watch.watching:
+            self._watch.row(values, ((name, cells[p]) for p, name in self._ignored))
         return SourceRow(
-            values, Origin(self.layout, cells, dict(values), raw, frozenset(elsewhere))
+            values, Origin(self.layout, cells, values, raw, frozenset(elsewhere) or _NOWHERE)
         )
+
+    def _derive(self, values: Row, raw: Row, cells: Sequence[Any]) -> Iterator[str]:
+        """Fill pmid and year from other columns; yields those that have a column of their own."""
+        for name, sources in self._derived.items():
+            if values.get(name):
+                continue
+            found = _derive(name, ((cells[p], key) for p, key in sources))
+            if found is not None:
+                if name in values and name not in raw:
+                    yield name
+                values[name] = found
 
     def row_or_error(self, cells: Sequence[Any], where: str, return_errors: bool) -> SourceRow:
         """As `row`; or, where that is wanted, an `UnreadRow` instead of the error."""
@@ -170,8 +185,12 @@ class Table:
         return UnreadRow(values, Origin(self.layout, padded, dict(values)), reason)
 
     def _convert(self, name: str, cell: Any, where: str) -> Any:
-        if name in LISTS and missing(cell):
+        if cell is None or (name in LISTS and missing(cell)):
             return None  # not the same as an empty list: nothing is said
+        if type(cell) is list and name in LISTS:
+            return cell
+        if type(cell) is int and name == "year" and 0 < cell < _YEARS:
+            return cell
         value = _CONVERT[name](cell)
         if name == "year" and value is None and not says_nothing(cell):
             self._watch.odd(name, cell, where)
@@ -239,11 +258,15 @@ def _to_text(cell: Any) -> Any:
         cell = " ".join(cell)  # Crossref
     elif isinstance(cell, dict):
         cell = _from_positions(cell)
+    elif isinstance(cell, str) and cell.startswith('{"') and cell.endswith("]}"):
+        with suppress(ValueError):  # the same in a cell of text
+            cell = _from_positions(json.loads(cell))
     return None if says_nothing(cell) else model_text(cell)
 
 
 def _from_positions(words: dict[str, Any]) -> Any:
     """OpenAlex gives an abstract as the positions of its words."""
+    words = {word: found for word, found in words.items() if found is not None}  # of parquet
     if not words or not all(isinstance(found, list) for found in words.values()):
         return words
     placed = [(place, word) for word, places in words.items() for place in places]

@@ -40,6 +40,7 @@ ERROR_NOTE = f"{ERROR_COLUMN}: "
 
 _PUBMED = re.compile(r"pubmed|medline|\bnlm\b|national library of medicine", re.I)
 _PMID_TAGS = ("C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "U1", "L1", "L2", "L3", "M1", "M2")
+_LAST_DATES = ("Y1", "YR", "DEP", "EDAT")
 _VENDORS = {"C5": "embase", "C2": "scopus"}
 
 
@@ -123,7 +124,7 @@ def read(path: Path, options: ReadOptions, format: TaggedFormat) -> Iterator[Row
             feeds.setdefault(name, {})[tag] = None
     if not columns:
         raise InputError(f"{path}: {format.nothing}")
-    watch = TextWatch(path, options.refuse_ignored_text, "tag")
+    watch = TextWatch(path, options, "tag")
     watch.feeds({name: list(tags) for name, tags in feeds.items()})
     layout = Layout(format.name, source.newline, source.bom)
     for record in format.scan(path, source.lines()):
@@ -249,7 +250,7 @@ class _View:
         text = said[0] if isinstance(said, list) else said
         date = self.row.get("date")
         dates = date if isinstance(date, list) else [date]
-        others = [first for tag in ("DEP", "EDAT") for first in self._values.get(tag, [])[:1]]
+        others = [first for tag in _LAST_DATES for first in self._values.get(tag, [])[:1]]
         self.row["year"] = first_year(text, *dates, *others)
         if text and text != str(self.row["year"]):
             name = "date" if not date else "year_text"

@@ -301,8 +301,11 @@ def item_text(item: Any) -> str:
         given = item.get("given") or item.get("firstName")
         if family:
             return clean(f"{family}, {given}" if given else str(family))
-        if isinstance(item.get("name"), str):
-            return clean(item["name"])
+        author = item.get("author")
+        parts = author if isinstance(author, dict) else item
+        for name in ("name", "display_name"):
+            if isinstance(parts.get(name), str):
+                return clean(parts[name])
         return clean(_json(item))
     return clean(str(item))
 

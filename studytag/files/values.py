@@ -59,8 +59,8 @@ def missing(value: object) -> bool:
 def says_nothing(value: object) -> bool:
     """Whether a cell that should hold text, a year or a number is empty: `NA` and `nan` too."""
     if isinstance(value, str):
-        return len(value) < 9 and value.strip().lower() in _NOTHING
-    return missing(value)
+        return not value or (len(value) < 9 and value.strip().lower() in _NOTHING)
+    return value is None or missing(value)
 
 
 def model_text(value: Any) -> Any:

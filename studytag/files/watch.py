@@ -10,6 +10,7 @@ from typing import Any
 
 from studytag.errors import InputError
 from studytag.files.fields import MODEL_FIELDS
+from studytag.files.options import ReadOptions
 from studytag.records import Row
 
 logger = logging.getLogger(__name__)
@@ -39,33 +40,45 @@ class TextWatch:
 
     Args:
         path: The file.
-        refuse: Raise instead of warning where no row has an abstract and a column with prose was
-            ignored.
+        options: How the file is read: whether to raise instead of warning where no row has an
+            abstract and a column with prose was ignored, and whether to be silent otherwise.
         what: What the file calls a column.
+
+    Attributes:
+        watching: Whether there is anything left to find out from further rows.
     """
 
-    def __init__(self, path: Path, refuse: bool = False, what: str = "column") -> None:
+    def __init__(self, path: Path, options: ReadOptions, what: str = "column") -> None:
         self._path = path
-        self._refuse = refuse
+        self._refuse = options.refuse_ignored_text
+        self._quiet = options.quiet
         self._what = what
         self._unfilled = set(MODEL_FIELDS)
         self._prose: dict[str, str] = {}
         self._said: set[str] = set()
         self._feeds: set[str] = set()
         self._rows = 0
+        self.watching = True
 
     def feeds(self, sources: dict[str, list[str]]) -> None:
-        """Log which columns feed which field, once for each way there is."""
-        told = "; ".join(
-            f"{name} from {', else '.join(map(repr, columns))}" for name, columns in sources.items()
+        """Log which columns feed which field, once for each way there is.
+
+        A field that a column of its own name feeds goes without saying.
+        """
+        if self._quiet:
+            return
+        mapping = "; ".join(
+            f"{name} from {', else '.join(map(repr, columns))}"
+            for name, columns in sources.items()
+            if columns != [name]
         )
-        if told and told not in self._feeds and len(self._feeds) < 3:
-            self._feeds.add(told)
-            logger.info("%s: %s", self._path, told)
+        if mapping and mapping not in self._feeds and len(self._feeds) < 3:
+            self._feeds.add(mapping)
+            logger.info("%s: %s", self._path, mapping)
 
     def odd(self, column: str, value: Any, where: str) -> None:
         """Warn, once for each column, of a value that was not understood."""
-        if column not in self._said:
+        if column not in self._said and not self._quiet:
             self._said.add(column)
             logger.warning(
                 "%s: %s %r holds %.60r, which says no %s; it is kept as it is",
@@ -78,6 +91,7 @@ class TextWatch:
         if not self._unfilled:
             return
         self._unfilled -= {name for name in self._unfilled if row.get(name)}
+        self.watching = bool(self._unfilled)
         if self._unfilled:
             for name, value in ignored:
                 if name not in self._prose and is_prose(value):
@@ -101,4 +115,5 @@ class TextWatch:
         )
         if self._refuse and "abstract" in self._unfilled:
             raise InputError(f"{message}, or give --title-only")
-        logger.warning("%s", message)
+        if not self._quiet:
+            logger.warning("%s", message)

@@ -43,7 +43,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
     """
     excel = import_extra("openpyxl", "files")
     _refuse_bomb(path)
-    watch = TextWatch(path, options.refuse_ignored_text)
+    watch = TextWatch(path, options)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # styles and extensions that openpyxl leaves out

@@ -119,8 +119,8 @@ def _tagged(
     schema = tagged_schema(batch.schema, labels)
     predictions = [None if isinstance(outcome, InputError) else outcome for outcome in outcomes]
     added: list[list[Any]] = [
-        [found and found.labels for found in predictions],
-        *([found and found.probabilities[label] for found in predictions] for label in labels),
+        [one and one.labels for one in predictions],
+        *([one and one.probabilities[label] for one in predictions] for label in labels),
         [str(outcome) if isinstance(outcome, InputError) else None for outcome in outcomes],
     ]
     types = schema.types[len(batch.schema) :]

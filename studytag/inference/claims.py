@@ -126,13 +126,13 @@ class ServerClock:
 
 def claim_holder(target: Path) -> str:
     """Who holds an output, for people."""
-    number, found = 1, "another process"
+    number, holding = 1, "another process"
     while _path(target, number).exists():
         with suppress(OSError, ValueError, KeyError, TypeError):
             holder = json.loads(_path(target, number).read_text(encoding="utf-8"))
-            found = f"process {holder['process']} on {holder['host']}"
+            holding = f"process {holder['process']} on {holder['host']}"
         number += 1
-    return found
+    return holding
 
 
 def remove_claims(target: Path) -> None:

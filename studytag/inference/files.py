@@ -14,10 +14,19 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from studytag.errors import InputError
-from studytag.files import ERROR_COLUMN, estimate_rows, open_writer, output_in_use, read_rows
+from studytag.files import (
+    ERROR_COLUMN,
+    estimate_rows,
+    format_name,
+    open_writer,
+    output_in_use,
+    read_rows,
+    target_name,
+)
+from studytag.inference.inputs import remember
 from studytag.inference.output import added_columns, write_rows
 from studytag.inference.predictor import Outcome, Predictor
-from studytag.inference.progress import Bar, FileSummary, Listener, Silent
+from studytag.inference.progress import FileSummary, Listener, as_listener
 from studytag.inference.run import Options, Run, open_journal
 from studytag.manifest import OperatingPoint
 from studytag.records import PREDICTED_COLUMN, Row
@@ -72,30 +81,64 @@ def predict_file(
         raise InputError(f"{target}: is the input itself; name another output")
     options = options or Options()
     point = operating_point or options.operating_point
-    listener = progress if not isinstance(progress, bool) else (Bar() if progress else Silent())
+    listener = as_listener(progress)
     started = time.perf_counter()
-    # At once, so that a missing file is told before anything is made.
-    rows = read_rows(
-        source,
-        source_format,
-        encoding=options.encoding,
-        refuse_ignored_text=options.refuse_ignored_text,
-        errors="return",
-    )
+    # At once, so that a missing file is reported before anything is made.
+    rows = read_rows(source, source_format, encoding=options.encoding, errors="return")
+    columns = _look_ahead(source, source_format, target, target_format, options)
     run = Run(source, target, predictor.labels, stop or (lambda: False), listener)
     with output_in_use(target):
         run.journal = open_journal(run, predictor, point, source_format, options)
         with run.closing():
-            with open_writer(target, target_format, **options.writing) as writer:
+            with open_writer(
+                target, target_format, mixed_as_text=True, **options.writing
+            ) as writer:
                 total = estimate_rows(source, source_format)
                 pairs = _outcomes(run, rows, predictor, point, total)
-                write_rows(run, writer, pairs)
+                write_rows(run, writer, pairs, columns)
                 run.check_complete()
         if run.journal:
             run.journal.remove()
     summary = FileSummary(run.rows, run.failed, time.perf_counter() - started, run.kept)
     listener.end(summary)
     return summary
+
+
+_TABLES = ("parquet", "csv", "tsv", "xlsx")
+
+
+def _look_ahead(
+    source: Path,
+    source_format: str | None,
+    target: Path,
+    target_format: str | None,
+    options: Options,
+) -> list[str]:
+    """Read what must be known before the first row is predicted; that costs little beside it.
+
+    Returns:
+        Every column, if the output is a table and the rows of the input may have different ones:
+        a table's columns are written first.
+
+    Raises:
+        InputError: no row has an abstract while another column reads like one.
+    """
+    uniform = format_name(source, source_format) in (*_TABLES, "xml")
+    all_columns = target_name(target, target_format) in _TABLES and not uniform
+    names: dict[str, None] = {}
+    for row in read_rows(
+        source,
+        source_format,
+        encoding=options.encoding,
+        refuse_ignored_text=options.refuse_ignored_text,
+        errors="return",
+        quiet=True,
+    ):
+        if all_columns:
+            names |= dict.fromkeys(row)
+        elif not options.refuse_ignored_text or row.get("abstract"):
+            break
+    return list(names)
 
 
 def _outcomes(
@@ -119,7 +162,7 @@ def _outcomes(
     run.listener.begin(run.source, total, run.kept)
     waiting: deque[Row] = deque()
     outcomes = predictor.predict_iter(
-        _remember(rows, waiting), operating_point=point, errors="return"
+        remember(rows, waiting), operating_point=point, errors="return"
     )
     for outcome in outcomes:
         if run.journal:
@@ -139,11 +182,4 @@ def _checked(run: Run, rows: Iterable[Row]) -> Iterator[Row]:
                 raise InputError(
                     f"{run.source}: already has a column {name!r}; remove or rename it"
                 )
-        yield row
-
-
-def _remember(rows: Iterator[Row], waiting: deque[Row]) -> Iterator[Row]:
-    """Pass rows on, keeping each until its prediction arrives."""
-    for row in rows:
-        waiting.append(row)
         yield row

@@ -18,7 +18,7 @@ from studytag.inference.files import Options, predict_file
 from studytag.inference.identity import differences, predictor_identity
 from studytag.inference.journal import work_folder
 from studytag.inference.predictor import Predictor
-from studytag.inference.progress import Bar, FileSummary, Listener, Silent
+from studytag.inference.progress import FileSummary, Listener, as_listener
 from studytag.inference.run import DISK_ERRORS
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def predict_folder(
     if os.path.realpath(source) == os.path.realpath(target):
         raise InputError(f"{target}: is the input itself; name another folder")
     jobs = _shard(list(_jobs(source, target, source_format, target_format).items()), shard)
-    listener = progress if not isinstance(progress, bool) else (Bar() if progress else Silent())
+    listener = as_listener(progress)
     try:
         target.mkdir(parents=True, exist_ok=True)
         clock = ServerClock(target)
@@ -131,7 +131,7 @@ class _Work:
     claim_timeout: float = CLAIM_TIMEOUT
     clock: ServerClock = field(init=False)
     summary: FolderSummary = field(default_factory=FolderSummary)
-    told: set[Path] = field(default_factory=set)
+    announced: set[Path] = field(default_factory=set)
 
     def skip_finished(self, jobs: list[Job]) -> list[Job]:
         """The jobs without those that are done."""
@@ -192,17 +192,14 @@ class _Work:
             self.summary.failed[source.name] = str(error)
             return True
         self.summary.files[source.name] = summary
-        logger.info(
-            "%s: %d rows in %.1f s (%.1f per second), %d with an error",
-            *(target, summary.rows, summary.seconds, summary.rows_per_second, summary.failed),
-        )
+        logger.info("%s: %s", target, summary.describe())
         return True
 
     def wait(self, jobs: list[Job]) -> None:
         """Give those who hold the files some time; say once who they are."""
         for _, target in jobs:
-            if target not in self.told:
-                self.told.add(target)
+            if target not in self.announced:
+                self.announced.add(target)
                 logger.info("%s: waiting for %s", target, claim_holder(target))
         end = time.monotonic() + min(self.claim_timeout / 4, _LONGEST_WAIT)
         while time.monotonic() < end:
@@ -247,7 +244,10 @@ def _jobs(
 def _output_name(file: Path, source_format: str | None, target_format: str | None) -> str:
     if target_format is not None:
         return _bare_name(file) + FORMATS[target_format].suffixes[0]
-    name = source_format or format_name(file)
+    try:
+        name = format_name(file, source_format)
+    except InputError:
+        return file.name  # said when its turn comes
     if FORMATS[name].write is None:
         raise InputError(f"{file}: {name} is only read; name a format with --output-format")
     return file.name
@@ -286,9 +286,9 @@ def _agree(target: Path, predictor: Predictor, options: Options) -> None:
         stored = _stored_run(path)
         if stored is None:
             raise InputError(f"{path}: cannot be read; remove it") from None
-        if found := differences(stored, identity, target):
+        if changed := differences(stored, identity, target):
             raise InputError(
-                f"{target}: its files were tagged differently ({'; '.join(found)}); "
+                f"{target}: its files were tagged differently ({'; '.join(changed)}); "
                 f"name another folder, or delete them and {_RUN}"
             ) from None
         return
@@ -300,10 +300,10 @@ def _stored_run(path: Path) -> Mapping[str, Any] | None:
     """What made the outputs; another process may be writing it at this moment."""
     for _ in _attempts():
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            identity = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             continue
-        return found if isinstance(found, dict) else None
+        return identity if isinstance(identity, dict) else None
     return None
 
 

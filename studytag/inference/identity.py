@@ -66,7 +66,7 @@ def differences(stored: Mapping[str, Any], now: Mapping[str, Any], source: Path)
         source: The input: hashed if the earlier run was begun with its hash.
     """
     now = dict(now)
-    found = []
+    changed = []
     stored_hash = stored.get(_HASH)
     if stored_hash is not None and now.get(_HASH) is None:
         now[_HASH] = sha256(source)
@@ -76,8 +76,8 @@ def differences(stored: Mapping[str, Any], now: Mapping[str, Any], source: Path)
         if name == _TIME and stored_hash is not None:
             continue
         if stored.get(name) != now[name]:
-            found.append(_difference(name, stored.get(name), now[name]))
-    return found
+            changed.append(_difference(name, stored.get(name), now[name]))
+    return changed
 
 
 def _difference(name: str, then: Any, now: Any) -> str:

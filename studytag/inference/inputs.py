@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from studytag.errors import InputError
+from studytag.records import Row
 
 Record = Mapping[str, Any] | str
 """An article: a mapping with `title` and/or `abstract`, or a ready-made text."""
@@ -83,3 +85,10 @@ def _is_table_row(records: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     return value.as_py() if hasattr(value, "as_py") else value
+
+
+def remember(rows: Iterable[Row], waiting: deque[Row]) -> Iterator[Row]:
+    """Pass rows on to a predictor, keeping each in `waiting` until its prediction arrives."""
+    for row in rows:
+        waiting.append(row)
+        yield row

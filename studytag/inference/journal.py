@@ -46,6 +46,7 @@ class Journal:
         folder: The work folder; made if it is not there.
         identity: What the run is; stands in a new journal's first line.
         labels: The predictor's labels.
+        seconds: When to commit a part that is not full.
 
     Attributes:
         folder: The work folder.
@@ -56,9 +57,16 @@ class Journal:
         OSError: it cannot be written.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any], labels: list[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        identity: Mapping[str, Any],
+        labels: list[str],
+        seconds: float = PART_SECONDS,
+    ) -> None:
         self.folder = folder
         self._labels = labels
+        self._seconds = seconds
         self._record = np.dtype(
             [("decided", np.bool_, (len(labels),)), ("probability", "<f4", (len(labels),))]
         )
@@ -75,11 +83,6 @@ class Journal:
         self._errors: dict[int, str] = {}
         self._since = time.monotonic()
         self.rows = sum(part["rows"] for part, _ in self._parts())
-
-    @property
-    def uncommitted(self) -> int:
-        """Rows added since the last commit."""
-        return len(self._rows)
 
     def outcomes(self) -> Iterator[Outcome]:
         """The committed outcomes, in the order of the rows.
@@ -112,7 +115,7 @@ class Journal:
         else:
             self._errors[len(self._rows)] = str(outcome)
             self._rows.append(([False] * len(self._labels), [0.0] * len(self._labels)))
-        if len(self._rows) >= PART_ROWS or time.monotonic() - self._since >= PART_SECONDS:
+        if len(self._rows) >= PART_ROWS or time.monotonic() - self._since >= self._seconds:
             self.commit()
 
     def commit(self) -> None:
@@ -174,7 +177,9 @@ class Journal:
             if error is not None:
                 yield InputError(error)
                 continue
-            labels = [name for name, yes in zip(self._labels, decided, strict=True) if yes]
+            labels = [
+                name for name, positive in zip(self._labels, decided, strict=True) if positive
+            ]
             yield Prediction(labels, dict(zip(self._labels, probability, strict=True)))
 
     def _forget_rest(self) -> None:
@@ -186,12 +191,12 @@ class Journal:
     def _check_folder(self) -> None:
         """Refuse to write to a file that somebody removed: the system would let us."""
         try:
-            there = os.path.samestat(
+            in_place = os.path.samestat(
                 os.stat(self.folder / _JOURNAL), os.fstat(self._lines.fileno())
             )
         except FileNotFoundError:
-            there = False
-        if not there:
+            in_place = False
+        if not in_place:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.folder))
 
 
@@ -199,10 +204,10 @@ def stored_identity(folder: Path) -> dict[str, Any] | None:
     """What the run is whose parts lie in `folder`; None where there are none that can be used."""
     try:
         with open(folder / _JOURNAL, "rb") as lines:
-            found = json.loads(lines.readline())
+            identity = json.loads(lines.readline())
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return identity if isinstance(identity, dict) else None
 
 
 def remove_work_folder(folder: Path) -> None:

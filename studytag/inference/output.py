@@ -12,13 +12,16 @@ from studytag.inference.run import Run
 from studytag.records import PREDICTED_COLUMN, Row, probability_column
 
 
-def write_rows(run: Run, writer: RowWriter, pairs: Iterator[tuple[Row, Outcome]]) -> None:
+def write_rows(
+    run: Run, writer: RowWriter, pairs: Iterator[tuple[Row, Outcome]], names: list[str]
+) -> None:
     """Write every row with its outcome.
 
     Args:
         run: Counts the rows, and tells its listener.
         writer: Where to write.
         pairs: The rows and their outcomes.
+        names: Columns that later rows may have: the first gets them all.
 
     Raises:
         InputError: the writer takes a row in no form.
@@ -32,9 +35,11 @@ def write_rows(run: Run, writer: RowWriter, pairs: Iterator[tuple[Row, Outcome]]
         if first is not None and isinstance(row, UnreadRow) and not row:
             first.append(columns)
         else:
-            for held in first or ():
-                writer.write(dict.fromkeys(row) | held)
-            first = None
+            if first is not None:
+                row = row | {name: None for name in names if name not in row}
+                for held in first:
+                    writer.write(dict.fromkeys(row) | held)
+                first = None
             error = _write_row(writer, number, row, columns)
         run.rows = number
         run.failed += error is not None

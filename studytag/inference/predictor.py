@@ -387,7 +387,8 @@ class Predictor:
             )
         if variant == "auto":
             chosen, reason = choose_variant(offered, has_fast_int8())
-            logger.info("variant %s: %s", chosen, reason)
+            if len(offered) > 1:
+                logger.info("variant %s: %s", chosen, reason)
             return chosen
         if variant not in offered:
             raise InputError(

@@ -36,6 +36,13 @@ class FileSummary:
         """The rate of this process: without the rows that were kept."""
         return (self.rows - self.kept) / max(self.seconds, 1e-9)
 
+    def describe(self) -> str:
+        """The summary in words, for logs."""
+        return (
+            f"{self.rows} rows in {self.seconds:.1f} s ({self.rows_per_second:.1f} per second), "
+            f"{self.failed} with an error"
+        )
+
 
 class Listener(Protocol):
     """Hears of a file's progress, in the thread that called `predict_file`."""
@@ -116,3 +123,10 @@ class Bar(Silent):
             self._bar.close()
             self._bar = None
         super().end(summary)
+
+
+def as_listener(progress: bool | Listener) -> Listener:
+    """The listener that the argument `progress` of `predict_file` and `predict_folder` means."""
+    if isinstance(progress, bool):
+        return Bar() if progress else Silent()
+    return progress

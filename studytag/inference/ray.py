@@ -90,7 +90,8 @@ def tag_dataset(
     Args:
         dataset: With columns `title` and/or `abstract`.
         bundle: As in `Tagger`.
-        actors: Their number; None lets Ray use what the cluster has.
+        actors: Their number; None lets Ray use what the cluster has. Leave cores for the tasks
+            that read and write: actors on every core would wait for them for ever.
         batch_size: Rows handed to an actor at once.
         workers: Documents that an actor tags side by side.
         threads_per_worker: Cores that work on one document.

@@ -13,7 +13,13 @@ from typing import Any
 
 from studytag.errors import InputError, StoppedError, StorageError, StudytagError
 from studytag.inference.identity import differences, input_identity, predictor_identity
-from studytag.inference.journal import Journal, remove_work_folder, stored_identity, work_folder
+from studytag.inference.journal import (
+    PART_SECONDS,
+    Journal,
+    remove_work_folder,
+    stored_identity,
+    work_folder,
+)
 from studytag.inference.predictor import Predictor
 from studytag.inference.progress import Listener
 from studytag.manifest import OperatingPoint
@@ -39,7 +45,8 @@ class Options:
         writing: Further arguments of `studytag.files.open_writer`.
         resume: Keep committed parts beside the output, and go on with those of an earlier run.
         restart: Throw away the parts of an earlier run.
-        hash_input: Tell the input by its whole SHA-256, not by its time, size, head and tail.
+        hash_input: Identify the input by its whole SHA-256, not by its time, size, head and tail.
+        commit_seconds: How much work a kill may cost at most.
     """
 
     operating_point: OperatingPoint | None = None
@@ -49,6 +56,7 @@ class Options:
     resume: bool = True
     restart: bool = False
     hash_input: bool = False
+    commit_seconds: float = PART_SECONDS
 
 
 @dataclass
@@ -168,13 +176,13 @@ def open_journal(
         "input format": source_format,
         "encoding": options.encoding,
     }
-    if stored is not None and (found := differences(stored, identity, run.source)):
+    if stored is not None and (changed := differences(stored, identity, run.source)):
         raise InputError(
-            f"{run.target}: an earlier run has begun it differently ({'; '.join(found)}); "
+            f"{run.target}: an earlier run has begun it differently ({'; '.join(changed)}); "
             f"run it as before, or begin anew with --restart"
         )
     try:
-        journal = Journal(folder, identity, predictor.labels)
+        journal = Journal(folder, identity, predictor.labels, options.commit_seconds)
     except (OSError, KeyError, TypeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         full = getattr(error, "errno", None) in DISK_ERRORS

@@ -17,7 +17,7 @@ from studytag.inference.predictor import Predictor
 from studytag.manifest import OperatingPoint
 
 PREFIX = "studytag: "
-"""Begins our tags, unless told otherwise."""
+"""Begins our tags, unless another prefix is given."""
 
 _AUTOMATIC = 1
 _BATCH = 50
@@ -157,8 +157,8 @@ def apply_tags(client: Any, changes: Sequence[ItemChange]) -> list[tuple[ItemCha
             {"key": change.key, "version": change.version, "tags": list(change.tags)}
             for change in batch
         ]
-        answer = _post(client, payload)
-        for place, failure in answer.get("failed", {}).items():
+        response = _post(client, payload)
+        for place, failure in response.get("failed", {}).items():
             refused.append((batch[int(place)], str(failure.get("message", "refused"))))
     return refused
 
@@ -183,11 +183,11 @@ def _post(client: Any, payload: list[dict[str, Any]]) -> dict[str, Any]:
             client.authorize_local("studytag")
         client.update_items(payload)
         # pyzotero says nothing of items that were refused within an accepted request.
-        answer: dict[str, Any] = client.request.json()
-        return answer
+        response: dict[str, Any] = client.request.json()
+        return response
 
-    answers: list[dict[str, Any]] = list(_speak(lambda: [write()]))
-    return answers[0]
+    responses: list[dict[str, Any]] = list(_speak(lambda: [write()]))
+    return responses[0]
 
 
 def _speak(request: Any) -> Iterable[Any]:

@@ -64,6 +64,7 @@ def build_wheel(
     build = import_extra("build", "package")
     import_extra("setuptools.build_meta", "package")
     name, version = _checked(name, version)
+    license = _checked_license(license)
     manifest = load_manifest(bundle)
     manifest = _with_variant(Path(bundle), manifest, variant)
     with TemporaryDirectory(prefix="studytag-") as folder:
@@ -97,6 +98,16 @@ def _checked(name: str, version: str) -> tuple[str, str]:
         return canonical, str(versions.Version(version))
     except versions.InvalidVersion as error:
         raise InputError(f"--version {version!r}: write a version such as 1.0") from error
+
+
+def _checked_license(license: str | None) -> str | None:
+    licenses = import_extra("packaging.licenses", "package")
+    try:
+        return license and str(licenses.canonicalize_license_expression(license))
+    except licenses.InvalidLicenseExpression as error:
+        raise InputError(
+            f"--license {license!r}: write an SPDX expression such as CC-BY-4.0"
+        ) from error
 
 
 def _with_variant(bundle: Path, manifest: Manifest, variant: str | None) -> Manifest:
@@ -177,8 +188,9 @@ def _run_quietly(command: Any, cwd: Any = None, extra_environ: Any = None) -> No
 
 
 def _reason(error: Exception) -> str:
-    """The last line that the backend printed: it names what is wrong."""
+    """The last error that the backend printed."""
     cause: Any = getattr(error, "exception", None) or error.__cause__ or error
     printed = getattr(cause, "stderr", None) or str(cause).encode()
     lines = [line for line in re.split(r"\r?\n", printed.decode(errors="replace")) if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
+    errors = [line for line in lines if "Error:" in line] or lines
+    return errors[-1].strip() if errors else type(error).__name__

@@ -124,7 +124,7 @@ class TrainingConfig:
             "tokens_per_batch", self.tokens_per_batch >= self.max_length, "max_length or more"
         )
         for name in self.allow_changed:
-            if name not in _HINTS:
+            if name not in _HINTS and name != "mixed_precision":
                 raise InputError(f"option allow_changed: {unknown_option(name)}")
 
     def _require(self, name: str, holds: bool, wanted: str) -> None:

@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -24,6 +23,7 @@ from studytag.errors import InputError
 from studytag.hashing import sha256
 from studytag.labels import LabelSet
 from studytag.training.hub import find_folder
+from studytag.training.suitability import check_servable
 
 _PREFIX = "package:"
 _PACKAGES = {
@@ -54,8 +54,8 @@ def load_encoder(
         attn_implementation: As transformers takes it; None is transformers' choice.
 
     Raises:
-        InputError: nothing can be loaded from `name`, or what is loaded cannot be trained or
-            served; says what to do.
+        InputError: nothing can be loaded from `name`, or it cannot be trained or served; says what
+            to do.
     """
     names = dict(enumerate(labels))
     changes: dict[str, Any] = {
@@ -88,7 +88,7 @@ def load_encoder(
             f"cannot load the encoder {name!r} from {folder} ({reason}); give another "
             "--model-name-or-path, or download it again"
         ) from error
-    _check_tokenizer(name, model, tokenizer)
+    check_servable(name, model, tokenizer)
     return model, tokenizer
 
 
@@ -105,41 +105,6 @@ def check_weights(folder: Path) -> None:
                     raise InputError(
                         f"{file} is a git-LFS pointer, not the weights; run there: git lfs pull"
                     )
-
-
-def readable_tokens(model: PreTrainedModel) -> int | None:
-    """The longest input in tokens, special tokens included; None where nothing limits it.
-
-    RoBERTa and its relatives number positions from padding_idx + 1, so that a table of 514
-    positions reads 512 tokens. XLNet has no table and says -1.
-    """
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            reserved = 0 if module.padding_idx is None else module.padding_idx + 1
-            return module.num_embeddings - reserved
-    positions = getattr(model.config, "max_position_embeddings", None)
-    return positions if isinstance(positions, int) and positions > 0 else None
-
-
-def _check_tokenizer(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Make sure that the tokenizer fits the model, and can be served."""
-    if not tokenizer.is_fast:
-        raise InputError(
-            f"the encoder {name!r} has no fast tokenizer ({type(tokenizer).__name__}), which "
-            "serving needs; train another encoder"
-        )
-    if tokenizer.pad_token_id is None:
-        raise InputError(
-            f"the encoder {name!r} has no padding token, so articles cannot be batched; set "
-            "pad_token in its tokenizer_config.json, or train another encoder"
-        )
-    largest = max(tokenizer.get_vocab().values())
-    rows = model.get_input_embeddings().num_embeddings
-    if largest >= rows:
-        raise InputError(
-            f"the encoder {name!r} embeds {rows} tokens, but its tokenizer numbers them up to "
-            f"{largest}; they do not belong together: give a folder with the tokenizer of the model"
-        )
 
 
 def _packaged_folder(module: str) -> Path:

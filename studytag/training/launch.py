@@ -216,7 +216,10 @@ def _launcher() -> psutil.Process | None:
 
 def _threads_limited_by_user() -> bool:
     parent = psutil.Process().parent()
-    return parent is not None and "OMP_NUM_THREADS" in parent.environ()
+    try:
+        return parent is not None and "OMP_NUM_THREADS" in parent.environ()
+    except psutil.Error:
+        return False
 
 
 def _launch_parser() -> ArgumentParser:

@@ -35,7 +35,7 @@ from studytag.training.hooks import Loss, TrainingHooks
 from studytag.training.loss import masked_bce
 from studytag.training.model_folder import save_model_folder
 from studytag.training.resume import resume, run_identity
-from studytag.training.run_record import record_resume, record_start
+from studytag.training.run_record import effective_precision, record_resume, record_start
 from studytag.training.selection import is_better, out_of_patience, record_epoch
 from studytag.training.setup import (
     check_length,
@@ -53,6 +53,7 @@ from studytag.training.setup import (
     tokenise_tables,
     with_fast_attention,
 )
+from studytag.training.suitability import freeze_unused_parameters
 from studytag.training.validation import Validation, logits_of
 
 logger = get_logger(__name__)
@@ -112,6 +113,7 @@ def _prepare(config: TrainingConfig, hooks: TrainingHooks, stop: Callable[[], bo
     if hooks.model is not None:
         hooks.model(model)
     check_length(config, model)
+    freeze_unused_parameters(model, accelerator)
     train_table, validation_table = tokenise_tables(config, accelerator, labels, tokenizer, recipe)
     if config.init_output_bias:
         init_output_bias(model, train_table.truth, train_table.known)
@@ -136,7 +138,7 @@ def _prepare(config: TrainingConfig, hooks: TrainingHooks, stop: Callable[[], bo
     accelerator.register_for_checkpointing(scheduler)
 
     tables = {"train_file": train_table, "validation_file": validation_table}
-    identity = run_identity(config, accelerator, labels, tables)
+    identity = run_identity(config, effective_precision(accelerator), labels, tables)
     progress = Progress(processes=accelerator.num_processes)
     if checkpoint is not None:
         progress, changes = resume(checkpoint, config, identity, accelerator, optimizer, scheduler)
@@ -271,7 +273,7 @@ class _Run:
             logger.info("stopping early: no better micro-F1 for %s epochs", patience)
 
     def save(self) -> None:
-        """Write a checkpoint of this moment."""
+        """Write a checkpoint."""
         save_checkpoint(
             self.accelerator,
             checkpoint_folder(self.config),

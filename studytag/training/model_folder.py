@@ -39,10 +39,11 @@ from studytag.manifest import (
     write_manifest,
 )
 from studytag.records import TextRecipe, probability_column
-from studytag.training.encoder import check_weights, readable_tokens
+from studytag.training.encoder import check_weights
 from studytag.training.head import output_layer
 from studytag.training.model_card import model_card
 from studytag.training.run_record import versions
+from studytag.training.suitability import readable_tokens
 from studytag.training.validation import ValidationResult
 
 PYTORCH = "pytorch"

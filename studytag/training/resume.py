@@ -31,7 +31,7 @@ _ORDER_OPTIONS = frozenset(
 
 def run_identity(
     config: TrainingConfig,
-    accelerator: Accelerator,
+    precision: str,
     labels: LabelSet,
     tables: Mapping[str, TokenisedTable],
 ) -> Identity:
@@ -39,7 +39,7 @@ def run_identity(
 
     Args:
         config: The resolved options.
-        accelerator: Its precision counts.
+        precision: The mixed precision that is computed in.
         labels: The label set.
         tables: Option (`train_file`, `validation_file`) to its table: content counts, not the path.
     """
@@ -47,7 +47,7 @@ def run_identity(
     return {
         **options,
         **{name: table.source_hash for name, table in tables.items()},
-        "mixed_precision": accelerator.mixed_precision,
+        "mixed_precision": precision,
         "labels": list(labels),
     }
 

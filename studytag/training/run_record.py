@@ -33,6 +33,12 @@ def versions() -> dict[str, str]:
     return {"studytag": __version__, **package_versions(_PACKAGES)}
 
 
+def effective_precision(accelerator: Accelerator) -> str:
+    """The mixed precision that is computed in: on a CPU, accelerate takes fp16 and ignores it."""
+    ignored = accelerator.device.type == "cpu" and accelerator.mixed_precision == "fp16"
+    return "no" if ignored else str(accelerator.mixed_precision)
+
+
 def record_start(
     config: TrainingConfig,
     accelerator: Accelerator,
@@ -97,7 +103,7 @@ def _invocation(accelerator: Accelerator) -> dict[str, Any]:
             "device": _device(accelerator.device),
             "threads": torch.get_num_threads(),
             "processes": accelerator.num_processes,
-            "mixed_precision": accelerator.mixed_precision,
+            "mixed_precision": effective_precision(accelerator),
             "distributed": str(accelerator.distributed_type.value),
             "git": _git_revision(),
         },

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.tracking import filter_trackers
+from accelerate.logging import get_logger
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import LoggerType
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, get_scheduler
 
@@ -20,10 +22,12 @@ from studytag.records import TextRecipe
 from studytag.training.batching import Batch, Collator, LengthGroupedBatches
 from studytag.training.checkpoint import checkpoints, find_checkpoint
 from studytag.training.config import NEUTRAL_OPTIONS, TrainingConfig
-from studytag.training.encoder import readable_tokens
 from studytag.training.head import parameter_groups
-from studytag.training.run_record import describe_table
+from studytag.training.run_record import describe_table, effective_precision
+from studytag.training.suitability import readable_tokens
 from studytag.training.tokenization import TokenisedTable, tokenise
+
+logger = get_logger(__name__)
 
 
 def find_resume(config: TrainingConfig) -> Path | None:
@@ -56,26 +60,39 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     Raises:
         InputError: a tracker is unknown or not installed, or the precision is not available here.
     """
-    tracker = None if config.report_to in (None, "none") else config.report_to
-    if tracker not in (None, "all"):
-        try:
-            usable = filter_trackers([tracker], config.output_dir)
-        except ValueError as error:
-            raise InputError(f"option report_to: {' '.join(str(error).split())}") from error
-        if not usable:
-            raise InputError(
-                f"option report_to: {tracker} is not installed; run pip install {tracker}, or give "
-                "--report-to none"
-            )
+    tracker = _tracker(config)
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             gradient_accumulation_steps=config.gradient_accumulation_steps,
             log_with=tracker,
             project_dir=config.output_dir,
         )
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, NotImplementedError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{reason}; choose another mixed precision of accelerate") from error
+        raise InputError(f"{reason} Choose another mixed precision of accelerate") from error
+    if effective_precision(accelerator) != accelerator.mixed_precision:
+        logger.warning(
+            "CPUs have no %s arithmetic: training in float32", accelerator.mixed_precision
+        )
+    return accelerator
+
+
+def _tracker(config: TrainingConfig) -> str | None:
+    """The tracker that was asked for, which accelerate can use."""
+    name = config.report_to
+    if name in (None, "none", "all"):
+        return None if name == "none" else name
+    known = [tracker.value for tracker in LoggerType]
+    if name not in known:
+        raise InputError(
+            f"option report_to: {name!r} is no tracker; choose from none, {', '.join(known)}"
+        )
+    if name not in [tracker.value for tracker in get_available_trackers()]:
+        raise InputError(
+            f"option report_to: {name} is not installed; run pip install {name}, or give "
+            "--report-to none"
+        )
+    return name
 
 
 def with_fast_attention(config: TrainingConfig, accelerator: Accelerator) -> TrainingConfig:
@@ -212,6 +229,10 @@ def make_optimizer(
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=device.type in ("cpu", "cuda"))
 
 
+_WITHOUT_ARGUMENTS = ("constant", "constant_with_warmup", "inverse_sqrt")
+"""Schedules to which transformers passes no arguments, without saying so."""
+
+
 def make_scheduler(
     config: TrainingConfig, optimizer: torch.optim.Optimizer, total: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
@@ -223,6 +244,10 @@ def make_scheduler(
     warmup = config.num_warmup_steps
     if warmup is None:
         warmup = round(config.warmup_ratio * total)
+    if config.lr_scheduler_kwargs and config.lr_scheduler_type in _WITHOUT_ARGUMENTS:
+        raise InputError(
+            f"option lr_scheduler_kwargs: {config.lr_scheduler_type} takes none; leave them out"
+        )
     try:
         scheduler: torch.optim.lr_scheduler.LRScheduler = get_scheduler(
             config.lr_scheduler_type,

@@ -1,0 +1,62 @@
+"""`studytag screen`: keep the records of some study designs, set the others aside, and report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from studytag.cli.options import add_predictor_arguments, load_predictor
+from studytag.files import write_json_atomically
+from studytag.inference.screen_file import describe_tagger, screen_file
+from studytag.inference.screening import Rule, set_aside_path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.set_defaults(run=run)
+    parser.add_argument("input", type=Path, help="a file of articles")
+    parser.add_argument(
+        "output", type=Path, help="records to screen; the others go to NAME.set-aside.ext beside it"
+    )
+    parser.add_argument(
+        "--keep", metavar="LABELS", default="", help="records need one of these, such as RCT,Cohort"
+    )
+    parser.add_argument(
+        "--drop", metavar="LABELS", default="", help="records may have none of these"
+    )
+    parser.add_argument("--report", type=Path, metavar="FILE", help="also write the report as JSON")
+    parser.add_argument("--input-format", metavar="F", help="where the suffix does not say it")
+    parser.add_argument("--output-format", metavar="F", help="where the suffix does not say it")
+    add_predictor_arguments(parser)
+    # A miss costs a review more than a record read in vain.
+    parser.set_defaults(operating_point="sensitive")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Screen the file and print the report: counts for PRISMA, and a methods paragraph.
+
+    Raises:
+        StudytagError: an option, a file or the bundle is wrong.
+    """
+    rule = Rule(keep=_labels(options.keep), drop=_labels(options.drop))
+    with load_predictor(options) as predictor:
+        screening = screen_file(
+            predictor,
+            options.input,
+            options.output,
+            rule,
+            source_format=options.input_format,
+            target_format=options.output_format,
+        )
+        tagger = describe_tagger(predictor)
+    if options.report is not None:
+        write_json_atomically(options.report, screening.to_dict(tagger))
+    sys.stdout.write(screening.to_text(tagger))
+    sys.stdout.write(
+        f"\nTo screen: {options.output}\nSet aside: {set_aside_path(options.output)}\n"
+    )
+
+
+def _labels(text: str) -> tuple[str, ...]:
+    return tuple(label.strip() for label in text.split(",") if label.strip())

@@ -1,0 +1,313 @@
+"""Parquet tables, written in groups of bounded size, under types that widen as values need it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from bisect import bisect_left
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studytag.errors import InputError, import_extra
+from studytag.files.fields import column_field
+from studytag.files.options import WriteOptions, indicators
+from studytag.files.rows import origin_of, table_columns
+from studytag.files.values import missing
+from studytag.records import Row, table_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+logger = logging.getLogger(__name__)
+
+_GROUP_ROWS = 10_000
+_GROUP_BYTES = 1 << 24
+
+
+@contextmanager
+def open_writer(path: Path, target: Path, options: WriteOptions) -> Iterator[ParquetWriter]:
+    """Write rows to `path`; `target` is the final name, for messages."""
+    writer = ParquetWriter(path, target, options)
+    try:
+        yield writer
+        writer.finish()
+    finally:
+        writer.close()
+
+
+class ParquetWriter:
+    """Writes rows in groups of 10,000, or of 16 MiB, under the columns of the first group.
+
+    A column has the type of the parquet file that it was read from, or of `table_schema`, else of
+    its values. Where later values need a wider type (a fraction in a column of whole numbers), the
+    groups before are written again; nothing is rounded or turned into text to make it fit.
+
+    Args:
+        path: Where to write.
+        target: The file's final name, for messages.
+        options: How to write.
+    """
+
+    def __init__(self, path: Path, target: Path, options: WriteOptions) -> None:
+        self._pa = import_extra("pyarrow", "files")
+        self._misfits = (self._pa.ArrowException, ValueError, TypeError, OverflowError)
+        self._path = path
+        self._target = target
+        self._options = options
+        self._buffer: list[Row] = []
+        self._size = 0
+        self._first_rows = 0
+        self._input_schema: Any = None
+        self._written = 0
+        self._unknown: set[str] = set()
+        self._texts: set[str] = set()  # columns whose values no type has in common
+        self._file: pq.ParquetWriter | None = None
+
+    def write(self, row: Row) -> None:
+        """Add a row; columns it lacks are null.
+
+        Raises:
+            InputError: a value does not fit its column (also found later, when the group is
+                written), or the column is not in the first group.
+        """
+        if self._file is None and not self._buffer and (origin := origin_of(row, "parquet")):
+            self._input_schema = getattr(origin.layout, "schema", None)
+        columns = table_columns(row, verbatim=bool(origin_of(row, "parquet")))
+        columns |= indicators(row, self._options)
+        self._buffer.append(columns)
+        self._size += sum(map(_size, columns.values()))
+        if len(self._buffer) == _GROUP_ROWS or self._size >= _GROUP_BYTES:
+            self._flush()
+
+    def finish(self) -> None:
+        """Write what is buffered; without any row, a table of no rows.
+
+        Raises:
+            InputError: as `write`.
+        """
+        if self._buffer or self._file is None:
+            self._flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def _flush(self) -> None:
+        if self._file is None:
+            schema = self._schema()
+        else:
+            schema = self._file.schema
+            self._refuse_new_columns(set(schema.names))
+            schema = self._widened(schema)
+        columns = [self._column(field.name, field.type) for field in schema]
+        if self._file is None:
+            self._file = self._open(self._path, schema)
+        elif not schema.equals(self._file.schema):
+            self._write_again(schema)
+        self._file.write_table(self._pa.Table.from_arrays(columns, schema=schema))
+        self._written += len(self._buffer)
+        self._first_rows = self._first_rows or self._written
+        self._buffer = []
+        self._size = 0
+
+    def _open(self, path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+        import pyarrow.parquet as pq
+
+        return pq.ParquetWriter(path, schema, compression="zstd")
+
+    def _schema(self) -> pa.Schema:
+        if not self._buffer:
+            return table_schema()
+        names = dict.fromkeys(name for row in self._buffer for name in row)
+        return self._pa.schema([self._pa.field(name, self._type(name)) for name in names])
+
+    def _type(self, name: str) -> pa.DataType:
+        """The type of a column, by the first group."""
+        values = self._values(name)
+        known = self._input_schema
+        if known is not None and name in known.names and known.names.count(name) == 1:
+            type_ = known.field(name).type
+            if self._fits(values, type_):
+                return type_
+        table = table_schema()
+        if name in table.names:
+            type_ = table.field(name).type
+            if self._is_text_year(name, values) or self._made_text(name, values, type_):
+                return self._pa.string()
+            return type_
+        if self._is_text_year(name, values):
+            return self._pa.string()
+        types = self._pa.types
+        if self._made_text(name, values, None):
+            return self._pa.string()
+        found = self._column(name, None).type
+        if types.is_null(found) or (types.is_list(found) and types.is_null(found.value_type)):
+            self._unknown.add(name)
+            return self._pa.list_(self._pa.string()) if types.is_list(found) else self._pa.string()
+        return found
+
+    def _widened(self, schema: pa.Schema) -> pa.Schema:
+        """`schema` with the types that the buffered rows need, where there are such."""
+        for position, field in enumerate(schema):
+            values = self._values(field.name)
+            if not self._fits(values, field.type):
+                type_ = self._wider(field.name, field.type, values)
+                schema = schema.set(position, field.with_type(type_))
+            elif any(not missing(value) and value != [] for value in values):
+                self._unknown.discard(field.name)
+        return schema
+
+    def _wider(self, name: str, type_: pa.DataType, values: list[Any]) -> pa.DataType:
+        if self._is_text_year(name, values):
+            return self._pa.string()
+        try:
+            found = self._array(values, None).type
+            if name in self._unknown:
+                self._unknown.discard(name)
+                return found
+            fields = [self._pa.schema([(name, kind)]) for kind in (type_, found)]
+            return self._pa.unify_schemas(fields, promote_options="permissive").field(name).type
+        except self._misfits as error:
+            if self._made_text(name, values, type_):
+                return self._pa.string()
+            raise self._misfit(name, values, type_) from error
+
+    def _made_text(self, name: str, values: list[Any], type_: pa.DataType | None) -> bool:
+        """Make text of a column whose values do not fit the type, where that is wanted."""
+        if not self._options.mixed_as_text or self._fits(values, type_):
+            return False
+        self._texts.add(name)
+        logger.warning(
+            "%s: column %r holds values of different types; it becomes text", self._target, name
+        )
+        return True
+
+    def _write_again(self, schema: pa.Schema) -> None:
+        """Write the groups so far under wider types."""
+        import pyarrow.parquet as pq
+
+        self.close()
+        narrow = self._path.with_name(f"{self._path.name}.narrow")
+        os.replace(self._path, narrow)
+        try:
+            self._file = self._open(self._path, schema)
+            with pq.ParquetFile(narrow) as before:
+                for group in range(before.num_row_groups):
+                    table = before.read_row_group(group)
+                    self._file.write_table(self._cast(table, schema))
+        finally:
+            narrow.unlink(missing_ok=True)
+
+    def _cast(self, table: pa.Table, schema: pa.Schema) -> pa.Table:
+        columns = []
+        for field in schema:
+            column = table.column(field.name)
+            if field.name in self._texts:
+                texts = [_text(value) for value in column.to_pylist()]
+                column = self._pa.array(texts, type=field.type)
+            if column.null_count == len(column) or self._all_empty(column):
+                column = self._pa.array(column.to_pylist(), type=field.type)
+            try:
+                columns.append(column.cast(field.type))
+            except self._misfits as error:
+                raise InputError(
+                    f"{self._target}: column {field.name!r} holds values that no type has in "
+                    f"common; give the column one type"
+                ) from error
+        return self._pa.Table.from_arrays(columns, schema=schema)
+
+    def _all_empty(self, column: Any) -> bool:
+        return bool(self._pa.types.is_list(column.type)) and not any(column.to_pylist())
+
+    def _is_text_year(self, name: str, values: list[Any]) -> bool:
+        """Years such as `in press` make the column text: nothing else would bring them back."""
+        found = column_field(name)
+        if found is None or found[0].name != "year":
+            return False
+        if not any(isinstance(value, str) for value in values):
+            return False
+        for row in self._buffer:
+            if not missing(row.get(name)):
+                row[name] = str(row[name])
+        return True
+
+    def _values(self, name: str) -> list[Any]:
+        values = [row.get(name) for row in self._buffer]
+        if name in self._texts:
+            return [_text(value) for value in values]
+        return [None if missing(value) else value for value in values]
+
+    def _column(self, name: str, type_: pa.DataType | None) -> pa.Array:
+        values = self._values(name)
+        found = column_field(name)
+        if found and found[0].name == "year" and type_ == self._pa.string():
+            values = [None if value is None else str(value) for value in values]
+        try:
+            return self._array(values, type_)
+        except self._misfits as error:
+            raise self._misfit(name, values, type_) from error
+
+    def _array(self, values: list[Any], type_: pa.DataType | None) -> pa.Array:
+        array = self._pa.array(values, type=type_)
+        types = self._pa.types
+        # Arrow takes a text for a list of its letters: "RCT" would become R, C, T; and it makes
+        # whole numbers of fractions without a word.
+        if types.is_list(array.type) and any(isinstance(v, str) for v in values):
+            raise TypeError("text in a column of lists")
+        inner = array.type.value_type if types.is_list(array.type) else array.type
+        if type_ is not None and types.is_integer(inner):
+            flat = values
+            if types.is_list(array.type):
+                flat = [item for value in values if value is not None for item in value]
+            if any(isinstance(v, bool) or (isinstance(v, float) and v != int(v)) for v in flat):
+                raise TypeError("not a whole number")
+        return array
+
+    def _misfit(self, name: str, values: list[Any], type_: pa.DataType | None) -> InputError:
+        """The error that names the first value which does not go with the values before it."""
+        lengths = range(1, len(values) + 1)
+        row = bisect_left(lengths, True, key=lambda n: not self._fits(values[:n], type_))
+        expected = f", which is not {type_}" if type_ else ", unlike the rows before it"
+        return InputError(
+            f"{self._target}: row {self._written + row + 1}: column {name!r} holds "
+            f"{values[row]!r:.60}{expected}; give the column one type"
+        )
+
+    def _fits(self, values: list[Any], type_: pa.DataType | None) -> bool:
+        try:
+            self._array(values, type_)
+        except self._misfits:
+            return False
+        return True
+
+    def _refuse_new_columns(self, names: set[str]) -> None:
+        for number, row in enumerate(self._buffer, self._written + 1):
+            for name in row:
+                if name not in names:
+                    raise InputError(
+                        f"{self._target}: row {number}: column {name!r} is not in the first "
+                        f"{self._first_rows} rows; give every row the same columns, or write .jsonl"
+                    )
+
+
+def _text(value: Any) -> str | None:
+    """A value in a column of text: what is no text as JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    return None if missing(value) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _size(value: Any) -> int:
+    """About how many bytes a value takes."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, list | tuple):
+        return 8 + sum(map(_size, value))
+    if isinstance(value, dict):
+        return 8 + sum(map(_size, value.values()))
+    return 8

@@ -1,0 +1,182 @@
+"""A folder of files, tagged by one process or by many."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+from support import invented_articles
+from test_resume import articles, write
+
+from studytag import Predictor
+from studytag.errors import InputError
+from studytag.files import read_rows
+from studytag.inference.files import predict_file
+from studytag.inference.folder import failures, predict_folder
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def predictor(exported):
+    with Predictor(exported.bundle, variant="fp32", workers=2) as loaded:
+        yield loaded
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture
+def records(tmp_path) -> Path:
+    folder = tmp_path / "records"
+    folder.mkdir()
+    for number in range(4):
+        write(folder / f"part-{number}.jsonl", articles(5 + number))
+    return folder
+
+
+def test_one_file_to_one_file(predictor, records, tmp_path):
+    (records / "notes.md").write_text("about these files")
+    summary = predict_folder(predictor, records, tmp_path / "tagged", progress=False)
+    assert {name: file.rows for name, file in summary.files.items()} == {
+        f"part-{number}.jsonl": 5 + number for number in range(4)
+    }
+    assert names(tmp_path / "tagged") == {*summary.files, ".studytag-run.json"}
+    predict_file(predictor, records / "part-3.jsonl", tmp_path / "one.jsonl", progress=False)
+    expected = (tmp_path / "one.jsonl").read_bytes()
+    assert (tmp_path / "tagged" / "part-3.jsonl").read_bytes() == expected
+
+
+def test_finished_files_are_skipped(predictor, records, tmp_path, caplog):
+    tagged = tmp_path / "tagged"
+    predict_folder(predictor, records, tagged, progress=False)
+    (tagged / "part-1.jsonl").unlink()
+    before = (tagged / "part-0.jsonl").stat().st_mtime_ns
+    later = time.time() + 10
+    os.utime(records / "part-2.jsonl", (later, later))
+    summary = predict_folder(predictor, records, tagged, progress=False)
+    assert (list(summary.files), summary.skipped) == (["part-1.jsonl"], 3)
+    assert (tagged / "part-0.jsonl").stat().st_mtime_ns == before
+    assert "part-2.jsonl: is newer than" in caplog.text
+
+
+def test_outputs_of_different_bundles_are_not_mixed(exported, predictor, records, tmp_path):
+    predict_folder(predictor, records, tmp_path / "tagged", progress=False)
+    with Predictor(exported.bundle, variant="fp32", operating_point="fixed") as other:
+        with pytest.raises(InputError, match=r"tagged differently \(operating point: f1, now fix"):
+            predict_folder(other, records, tmp_path / "tagged", progress=False)
+
+
+def test_shards_share_the_files(predictor, records, tmp_path):
+    tagged = tmp_path / "tagged"
+    done = [
+        list(predict_folder(predictor, records, tagged, shard=(i, 3), progress=False).files)
+        for i in (1, 2, 3)
+    ]
+    assert done == [["part-0.jsonl", "part-3.jsonl"], ["part-1.jsonl"], ["part-2.jsonl"]]
+
+
+def test_a_bad_file_does_not_end_the_others(predictor, records, tmp_path):
+    (records / "part-1.jsonl").write_bytes(b"")
+    (records / "part-2.csv").write_text("no,columns\n1,2\n")
+    summary = predict_folder(predictor, records, tmp_path / "tagged", progress=False)
+    assert set(summary.failed) == {"part-1.jsonl", "part-2.csv"}
+    assert len(summary.files) == 3
+    assert "2 files could not be tagged: part-1.jsonl, part-2.csv" in str(
+        failures(summary, records)
+    )
+
+
+def test_formats_of_a_folder(predictor, records, tmp_path):
+    tagged = tmp_path / "tagged"
+    predict_folder(predictor, records, tagged, target_format="csv", progress=False)
+    assert names(tagged) == {*(f"part-{n}.csv" for n in range(4)), ".studytag-run.json"}
+    write(records / "part-0.csv", articles(2))
+    with pytest.raises(InputError, match=r"would be the output of both part-0.csv and part-0.jso"):
+        predict_folder(predictor, records, tmp_path / "x", target_format="csv", progress=False)
+
+
+def test_pubmed_files_work_as_they_come(predictor, tmp_path):
+    import gzip
+
+    baseline = tmp_path / "baseline"
+    baseline.mkdir()
+    for number in (1, 2):
+        citation = (
+            f"<PubmedArticle><MedlineCitation><PMID>{number}</PMID><Article><ArticleTitle>A trial"
+            "</ArticleTitle></Article></MedlineCitation></PubmedArticle>"
+        )
+        deleted = "<DeleteCitation><PMID>7</PMID></DeleteCitation>"
+        text = f"<PubmedArticleSet>{citation}{deleted}</PubmedArticleSet>"
+        name = f"pubmed26n000{number}.xml.gz"
+        (baseline / name).write_bytes(gzip.compress(text.encode()))
+    with pytest.raises(InputError, match="xml is only read; name a format with --output-format"):
+        predict_folder(predictor, baseline, tmp_path / "tagged", progress=False)
+    predict_folder(
+        predictor, baseline, tmp_path / "tagged", target_format="parquet", progress=False
+    )
+    assert [row["pmid"] for row in read_rows(tmp_path / "tagged" / "pubmed26n0002.parquet")] == [
+        "2"
+    ]
+
+
+def start(bundle: Path, records: Path, tagged: Path, *options: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "studytag", "predict", records, tagged, "--bundle", bundle]
+    return subprocess.Popen(
+        [*map(str, command), "--variant", "fp32", "--workers", "1", "--log-json"]
+        + ["--commit-every", "0.1", "--claim-timeout", "2", *options],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_three_processes_share_a_folder_though_one_is_killed(exported, predictor, tmp_path):
+    records, tagged = tmp_path / "records", tmp_path / "tagged"
+    records.mkdir()
+    for number in range(5):
+        write(records / f"part-{number}.jsonl", articles(800, 50))
+    killed = start(exported.bundle, records, tagged)
+    end = time.monotonic() + 60
+    while not list(tagged.glob(".*.studytag/outcomes.bin")) and time.monotonic() < end:
+        time.sleep(0.02)
+    others = [start(exported.bundle, records, tagged) for _ in range(2)]
+    time.sleep(0.5)
+    killed.kill()
+    said = [process.communicate(timeout=200)[1] for process in (killed, *others)]
+    assert [process.returncode for process in others] == [0, 0], said
+    done = Counter(
+        Path(event["file"]).name
+        for text in said
+        for event in map(json.loads, text.splitlines())
+        if event["event"] == "file"
+    )
+    assert done == Counter(f"part-{number}.jsonl" for number in range(5))
+    assert names(tagged) == {*done, ".studytag-run.json"}
+    predict_file(predictor, records / "part-0.jsonl", tmp_path / "one.jsonl", progress=False)
+    for name in done:  # the inputs are the same
+        assert (tagged / name).read_bytes() == (tmp_path / "one.jsonl").read_bytes()
+
+
+def test_recipes_for_clusters():
+    folder = ROOT / "infer" / "clusters"
+    subprocess.run(["bash", "-n", folder / "slurm-array.sh"], check=True)
+    job = yaml.safe_load((folder / "kubernetes-job.yaml").read_text())
+    assert job["spec"]["completionMode"] == "Indexed"
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert "--shard $((JOB_COMPLETION_INDEX + 1))/" in container["args"][-1]
+
+
+def test_a_shard_of_a_file_is_refused(tmp_path, exported):
+    source = write(tmp_path / "in.jsonl", invented_articles(3))
+    process = start(exported.bundle, source, tmp_path / "out.jsonl", "--shard", "1/2")
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 2
+    assert f"--shard is for folders, which {source} is not" in said
