@@ -92,3 +92,16 @@ def test_rules_that_decide_nothing_are_refused(exported, tmp_path, capsys, flags
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["in.nbib"]
+
+
+@pytest.mark.parametrize("name", ["in.ris", "in.set-aside.ris"])
+def test_the_input_is_never_an_output(exported, tmp_path, capsys, name):
+    source = tmp_path / name
+    content = "TY  - JOUR\nTI  - A trial of sealants\nER  - \n"
+    source.write_text(content, encoding="utf-8")
+    command = ["screen", str(source), str(tmp_path / "in.ris"), "--keep", "RCT"]
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--bundle", str(exported.bundle)])
+    assert stop.value.code == 2
+    assert "is the input itself" in capsys.readouterr().err
+    assert source.read_text(encoding="utf-8") == content

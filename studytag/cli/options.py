@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, get_args
 
+from studytag.files import FORMATS
 from studytag.manifest import DEFAULT_OPERATING_POINT, OperatingPoint
 
 if TYPE_CHECKING:
@@ -40,6 +41,19 @@ def add_predictor_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads-per-worker", type=int, metavar="N", default=1, help="cores on one article"
     )
     add_operating_point(parser)
+
+
+def add_format_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that name the formats of input and output."""
+    parser.add_argument(
+        "--input-format", metavar="F", choices=tuple(FORMATS), help="where the suffix does not say"
+    )
+    parser.add_argument(
+        "--output-format",
+        metavar="F",
+        choices=tuple(name for name, format in FORMATS.items() if format.write),
+        help="where the suffix does not say; of a folder's files: all get it",
+    )
 
 
 def add_operating_point(parser: argparse.ArgumentParser) -> None:

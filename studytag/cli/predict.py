@@ -15,10 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from studytag.cli.json_log import JsonListener, json_log
-from studytag.cli.options import add_predictor_arguments, load_predictor
+from studytag.cli.options import add_format_arguments, add_predictor_arguments, load_predictor
 from studytag.cli.signals import stop_requests
 from studytag.errors import InputError
-from studytag.files import FORMATS
 from studytag.inference.files import Options, predict_file
 from studytag.inference.folder import CLAIM_TIMEOUT, failures, predict_folder
 from studytag.inference.journal import PART_SECONDS
@@ -42,15 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--title", help="tag one article instead of a file")
     parser.add_argument("--abstract", help="of the one article")
     parser.add_argument("--json", action="store_true", help="print the one article's tags as JSON")
-    parser.add_argument(
-        "--input-format", metavar="F", choices=tuple(FORMATS), help="where the suffix does not say"
-    )
-    parser.add_argument(
-        "--output-format",
-        metavar="F",
-        choices=tuple(name for name, format in FORMATS.items() if format.write),
-        help="where the suffix does not say it; of a folder's files: all get it",
-    )
+    add_format_arguments(parser)
     _add_file_arguments(parser)
     _add_run_arguments(parser)
     add_predictor_arguments(parser)

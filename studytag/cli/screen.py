@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from studytag.cli.options import add_predictor_arguments, load_predictor
+from studytag.cli.options import add_format_arguments, add_predictor_arguments, load_predictor
 from studytag.files import write_json_atomically
 from studytag.inference.screen_file import describe_tagger, screen_file
 from studytag.inference.screening import Rule, set_aside_path
@@ -26,8 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--drop", metavar="LABELS", default="", help="records may have none of these"
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="also write the report as JSON")
-    parser.add_argument("--input-format", metavar="F", help="where the suffix does not say it")
-    parser.add_argument("--output-format", metavar="F", help="where the suffix does not say it")
+    add_format_arguments(parser)
     add_predictor_arguments(parser)
     # A miss costs a review more than a record read in vain.
     parser.set_defaults(operating_point="sensitive")

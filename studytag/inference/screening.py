@@ -271,7 +271,10 @@ def set_aside_path(output: Path) -> Path:
 def open_screened(
     output: Path, format: str | None = None, **options: Any
 ) -> Iterator[Mapping[Decision, RowWriter]]:
-    """Open the writers of both outputs, by decision; both files appear at the end, or neither.
+    """Open the writers of both outputs, by decision; nothing appears before all is written.
+
+    The records that were set aside get their file first: should the process be killed between the
+    two renames, the file to screen is missing, which nobody overlooks.
 
     Args:
         output: Gets the records that were kept or not judged; `set_aside_path` the others.
@@ -282,8 +285,8 @@ def open_screened(
         InputError: as `open_writer`.
     """
     with (
-        open_writer(set_aside_path(output), format, **options) as aside,
         open_writer(output, format, **options) as kept,
+        open_writer(set_aside_path(output), format, **options) as aside,
     ):
         yield {
             Decision.KEPT: kept,
