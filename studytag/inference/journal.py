@@ -180,7 +180,9 @@ class Journal:
             labels = [
                 name for name, positive in zip(self._labels, decided, strict=True) if positive
             ]
-            yield Prediction(labels, dict(zip(self._labels, probability, strict=True)))
+            # A row of a structured array keeps its inner arrays, whose items are no plain floats.
+            values = np.asarray(probability).tolist()
+            yield Prediction(labels, dict(zip(self._labels, values, strict=True)))
 
     def _forget_rest(self) -> None:
         """Cut both files behind the last good part."""
