@@ -284,6 +284,16 @@ def verify_variant(folder: Path, manifest: Manifest, variant: str) -> None:
     _verify(folder / name, manifest.files[name])
 
 
+def refuse_foreign_folder(folder: Path) -> None:
+    """Refuse a place for a bundle that holds anything but an earlier one.
+
+    Raises:
+        InputError: the folder has files and no manifest.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise InputError(f"{folder}: holds something other than a bundle; name another folder")
+
+
 def package_versions(packages: Sequence[str]) -> dict[str, str]:
     """The installed versions of `packages`; those that are not installed are left out."""
     found = {}

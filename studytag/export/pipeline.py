@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from studytag.dataset import LabelledTable, load_evaluable
-from studytag.errors import InputError, StudytagError
+from studytag.errors import StudytagError
 from studytag.evaluation.metrics import score_points
 from studytag.evaluation.prevalence import label_prevalence
 from studytag.evaluation.thresholds import tune_thresholds
@@ -35,6 +35,7 @@ from studytag.manifest import (
     Manifest,
     Variant,
     package_versions,
+    refuse_foreign_folder,
     write_manifest,
 )
 from studytag.training.model_folder import TrainedModel, load_model_folder, torch_probabilities
@@ -80,8 +81,7 @@ def export_bundle(
         StudytagError: the float32 graph differs from PyTorch by more than `tolerance`.
     """
     output = Path(output)
-    if output.is_dir() and any(output.iterdir()) and not (output / MANIFEST).is_file():
-        raise InputError(f"{output}: holds something other than a bundle; name another folder")
+    refuse_foreign_folder(output)
     trained = load_model_folder(Path(model_dir))
     table = load_evaluable(validation, trained.manifest.labels)
     with atomic_folder(output) as folder:

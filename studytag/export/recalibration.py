@@ -38,6 +38,7 @@ from studytag.manifest import (
     Manifest,
     Variant,
     load_manifest,
+    refuse_foreign_folder,
     write_manifest,
 )
 
@@ -257,8 +258,7 @@ def _write(bundle: Path, output: Path, manifest: Manifest) -> Manifest:
     """The bundle's files under the new manifest, complete or not at all."""
     if output.resolve() == bundle.resolve():
         raise InputError(f"{output}: is the bundle itself; name another folder")
-    if output.is_dir() and any(output.iterdir()) and not (output / MANIFEST).is_file():
-        raise InputError(f"{output}: holds something other than a bundle; name another folder")
+    refuse_foreign_folder(output)
     with atomic_folder(output) as folder:
         for name in manifest.files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
