@@ -19,7 +19,7 @@ import pytest
 from support import LABELS
 from training_support import flags, history, same_weights, scores_only, write_label_set
 
-from studytag.errors import InputError
+from studytag.errors import InputError, OutputInUseError
 from studytag.hashing import hash_files
 from studytag.training.checkpoint import checkpoints
 from studytag.training.loop import train
@@ -247,6 +247,21 @@ def test_a_read_only_folder_is_named(config):
     folder.chmod(0o500)
     with pytest.raises(InputError, match=f"{folder}.*cannot be written"):
         train(config)
+
+
+def test_a_second_run_in_the_same_folder_is_kept_out(config):
+    refusals = []
+
+    def stop():
+        second = replace(config, resume_from_checkpoint="auto", checkpointing_steps=1)
+        with pytest.raises(OutputInUseError, match="is being written by process") as refused:
+            train(second)
+        refusals.append(refused)
+        return True
+
+    assert train(config, stop=stop) is None
+    assert refusals
+    assert not list(Path(config.output_dir).glob(".lock"))
 
 
 def test_an_earlier_run_is_not_overwritten_by_accident(config):

@@ -35,7 +35,12 @@ from studytag.training.hooks import Loss, TrainingHooks
 from studytag.training.loss import masked_bce
 from studytag.training.model_folder import save_model_folder
 from studytag.training.resume import resume, run_identity
-from studytag.training.run_record import effective_precision, record_resume, record_start
+from studytag.training.run_record import (
+    effective_precision,
+    only_run,
+    record_resume,
+    record_start,
+)
 from studytag.training.selection import is_better, out_of_patience, record_epoch
 from studytag.training.setup import (
     check_length,
@@ -78,8 +83,14 @@ def train(
 
     Raises:
         InputError: data, encoder, checkpoint, disk or an option is unusable, or training diverged.
+        OutputInUseError: another run is writing to the output folder.
     """
-    run = _prepare(config, hooks or TrainingHooks(), stop or (lambda: False))
+    with only_run(Path(config.output_dir)):
+        return _train(_prepare(config, hooks or TrainingHooks(), stop or (lambda: False)))
+
+
+def _train(run: _Run) -> Path | None:
+    """Train to the end, or until asked to stop; the best model's folder as `train` returns it."""
     progress = run.progress
     if not run.unfinished():
         logger.info("already finished at epoch %d, step %d", progress.epoch, progress.step)

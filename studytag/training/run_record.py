@@ -1,12 +1,14 @@
-"""`run.json`: what a run was given, so that it can be understood and repeated later."""
+"""A run's folder: one run at a time writes it, and `run.json` tells what that was given."""
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,7 +18,9 @@ import torch
 from accelerate import Accelerator
 
 from studytag.documents import read_json
+from studytag.errors import InputError
 from studytag.files import write_json_atomically
+from studytag.files.locks import output_lock
 from studytag.labels import LabelSet
 from studytag.manifest import package_versions
 from studytag.training.config import TrainingConfig
@@ -26,6 +30,28 @@ from studytag.training.tokenization import TokenisedTable
 from studytag.version import __version__
 
 _PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
+
+
+@contextmanager
+def only_run(folder: Path) -> Iterator[None]:
+    """Keep other runs out of `folder` while the block runs; the first process holds the lock.
+
+    Two runs in one folder would take turns at its checkpoints and its best model.
+
+    Raises:
+        OutputInUseError: another run is writing there.
+        InputError: the folder cannot be made.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(output_lock(folder / ".lock", folder))
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be written: {error.strerror}") from error
+        yield
 
 
 def versions() -> dict[str, str]:
