@@ -44,6 +44,7 @@ RENDERERS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "figures": figures,
     "footprint": speed.footprint,
     "quality": quality,
+    "runs": speed.runs,
 }
 """By the `kind` of a raw file."""
 

@@ -91,19 +91,20 @@ def interleaved(
     tasks: Mapping[str, Callable[[int], object]],
     rounds: int,
     before_round: Callable[[], object] = lambda: None,
-) -> dict[str, list[float]]:
-    """Seconds that each warm task, given the number of the round, takes in each round.
+    clock: Callable[[], Any] = time.perf_counter,
+) -> dict[str, list[Any]]:
+    """Seconds by `clock` that each warm task, given the number of the round, takes in each round.
 
     Their order changes from round to round; `before_round` is not timed.
     """
     order = random.Random(0)
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    seconds: dict[str, list[Any]] = {name: [] for name in tasks}
     for number in range(rounds):
         before_round()
         for name in order.sample(list(tasks), len(tasks)):
-            started = time.perf_counter()
+            started = clock()
             tasks[name](number)
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(clock() - started)
     return seconds
 
 

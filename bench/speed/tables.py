@@ -8,6 +8,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from studytag.evaluation.tables import markdown_table, number
 
 
@@ -112,3 +114,20 @@ def cost(raw: dict[str, Any]) -> list[str]:
         cells = [name, f"{rate:.1f}", f"{hours:,.0f}"]
         rows.append([*cells, *(f"{hours / cores:,.0f}" for cores in CORES)])
     return [caption, "", *markdown_table(header, rows)]
+
+
+def runs(raw: dict[str, Any]) -> list[str]:
+    """What committed parts add to a run, and the memory of long and wide files."""
+    lines = [f"`studytag predict` on {raw['machine']}, {raw['date']}."]
+    if "overhead" in raw:
+        pairs = zip(raw["overhead"]["parts"], raw["overhead"]["direct"], strict=True)
+        added = np.array([np.divide(parts, direct) - 1 for parts, direct in pairs])
+        wall, processor = np.median(added, axis=0)
+        lines[0] += (
+            f" Committed parts add {processor:+.1%} of processor time and {wall:+.1%} of wall-clock"
+            f" time: medians of {len(added)} paired rounds over {raw['articles']} articles."
+        )
+    if "peak_mib" in raw:
+        rows = [[name, f"{peak:.0f}"] for name, peak in raw["peak_mib"].items()]
+        lines += ["", *markdown_table(["File", "peak memory, MiB"], rows)]
+    return lines
