@@ -24,6 +24,8 @@ import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
+from bench.harness.commands import parser_of  # noqa: E402
+
 FEW = "studytag|int8, each article on all cores|CTranslate2|(optimum|fp32), batch"
 """Contenders of `footprint`."""
 
@@ -41,7 +43,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, defaults in COMMANDS.items():
         command = commands.add_parser(name)
@@ -76,8 +78,7 @@ def main() -> None:
     from bench.speed import inference, scale
 
     if options.command == "one":
-        name, *paths = options.arguments
-        figures = inference.one_footprint(name, [Path(path) for path in paths], STARTED)
+        figures = inference.one_footprint(STARTED, *options.arguments)
         sys.stdout.write(f"\n{json.dumps(figures)}\n")
         return
     from bench import tables

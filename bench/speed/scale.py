@@ -6,7 +6,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from bench.harness.machine import interleaved, occasion, run_command
+from bench.harness.store import write_rows
 from bench.speed.inference import sample_articles
 from studytag import Predictor
-from studytag.files import open_writer, read_rows
+from studytag.files import read_rows
 from studytag.inference.files import Options, predict_file
 from studytag.manifest import load_manifest
 from studytag.records import Row
@@ -81,7 +82,7 @@ def _overhead(options: argparse.Namespace, folder: Path) -> dict[str, list[list[
     """Wall-clock and processor seconds of each round, with parts and without."""
     source = folder / "in.jsonl"
     rows = (row for row in read_rows(options.source) if row.get("abstract"))
-    _write(source, islice(rows, options.articles))
+    write_rows(source, islice(rows, options.articles))
     with Predictor(options.bundle, variant=options.variant) as predictor:
 
         def tag(resume: bool) -> None:
@@ -105,7 +106,7 @@ def _memory(options: argparse.Namespace, folder: Path) -> dict[str, float]:
     ):
         for suffix in ("parquet", "jsonl", "csv"):
             source, target = folder / f"in.{suffix}", folder / f"out.{suffix}"
-            _write(source, _rows(count, size, options.text_every))
+            write_rows(source, _rows(count, size, options.text_every))
             command = ("-c", _PREDICT, source, target, "--bundle", options.bundle)
             said = run_command(sys.executable, *map(str, command), capture=True)
             found[f"{name}, {suffix}"] = round(float(said), 1)
@@ -119,9 +120,3 @@ def _rows(count: int, size: int, text_every: int) -> Iterator[Row]:
         text = "A randomised trial of sealants" if number % text_every == 0 else ""
         notes = f"{number:08d} " * (size // 9)
         yield {"pmid": str(number + 1), "title": text, "abstract": text, "notes": notes}
-
-
-def _write(path: Path, rows: Iterable[Row]) -> None:
-    with open_writer(path) as writer:
-        for row in rows:
-            writer.write(row)

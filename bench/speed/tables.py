@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -70,12 +68,6 @@ FAMILIES = ("studytag", "optimum", "OpenVINO", "CTranslate2", "transformers")
 """Contenders of a name that starts so share a colour."""
 
 
-def digest(raw: dict[str, Any]) -> str:
-    """Of what a picture is made from; it is written into the picture."""
-    content = {"rates": rates_of(raw), "f1": raw["micro_f1"]}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 def draw(raw: dict[str, Any], path: Path) -> None:
     """Write the picture as SVG."""
     import matplotlib as mpl
@@ -91,7 +83,7 @@ def draw(raw: dict[str, Any], path: Path) -> None:
     axes.set(xscale="log", xlabel="documents/s", ylabel="micro-F1")
     axes.set_title(f"{raw['encoder']}, {raw['cores']} cores of {raw['machine']}", fontsize=9)
     axes.margins(0.15)
-    figure.savefig(path, metadata={"Date": None, "Description": digest(raw)})
+    figure.savefig(path, metadata={"Date": None})
 
 
 CORES = (16, 64, 256)
