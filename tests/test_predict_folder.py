@@ -142,9 +142,9 @@ def test_pubmed_files_work_as_they_come(predictor, tmp_path):
     predict_folder(
         predictor, baseline, tmp_path / "tagged", target_format="parquet", progress=False
     )
-    assert [row["pmid"] for row in read_rows(tmp_path / "tagged" / "pubmed26n0002.parquet")] == [
-        "2"
-    ]
+    rows = list(read_rows(tmp_path / "tagged" / "pubmed26n0002.parquet"))
+    assert [row["pmid"] for row in rows] == ["2", "7"]
+    assert [row["studytag_error"] for row in rows] == [None, "deleted from PubMed"]
 
 
 def start(bundle: Path, records: Path, tagged: Path, *options: str) -> subprocess.Popen:

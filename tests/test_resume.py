@@ -456,6 +456,27 @@ def test_values_that_the_output_cannot_hold(predictor, tmp_path):
             assert found == ["1", "1.5", "text", "[1]", '{"a": 1}', "[NaN]"]
 
 
+def test_a_text_that_is_too_long_for_a_cell(predictor, tmp_path):
+    rows = [{"Title": "A trial", "n": 1}, {"Title": "B" * 40_000, "n": 2}, {"Title": "C", "n": 3}]
+    source = tmp_path / "in.csv"
+    source.write_text("\n".join(["Title,n", *(f"{row['Title']},{row['n']}" for row in rows)]))
+    summary = predict_file(predictor, source, tmp_path / "out.xlsx", progress=False)
+    assert (summary.rows, summary.failed) == (3, 1)
+    found = list(read_rows(tmp_path / "out.xlsx"))
+    assert [(len(row["title"]), row["n"]) for row in found] == [(7, 1), (32_767, 2), (1, 3)]
+    assert all(row["studytag_labels"] is not None for row in found)
+    assert found[1]["studytag_error"].endswith(
+        "cut after 32767 characters, the most that a cell of the output takes: title"
+    )
+
+
+def test_more_rows_than_the_output_takes_are_refused_before_the_first(predictor, tmp_path):
+    source = tmp_path / "in.csv"
+    source.write_text("title\n" + "A\n" * 1_048_576)
+    with pytest.raises(InputError, match=r"Excel takes 1,048,575 rows and .*in.csv has more"):
+        predict_file(predictor, source, tmp_path / "out.xlsx", progress=False)
+
+
 def test_whole_numbers_then_a_fraction(predictor, tmp_path):
     rows = [{"title": "", "value": 1}] * 10_000 + [{"title": "A", "value": 1.5}]
     source = write(tmp_path / "in.jsonl", rows)

@@ -214,7 +214,6 @@ class DelimitedWriter:
         Raises:
             InputError: it has a column that the first row did not have.
         """
-        self._rows += 1
         columns = table_columns(row, verbatim=_is_delimited(row))
         columns |= indicators(row, self._options)
         if self._names is None:
@@ -223,14 +222,15 @@ class DelimitedWriter:
         for name in columns:
             if name not in names:
                 raise InputError(
-                    f"{self._target}: row {self._rows}: column {name!r} is not in the first row; "
-                    f"give every row the same columns, or write .jsonl"
+                    f"{self._target}: row {self._rows + 1}: column {name!r} is not in the first "
+                    f"row; give every row the same columns, or write .jsonl"
                 )
         values = [columns.get(name) for name in names]
         cells = [cell_text(value) for value in values]
         if self._options.excel:
             cells = guarded(cells, list(names), [isinstance(value, str) for value in values])
         self._write_cells(cells)
+        self._rows += 1
 
     def _begin(self, row: Row, columns: Row) -> None:
         self._names = dict.fromkeys(columns)

@@ -59,6 +59,7 @@ class Format:
         text: Whether it is text, which may be gzipped and in any encoding.
         table: Whether its columns stand before its rows, so that they must be known first.
         uniform: Whether all rows of a file have the same columns.
+        most_rows: That a file takes; None where there is no limit.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Format:
     text: bool = True
     table: bool = False
     uniform: bool = False
+    most_rows: int | None = None
 
 
 _LINES = frozenset("keywords authors editors urls pub_types mesh_terms doi isbn issn".split())
@@ -139,15 +141,16 @@ def _table(
     read: Reader,
     write: Writer,
     text: bool = True,
+    most_rows: int | None = None,
 ) -> Format:
-    return Format(name, title, suffixes, read, write, text, table=True, uniform=True)
+    return Format(name, title, suffixes, read, write, text, True, True, most_rows)
 
 
 _ALL = (
     _table("parquet", "parquet", (".parquet",), parquet.read, parquet_writer.open_writer, False),
     _table("csv", "CSV", (".csv",), *_delimited("csv")),
     _table("tsv", "TSV", (".tsv", ".tab"), *_delimited("tsv")),
-    _table("xlsx", "Excel", (".xlsx", ".xlsm"), xlsx.read, xlsx.open_writer, False),
+    _table("xlsx", "Excel", (".xlsx", ".xlsm"), xlsx.read, xlsx.open_writer, False, xlsx.MOST_ROWS),
     Format("jsonl", "JSONL", (".jsonl", ".ndjson"), jsonl.read, _text(jsonl.JsonlWriter)),
     Format("json", "JSON (CSL)", (".json",), jsonl.read_document),
     Format("ris", "RIS", (".ris",), *_tagged(_RIS)),

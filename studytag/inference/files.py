@@ -170,22 +170,29 @@ def _look_ahead(
         a table's columns are written first.
 
     Raises:
-        InputError: no row has an abstract while another column reads like one.
+        InputError: no row has an abstract while another column reads like one, or the output does
+            not take as many rows.
     """
-    uniform = FORMATS[format_name(source, source_format)].uniform
-    all_columns = FORMATS[target_name(target, target_format)].table and not uniform
+    output = FORMATS[target_name(target, target_format)]
+    all_columns = output.table and not FORMATS[format_name(source, source_format)].uniform
     names: dict[str, None] = {}
-    for row in read_rows(
+    rows = read_rows(
         source,
         source_format,
         encoding=options.encoding,
         refuse_ignored_text=options.refuse_ignored_text,
         errors="return",
         quiet=True,
-    ):
+    )
+    for number, row in enumerate(rows, 1):
+        if output.most_rows and number > output.most_rows:
+            raise InputError(
+                f"{target}: {output.title} takes {output.most_rows:,} rows and {source} has more; "
+                "write .csv or .parquet"
+            )
         if all_columns:
             names |= dict.fromkeys(row)
-        elif not options.refuse_ignored_text or row.get("abstract"):
+        elif not output.most_rows and (not options.refuse_ignored_text or row.get("abstract")):
             break
     return list(names)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
-from studytag.errors import InputError
+from studytag.errors import CellTooLongError, InputError
 from studytag.files import ERROR_COLUMN, RowWriter, UnreadRow, tagged
+from studytag.files.delimited import cell_text
 from studytag.inference.columns import added_columns
 from studytag.inference.predictor import Outcome
 from studytag.inference.run import Run
@@ -57,7 +58,7 @@ def write_rows(
 
 
 def _write_row(writer: RowWriter, number: int, row: Row, columns: Row) -> str | None:
-    """Write a row; cells that the output cannot hold as they are become text.
+    """Write a row; what the output cannot hold as it is becomes text, is cut, or is left out.
 
     Returns:
         The row's error, also where it is that of writing.
@@ -65,33 +66,37 @@ def _write_row(writer: RowWriter, number: int, row: Row, columns: Row) -> str | 
     error: str | None = columns[ERROR_COLUMN]
     try:
         writer.write(tagged(row, columns))
+        return error
     except (InputError, UnicodeEncodeError) as refusal:
-        plain, replaced = _plain(row)
-        if not replaced:
-            raise
-        error = error or (
-            f"{_where(number, row)}: written as text, since the output cannot hold the value: "
-            + ", ".join(replaced)
-        )
-        try:
-            writer.write(plain | columns | {ERROR_COLUMN: error})
-        except InputError:
-            raise refusal from None
-    return error
+        fitting, reason = _fitting(row, refusal)
+        left_out = f"left out, since the output cannot hold it ({' '.join(str(refusal).split())})"
+        for values, why in ((fitting, reason), (dict.fromkeys(row), left_out)):
+            told = error or f"{_where(number, row)}: {why}"
+            try:
+                writer.write(tagged(row | values, columns | {ERROR_COLUMN: told}))
+                return told
+            except (InputError, UnicodeEncodeError):
+                continue
+        raise
 
 
-def _plain(row: Row) -> tuple[Row, list[str]]:
-    """The row with cells that not every format can hold as text, and the names of these."""
-    plain: Row = {}
-    replaced = []
+def _fitting(row: Row, refusal: Exception) -> tuple[Row, str]:
+    """Cells in a form that every output can hold, and what was done to them."""
+    fitting: Row = {}
     for name, value in row.items():
+        if isinstance(refusal, CellTooLongError):
+            if len(text := cell_text(value)) > refusal.longest:
+                fitting[name] = text[: refusal.longest]
+            continue
         try:
             json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
         except (TypeError, ValueError):
-            value = json.dumps(value, default=str)  # surrogates as \ud800, NaN by its name
-            replaced.append(name)
-        plain[name] = value
-    return plain, replaced
+            fitting[name] = json.dumps(value, default=str)  # surrogates as \ud800, NaN by its name
+    if isinstance(refusal, CellTooLongError):
+        done = f"cut after {refusal.longest} characters, the most that a cell of the output takes"
+    else:
+        done = "written as text, since the output cannot hold the value"
+    return fitting, f"{done}: {', '.join(fitting)}"
 
 
 def _error(run: Run, number: int, row: Row, outcome: Outcome) -> str | None:

@@ -141,6 +141,7 @@ class Run:
         else:
             line = str(error)
         if self.journal and self.journal.rows:
+            line = line.removesuffix("; choose another place")  # the parts would stay behind
             line += (
                 f"; {self.journal.rows} rows are kept in {self.journal.folder}: "
                 "once that is mended, run the same command to go on"
