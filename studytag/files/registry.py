@@ -14,6 +14,7 @@ from typing import Protocol, TextIO
 from studytag.errors import InputError
 from studytag.files import (
     bibtex,
+    bibtex_writer,
     delimited,
     endnote_xml,
     jsonl,
@@ -158,7 +159,7 @@ _ALL = (
     Format("enw", "EndNote tagged", (".enw",), *_tagged(_ENW)),
     Format("ciw", "Web of Science", (".ciw",), partial(tagged.read, format=_CIW)),
     Format("ovid", "Ovid", (".ovid", ".cgi"), partial(tagged.read, format=_OVID)),
-    Format("bibtex", "BibTeX", (".bib", ".bibtex"), bibtex.read, _text(bibtex.BibtexWriter)),
+    Format("bibtex", "BibTeX", (".bib", ".bibtex"), bibtex.read, _text(bibtex_writer.BibtexWriter)),
     Format("xml", "PubMed XML", (".xml",), pubmed_xml.read, uniform=True),
     Format("endnote_xml", "EndNote XML", (), endnote_xml.read),
 )
