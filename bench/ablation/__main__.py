@@ -10,7 +10,6 @@ Options after `--` go to every training: `-- --max-length 128` makes it short.
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 
 from bench.ablation.variants import BASELINE, HOOKS, OPTIONS
 from bench.harness.commands import add_training_arguments, parser_of, run
@@ -24,10 +23,9 @@ def _run(options: argparse.Namespace) -> str:
     for name in dict.fromkeys([BASELINE, *(options.only or [*OPTIONS, *HOOKS])]):
         for seed in options.seeds:
             changed = (*options.further, *OPTIONS.get(name, ()))
-            encoder = Encoder(options.config, seed, options.work, changed)
-            if name in HOOKS:
-                encoder = replace(encoder, command=("-m", "bench.ablation.variants", name))
-            systems[name, seed] = (encoder, " ".join([options.config, *encoder.options]))
+            command = {"command": ("-m", "bench.ablation.variants", name)} if name in HOOKS else {}
+            encoder = Encoder(options.config, seed, options.work, changed, **command)
+            systems[name, seed] = (encoder, " ".join([options.config, *changed]))
     return protocols.grouped(options.table, options.name, systems, BASELINE, once=True)
 
 

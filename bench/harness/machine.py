@@ -8,7 +8,7 @@ import random
 import re
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import partial
@@ -97,50 +97,42 @@ def product_rates() -> dict[str, dict[str, float]]:
     from threadpoolctl import threadpool_limits
 
     cores, threads = available_cores(), torch.get_num_threads()
+    rates: dict[str, dict[str, float]] = {"fp32": {}, "int8": {}}
     torch.set_num_threads(1)
     with (
         threadpool_limits(1),
         ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
+        for kind, library, product in _products(*SHAPE):
 
-        def rate(product: Callable[[], object]) -> float:
-            def everywhere(_: int) -> None:
+            def everywhere(_: int, product: Callable[[], object] = product) -> None:
                 for done in [pool.submit(product) for _ in range(4 * cores)]:
                     done.result()
 
-            (seconds,) = interleaved({"": everywhere}, 5).values()
-            return 8.0 * cores * math.prod(SHAPE) / float(min(seconds)) / 1e9
-
-        products = _products(*SHAPE).items()
-        rates = {kind: {name: rate(run) for name, run in own.items()} for kind, own in products}
+            best = float(min(interleaved({"": everywhere}, 5)[""]))
+            rates[kind][library] = 8 * cores * math.prod(SHAPE) / best / 1e9
     torch.set_num_threads(threads)
     return rates
 
 
-def _products(rows: int, inner: int, columns: int) -> dict[str, dict[str, Callable[[], object]]]:
-    """One product in each precision and library."""
+def _products(
+    rows: int, inner: int, columns: int
+) -> Iterator[tuple[str, str, Callable[[], object]]]:
+    """The product in each precision and library."""
     import torch
 
     left, right = torch.randn(rows, inner), torch.randn(inner, columns)
     left_array, right_array = left.numpy(), right.numpy()
-    products: dict[str, dict[str, Callable[[], object]]] = {
-        "fp32": {
-            "NumPy": lambda: left_array @ right_array,
-            "PyTorch": lambda: torch.mm(left, right),
-        },
-        "int8": {},
-    }
+    yield "fp32", "NumPy", lambda: left_array @ right_array
+    yield "fp32", "PyTorch", lambda: torch.mm(left, right)
     backends: Any = torch.backends
     if backends.mkldnn.is_available():
-        onednn_left, weight = left.to_mkldnn(), right.t().contiguous().to_mkldnn()
         operators: Any = torch._C._nn
-        products["fp32"]["oneDNN"] = lambda: operators.mkldnn_linear(onednn_left, weight, None)
+        onednn_left, weight = left.to_mkldnn(), right.t().contiguous().to_mkldnn()
+        yield "fp32", "oneDNN", lambda: operators.mkldnn_linear(onednn_left, weight, None)
     modules: Any = torch.ao.nn.quantized
-    names = {"onednn": "oneDNN", "fbgemm": "FBGEMM"}
-    for engine in names:
+    for engine, name in (("onednn", "oneDNN"), ("fbgemm", "FBGEMM")):
         if engine in backends.quantized.supported_engines:
             backends.quantized.engine = engine
-            linear = modules.Linear(inner, columns)
             quantised = torch.quantize_per_tensor(left, 0.02, 64, torch.quint8)
-            products["int8"][names[engine]] = partial(linear, quantised)
-    return products
+            yield "int8", name, partial(modules.Linear(inner, columns), quantised)

@@ -39,16 +39,11 @@ Rows = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of the evaluated articles, n of them.
+    """What is known of the evaluated articles, n of them; truth and `known` of shape (n, labels).
 
-    Attributes:
-        labels: The columns.
-        truth: Shape (n, labels).
-        known: Shape (n, labels).
-        year: Shape (n,); 0 where it is missing.
-        source: Shape (n,), the number from 0 of the repository that an article came from.
-        fold: Shape (n,). A system predicts a fold's articles without having seen that fold;
-            articles of fold -1 serve to tune thresholds and are never scored.
+    A `year` of 0 is missing. A `source` is the number from 0 of the repository that an article came
+    from. A system predicts a `fold`'s articles without having seen that fold; articles of fold -1
+    serve to tune thresholds and are never scored.
     """
 
     labels: LabelSet
@@ -95,13 +90,9 @@ class Truth:
 class Predictions:
     """The probabilities of one system, trained with one seed, for every article of a `Truth`.
 
-    Attributes:
-        system: Its name in tables.
-        probabilities: Shape (n, labels).
-        thresholds: For each of `POINTS`, shape (folds, labels).
-        measured: Date and machine.
-        seed: Of its training; 0 for a system without one.
-        recipe: The configuration it was trained by, or how else it came about.
+    `probabilities` have shape (n, labels), `thresholds` by operating point (folds, labels). The
+    `recipe` is the configuration it was trained by, or how else it came about; a system without
+    training has seed 0.
     """
 
     system: str
@@ -144,13 +135,11 @@ def predictions_file(folder: Path, system: str, seed: int) -> Path:
 
 def load_predictions(folder: Path) -> dict[str, list[Predictions]]:
     """Every system of a folder by name, its seeds in ascending order."""
-    systems: dict[str, list[Predictions]] = {}
-    for path in sorted(folder.glob("*.npz")):
-        if path.name != TRUTH:
-            predictions = Predictions.load(path)
-            systems.setdefault(predictions.system, []).append(predictions)
-    for seeds in systems.values():
-        seeds.sort(key=lambda predictions: predictions.seed)
+    files = sorted(path for path in folder.glob("*.npz") if path.name != TRUTH)
+    loaded = [Predictions.load(path) for path in files]
+    systems: dict[str, list[Predictions]] = {predictions.system: [] for predictions in loaded}
+    for predictions in sorted(loaded, key=lambda predictions: predictions.seed):
+        systems[predictions.system].append(predictions)
     return systems
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +19,6 @@ from studytag.evaluation.bootstrap import (
 )
 from studytag.evaluation.metrics import expected_calibration_error, score_points
 from studytag.evaluation.scores import Scores
-
-Unit = Literal["articles", "sources"]
-Part = Literal["year", "fold"]
-
 
 PartScores = tuple[int, float, float, float | None]
 """Articles of one year or fold, their micro-F1, macro-F1 and calibration error."""
@@ -50,9 +45,12 @@ class SystemScores:
 
 
 def score_system(
-    truth: Truth, seeds: Sequence[Predictions], point: str, unit: Unit, part: Part | None
+    truth: Truth, seeds: Sequence[Predictions], point: str, unit: str, part: str | None
 ) -> SystemScores:
-    """Score one system at an operating point; articles of fold -1 count nowhere."""
+    """Score one system at an operating point; articles of fold -1 count nowhere.
+
+    The `unit` of the bootstrap is `articles` or `sources`; a `part` is `year` or `fold`.
+    """
     rows = truth.fold >= 0
     scored, own = truth.select(rows), [predictions.select(rows) for predictions in seeds]
     parts: dict[str, PartScores] = {}

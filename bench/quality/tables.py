@@ -197,9 +197,7 @@ def _seeds(section: Section) -> list[str]:
 def _side_by_side(section: Section) -> list[str]:
     """Every system's average precision, then F1 with intervals, label by label."""
     bounds = {name: of.intervals.labels for name, of in section.scored.items()}
-    ranking = _by_label(
-        section, lambda _, __, own: mean([entry.average_precision for entry in own])
-    )
+    ranking = _by_label(section, lambda _, __, own: mean([e.average_precision for e in own]))
     decisions = _by_label(
         section,
         lambda name, label, own: f"{mean([e.f1 for e in own])} ({interval(bounds[name][label])})",

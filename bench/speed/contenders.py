@@ -11,10 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,37 +31,26 @@ SAMPLES = 100
 """Articles that static quantisation is calibrated on."""
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Where the models lie: the trained one, and in a folder what was made of it."""
+class Setting(NamedTuple):
+    """Where the models lie: the trained one; in a folder, exports as `bundle` and `optimum`."""
 
     model: Path
     folder: Path
 
-    @property
-    def bundle(self) -> Path:
-        """Studytag's export."""
-        return self.folder / "bundle"
-
-    @property
-    def optimum(self) -> Path:
-        """Optimum's export, float32 and int8."""
-        return self.folder / "optimum"
-
-    @property
     def manifest(self) -> Manifest:
         """Of the bundle; its files are not verified."""
-        return load_manifest(self.bundle, variants=())
+        return load_manifest(self.folder / "bundle", variants=())
 
     def articles(self, name: str) -> list[Row]:
         """The `samples` of static quantisation, or the `articles` to tag."""
-        rows: list[Row] = json.loads((self.folder / f"{name}.json").read_text("utf-8"))
-        return rows
+        return list(json.loads((self.folder / f"{name}.json").read_text("utf-8")))
 
 
 def studytag(setting: Setting, variant: Any, threads: int) -> Contender:
     """The predictor."""
-    return Predictor(setting.bundle, variant=variant, threads_per_worker=threads).predict_proba
+    return Predictor(
+        setting.folder / "bundle", variant=variant, threads_per_worker=threads
+    ).predict_proba
 
 
 @cache
@@ -92,7 +80,7 @@ def pipeline(setting: Setting, load: Callable[[], Any], batch_size: int) -> Cont
     from transformers import AutoTokenizer
     from transformers import pipeline as make
 
-    manifest = setting.manifest
+    manifest = setting.manifest()
     tokenizer = AutoTokenizer.from_pretrained(setting.model)
     tag: Any = make("text-classification", model=load(), tokenizer=tokenizer, top_k=None)
 
@@ -110,7 +98,7 @@ def encoder_of(setting: Setting) -> Callable[[Row], Feed]:
     """From an article to the inputs of a graph, unpadded."""
     from tokenizers import Tokenizer
 
-    manifest = setting.manifest
+    manifest = setting.manifest()
     tokenizer = Tokenizer.from_file(str(setting.model / "tokenizer.json"))
     tokenizer.enable_truncation(manifest.max_length)
     tokenizer.no_padding()
@@ -138,10 +126,10 @@ def openvino_int8(setting: Setting) -> Path:
     import nncf
     import openvino as ov
 
-    target = setting.optimum / "openvino-int8.xml"
+    target = setting.folder / "optimum" / "openvino-int8.xml"
     if not target.exists():
         samples = nncf.Dataset(setting.articles("samples"), encoder_of(setting))
-        graph = ov.Core().read_model(setting.optimum / "model.onnx")
+        graph = ov.Core().read_model(setting.folder / "optimum" / "model.onnx")
         options = {"model_type": nncf.ModelType.TRANSFORMER, "subset_size": SAMPLES}
         ov.save_model(nncf.quantize(graph, samples, **options), target, compress_to_fp16=False)
     return target
@@ -151,7 +139,7 @@ def openvino(setting: Setting, kind: str, streams: int) -> Contender:
     """OpenVINO over unpadded articles: `streams` at a time, which share the cores."""
     import openvino as ov
 
-    graph = openvino_int8(setting) if kind == "int8" else setting.optimum / "model.onnx"
+    graph = openvino_int8(setting) if kind == "int8" else setting.folder / "optimum" / "model.onnx"
     precision = "bf16" if kind == "bf16" else "f32"
     options = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": str(streams)}
     model = ov.Core().compile_model(graph, "CPU", options)
@@ -159,7 +147,7 @@ def openvino(setting: Setting, kind: str, streams: int) -> Contender:
     queue = ov.AsyncInferQueue(model, streams)
 
     def run(articles: list[Row]) -> Probabilities:
-        logits = np.empty((len(articles), len(setting.manifest.labels)), dtype=np.float32)
+        logits = np.empty((len(articles), len(setting.manifest().labels)), dtype=np.float32)
 
         def keep(request: Any, place: int) -> None:
             logits[place] = request.get_output_tensor().data[0]
@@ -178,7 +166,7 @@ def ctranslate2(setting: Setting) -> Contender:
     import ctranslate2 as ct2
     from safetensors.numpy import load_file
 
-    folder = setting.optimum / "ctranslate2"
+    folder = setting.folder / "optimum" / "ctranslate2"
     if not folder.exists():
         ct2.converters.TransformersConverter(str(setting.model)).convert(str(folder))
     cores = available_cores()
@@ -226,6 +214,6 @@ def all_contenders(
             name = f"transformers pipeline {kind}, batch {size}"
             contenders[name] = partial(pipeline, setting, load, size)
         for kind, graph in (("fp32", "model.onnx"), ("int8", "model_quantized.onnx")):
-            load = partial(optimum_model, setting.optimum, graph)
+            load = partial(optimum_model, setting.folder / "optimum", graph)
             contenders[f"optimum {kind}, batch {size}"] = partial(pipeline, setting, load, size)
     return contenders
