@@ -185,6 +185,6 @@ def one_footprint(started: float, name: str, model: str, folder: str) -> dict[st
     cold_start = time.perf_counter() - started
     predict(articles)
     seconds = interleaved({"": lambda number: predict([articles[number]])}, len(articles))[""]
-    middle, slow = np.quantile(seconds, (0.5, 0.99), method="higher") * 1000
+    middle, slow = (np.quantile(seconds, (0.5, 0.99), method="higher") * 1000).tolist()
     figures = {"cold_start_s": cold_start, "peak_mib": peak_memory()}
-    return figures | {"latency_p50_ms": float(middle), "latency_p99_ms": float(slow)}
+    return figures | {"latency_p50_ms": middle, "latency_p99_ms": slow}
