@@ -19,11 +19,8 @@ from studytag.training.options import parse_config
 
 BASELINE = "the recipe as it is"
 
-_CHANGES = Path(__file__).parents[1] / "configs" / "ablation.yaml"
-OPTIONS: dict[str, tuple[str, ...]] = {
-    name: tuple(options.split())
-    for name, options in yaml.safe_load(_CHANGES.read_text(encoding="utf-8")).items()
-}
+_CHANGES = yaml.safe_load((Path(__file__).parents[1] / "configs" / "ablation.yaml").read_text())
+OPTIONS = {name: tuple(options.split()) for name, options in _CHANGES.items()}
 """Change to options of training."""
 
 Cell = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

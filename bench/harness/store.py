@@ -34,8 +34,6 @@ TRUTH = "truth.npz"
 POINTS = ("f1", "sensitive")
 """Operating points whose thresholds are kept."""
 
-Rows = NDArray[np.bool_]
-
 
 @dataclass(frozen=True)
 class Truth:
@@ -59,7 +57,7 @@ class Truth:
         names = ("truth", "known", "year", "source", "fold")
         return {name: getattr(self, name) for name in names}
 
-    def select(self, rows: Rows) -> Truth:
+    def select(self, rows: NDArray[np.bool_]) -> Truth:
         """The articles where `rows`, shape (n,), is True."""
         return Truth(self.labels, *(values[rows] for values in self.arrays.values()))
 
@@ -108,7 +106,7 @@ class Predictions:
             return np.full(truth.truth.shape, 0.5)
         return self.thresholds[point][truth.fold]
 
-    def select(self, rows: Rows) -> Predictions:
+    def select(self, rows: NDArray[np.bool_]) -> Predictions:
         """For the articles where `rows`, shape (n,), is True."""
         return replace(self, probabilities=self.probabilities[rows])
 

@@ -29,14 +29,14 @@ def _systems(options: argparse.Namespace) -> protocols.Systems:
 
 def _run(options: argparse.Namespace) -> str:
     """Measure what is missing; the table's text."""
+    table = options.table
     if options.command == "add":
-        where = (options.name, options.table, options.system)
-        return protocols.add(*where, options.seed, options.recipe)
+        return protocols.add(options.name, table, options.system, options.seed, options.recipe)
     measured = (options.name or options.command, _systems(options))
     if options.command == "grouped":
-        return protocols.grouped(options.table, *measured, options.reference)
+        return protocols.grouped(table, *measured, options.reference)
     bundles = {name: Path(path) for name, _, path in (b.partition("=") for b in options.bundle)}
-    return protocols.human(options.table, options.train, *measured, bundles)
+    return protocols.human(table, options.train, *measured, bundles)
 
 
 def main() -> None:

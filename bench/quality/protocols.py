@@ -96,8 +96,7 @@ def human(path: Path, train: Path, name: str, systems: Systems, bundles: Mapping
     labels = read_label_set(train)
     table, persons = load_evaluable(train, labels), load_table(path, labels)
     persons.known[:] = persons.truth.any(axis=0)
-    order = np.random.default_rng(0).permutation(len(table))
-    cut = round(HELD_OUT * len(table))
+    order, cut = np.random.default_rng(0).permutation(len(table)), round(HELD_OUT * len(table))
     learned = table.select(np.sort(order[cut:]))
     others = concatenate([table.select(np.sort(order[:cut])), persons])
     truth = truth_of(labels, others, np.repeat([-1, 0], [cut, len(persons)]))
@@ -135,7 +134,7 @@ def describe(
     """Describe a table of kept predictions, and write it; its text. See bench/quality/tables.py."""
     truth = Truth.load(PREDICTIONS / name)
     scored = truth.fold >= 0
-    groups = f", {len(np.unique(truth.source[scored]))} sources" if unit == "sources" else ""
+    groups = f", {len(set(truth.source[scored]))} sources" if unit == "sources" else ""
     caption = (
         f"{scored.sum()} articles with a known label{groups}; no system was trained on any of "
         f"{'their sources' if groups else 'them'}, and thresholds are tuned on others. 95 % "
@@ -149,16 +148,10 @@ def describe(
     return write(name)
 
 
-def _keep(
-    name: str,
-    truth: Truth,
-    systems: Systems,
-    predict: Callable[[System], NDArray[np.floating]],
-) -> None:
+def _keep(name: str, truth: Truth, systems: Systems, predict: Callable[[System], Any]) -> None:
     """Measure what is not kept yet."""
     folder = PREDICTIONS / name
     truth.save(folder)
-
     for (system, seed), (run, recipe) in systems.items():
         if predictions_file(folder, system, seed).exists():
             continue

@@ -86,11 +86,9 @@ def gain(better: SystemScores, worse: SystemScores) -> dict[str, tuple[float, In
     """How much higher the mean micro- and macro-F1 is, with intervals paired draw by draw."""
     gains = {}
     for average in ("micro", "macro"):
-        own, other = (
-            (np.mean([getattr(s, average).f1 for s in of.decided]), getattr(of.resamples, average))
-            for of in (better, worse)
-        )
-        gains[average] = (float(own[0] - other[0]), percentile_interval(own[1] - other[1]))
+        f1 = [np.mean([getattr(s, average).f1 for s in of.decided]) for of in (better, worse)]
+        drawn = getattr(better.resamples, average) - getattr(worse.resamples, average)
+        gains[average] = (float(f1[0] - f1[1]), percentile_interval(drawn))
     return gains
 
 

@@ -23,14 +23,10 @@ from studytag.records import Row, TextRecipe
 
 Probabilities = NDArray[np.floating]
 System = Callable[[LabelSet, LabelledTable, Sequence[Row]], Probabilities]
-"""Given the labels, the articles to train on and n others, the probabilities of the latter, shape
-(n, labels)."""
+"""From labels, articles to train on and n others to the latter's probabilities, (n, labels)."""
 
 HELD_OUT = 0.15
 """Share of the training articles on which an encoder's epoch and calibration are chosen."""
-
-STRENGTHS = {"C": (1.0, 3.0, 10.0)}
-"""What TF-IDF chooses from, for each label."""
 
 KEYWORDS = Path(__file__).parents[1] / "configs" / "keywords.yaml"
 
@@ -44,8 +40,7 @@ def texts(rows: Sequence[Row]) -> list[str]:
 def sources(rows: Sequence[Row]) -> NDArray[np.intp]:
     """The number of each article's group of sources, or of its source where it has no group."""
     names = [str(row.get("group") or row.get("source")) for row in rows]
-    numbers: NDArray[np.intp] = np.unique(names, return_inverse=True)[1]
-    return numbers
+    return np.asarray(np.unique(names, return_inverse=True)[1])
 
 
 def keyword_rules(labels: LabelSet, train: LabelledTable, rows: Sequence[Row]) -> Probabilities:
@@ -53,7 +48,7 @@ def keyword_rules(labels: LabelSet, train: LabelledTable, rows: Sequence[Row]) -
     del train
     words = yaml.safe_load(KEYWORDS.read_text(encoding="utf-8"))
     rules = [re.compile(words[label], re.IGNORECASE) for label in labels]
-    hits = [[bool(rule.search(text)) for rule in rules] for text in texts(rows)]
+    hits = [[rule.search(text) is not None for rule in rules] for text in texts(rows)]
     return np.array(hits, dtype=np.float32).reshape(len(rows), len(labels))
 
 
@@ -72,7 +67,9 @@ def tfidf(labels: LabelSet, train: LabelledTable, rows: Sequence[Row]) -> Probab
     groups = sources(train.rows)
     regression = LogisticRegression(solver="liblinear", class_weight="balanced")
     splitter = GroupKFold(3) if len(np.unique(groups)) >= 3 else 3
-    search = GridSearchCV(regression, STRENGTHS, scoring="average_precision", cv=splitter)
+    search = GridSearchCV(
+        regression, {"C": (1.0, 3.0, 10.0)}, scoring="average_precision", cv=splitter
+    )
     probabilities = np.zeros((len(rows), len(labels)), dtype=np.float32)
     for column in range(len(labels)):
         known = np.flatnonzero(train.known[:, column])
@@ -144,6 +141,6 @@ class Encoder:
         """Names the run after everything that it depends on."""
         path = Path(self.config)
         config = path.read_text(encoding="utf-8") if path.is_file() else self.config
-        content = [config, self.seed, self.options, self.command, texts(train.rows)]
-        content.append([train.truth.tolist(), train.known.tolist()])
+        cells = [train.truth.tolist(), train.known.tolist()]
+        content = [config, self.seed, self.options, self.command, texts(train.rows), cells]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

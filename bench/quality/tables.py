@@ -23,9 +23,6 @@ from studytag.evaluation.bootstrap import wilson_interval
 from studytag.evaluation.scores import LabelScores
 from studytag.evaluation.tables import interval, markdown_table, number
 
-Cell = Callable[[str, str, list[LabelScores]], str]
-"""From a system, a label and its scores by seed."""
-
 
 @dataclass(frozen=True)
 class Section:
@@ -133,18 +130,17 @@ def _by_part(section: Section) -> list[str]:
 
 
 def _measured(section: Section) -> list[str]:
+    measured = {name: system.measured for name, system in section.scored.items()}
+    measured |= {name: kept["measured"] for name, kept in section.only_figures.items()}
     occasions: dict[str, list[str]] = {}
-    for name, system in section.scored.items():
-        occasions.setdefault(system.measured, []).append(name)
-    for name, kept in section.only_figures.items():
-        occasions.setdefault(kept["measured"], []).append(name)
+    for name, occasion in measured.items():
+        occasions.setdefault(occasion, []).append(name)
     return [f"Measured {occasion}: {'; '.join(names)}." for occasion, names in occasions.items()]
 
 
 def _difference(section: Section) -> list[str]:
     """How far the exported variants' probabilities lie from those of the model they come from."""
-    origin = section.predictions[section.asked["difference"]][0]
-    scored = section.truth.fold >= 0
+    origin, scored = section.predictions[section.asked["difference"]][0], section.truth.fold >= 0
     differences = [
         f"{name} {np.abs(seeds[0].probabilities - origin.probabilities)[scored].max():.1e}"
         for name, seeds in section.predictions.items()
@@ -180,8 +176,8 @@ def _seeds(section: Section) -> list[str]:
     """The spread of one system's seeds, label by label."""
     name = section.asked["seeds"]
     system = section.scored[name]
-    header = ["Label", "Support", "F1", "AP", "ECE", "*sensitive*: recall"]
-    header.append("its 95 % interval, each seed")
+    header = ["Label", "Support", "F1", "AP", "ECE"]
+    header += ["*sensitive*: recall", "its 95 % interval, each seed"]
     rows = []
     for label, first in system.decided[0].labels.items():
         own = [seed.labels[label] for seed in system.decided]
@@ -216,7 +212,9 @@ def _precision_recall(section: Section) -> list[str]:
     return markdown_table(["Precision / recall", "Support / known", *section.scored], rows)
 
 
-def _by_label(section: Section, cell: Cell) -> list[list[str]]:
+def _by_label(
+    section: Section, cell: Callable[[str, str, list[LabelScores]], str]
+) -> list[list[str]]:
     """A row for each label that is known anywhere, a cell for each system of its seeds' scores."""
     rows = []
     for label, entry in next(iter(section.scored.values())).decided[0].labels.items():

@@ -32,7 +32,6 @@ FEW = "studytag|int8, each article on all cores|CTranslate2|(optimum|fp32), batc
 PUBMED = 38_000_000
 """Records."""
 
-
 COMMANDS: dict[str, dict[str, Any]] = {
     "contenders": {"articles": 1000, "rounds": 10, "only": ""},
     "footprint": {"articles": 100, "rounds": 5, "only": FEW},
