@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from support import invented_articles
-from test_resume import articles, write
+from test_resume import PATIENCE, articles, write
 
 from studytag import Predictor
 from studytag.errors import InputError
@@ -163,13 +163,13 @@ def test_three_processes_share_a_folder_though_one_is_killed(exported, predictor
     for number in range(5):
         write(records / f"part-{number}.jsonl", articles(800, 50))
     killed = start(exported.bundle, records, tagged)
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     while not list(tagged.glob(".*.studytag/outcomes.bin")) and time.monotonic() < end:
         time.sleep(0.02)
     others = [start(exported.bundle, records, tagged) for _ in range(2)]
     time.sleep(0.5)
     killed.kill()
-    said = [process.communicate(timeout=200)[1] for process in (killed, *others)]
+    said = [process.communicate(timeout=PATIENCE)[1] for process in (killed, *others)]
     assert [process.returncode for process in others] == [0, 0], said
     done = Counter(
         Path(event["file"]).name
@@ -196,6 +196,6 @@ def test_recipes_for_clusters():
 def test_a_shard_of_a_file_is_refused(tmp_path, exported):
     source = write(tmp_path / "in.jsonl", invented_articles(3))
     process = start(exported.bundle, source, tmp_path / "out.jsonl", "--shard", "1/2")
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 2
     assert f"--shard is for folders, which {source} is not" in said
