@@ -14,6 +14,7 @@ from support import LABELS, invented_articles
 from studytag.cli.main import main
 from studytag.dataset import load_table
 from studytag.evaluation.metrics import score
+from studytag.evaluation.robustness import without_topic_words
 from studytag.labels import LabelSet
 
 
@@ -66,6 +67,38 @@ def test_evaluate_scores_what_the_predictor_says(exported, tmp_path, capsys):
     assert set(result["years"]) == {"2020", "2021", "2022", "2023"}
     assert sum(year["articles"] for year in result["years"].values()) == 50
     assert f"| RCT | {expected.labels['RCT'].support} |" in printed
+
+
+def test_robustness_scores_sources_lengths_and_texts_without_rare_words(exported, tmp_path, capsys):
+    table = tmp_path / "test.jsonl"
+    articles = invented_articles(40, seed=5)
+    articles[0]["abstract"] = "Unheardof mitigates " + articles[0]["abstract"]
+    with table.open("w", encoding="utf-8") as stream:
+        for number, article in enumerate(articles):
+            labelled = {"labels": [LABELS[number % 3]], "source": f"topic {number % 2}"}
+            stream.write(json.dumps(article | labelled) + "\n")
+    output = tmp_path / "metrics.json"
+    arguments = ["evaluate", str(table), "--bundle", str(exported.bundle), "--robustness"]
+    main([*arguments, "--output", str(output)])
+    found = json.loads(output.read_text())["robustness"]
+    assert {name: of["articles"] for name, of in found["sources"].items()} == {
+        "topic 0": 20,
+        "topic 1": 20,
+    }
+    assert sum(of["articles"] for of in found["lengths"].values()) == 40
+    assert list(found["lengths"])[0] == "0-49"
+    assert set(found["without_topic_words"]["labels"]) == set(LABELS)
+    printed = capsys.readouterr().out
+    assert "| Words in < 2% of articles left out | F1 | F1 without | Drop |" in printed
+    assert "| topic 1 | 20 |" in printed
+
+
+def test_rare_words_are_left_out_and_no_text_becomes_empty():
+    texts = ["A randomised trial of Xylitol.", *["a Randomised trial of nothing"] * 60, "quokka"]
+    reduced = without_topic_words(texts)
+    assert reduced[0] == "A randomised trial of ."
+    assert reduced[1] == texts[1]
+    assert reduced[-1] == "quokka"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +17,12 @@ from studytag.cli.options import add_predictor_arguments, load_predictor
 from studytag.dataset import LabelledTable, load_evaluable
 from studytag.errors import InputError
 from studytag.files import write_json_atomically
+from studytag.labels import LabelSet
 from studytag.manifest import Manifest
 
 if TYPE_CHECKING:
     from studytag.evaluation.evaluate import Evaluation
+    from studytag.evaluation.robustness import Robustness
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FOLDER",
         help="training run whose history the page shows",
+    )
+    parser.add_argument(
+        "--robustness",
+        action="store_true",
+        help="also score by source, by text length, and without rare words; predicts twice",
     )
     add_predictor_arguments(parser)
 
@@ -63,15 +72,20 @@ def run(options: argparse.Namespace) -> None:
     sys.stdout.write(evaluation.markdown())
 
 
+_Cells = tuple[LabelSet, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32], Sequence[float]]
 _Scored = tuple["Evaluation", LabelledTable, Manifest, Path]
 
 
 def _score_bundle(options: argparse.Namespace) -> _Scored:
     with load_predictor(options) as predictor:
         table = load_evaluable(options.table, predictor.label_set)
-        probabilities = predictor.predict_proba(table.rows)
         return _evaluate(
-            options, predictor.manifest, predictor.path, predictor.variant, table, probabilities
+            options,
+            predictor.manifest,
+            predictor.path,
+            predictor.variant,
+            table,
+            predictor.predict_proba,
         )
 
 
@@ -81,9 +95,9 @@ def _score_model(options: argparse.Namespace) -> _Scored:
     trained = load_model_folder(options.model)
     manifest = trained.manifest
     table = load_evaluable(options.table, manifest.labels)
-    texts = [manifest.text_recipe.compose_record(row) for row in table.rows]
-    probabilities = torch_probabilities(trained, texts)
-    return _evaluate(options, manifest, options.model, "pytorch", table, probabilities)
+    return _evaluate(
+        options, manifest, options.model, "pytorch", table, partial(torch_probabilities, trained)
+    )
 
 
 def _evaluate(
@@ -92,20 +106,43 @@ def _evaluate(
     folder: Path,
     variant: str,
     table: LabelledTable,
-    probabilities: NDArray[np.float32],
+    predict: Callable[[list[str]], NDArray[np.float32]],
 ) -> _Scored:
     from studytag.evaluation.evaluate import Origin, evaluate
 
+    texts = [manifest.text_recipe.compose_record(row) for row in table.rows]
+    thresholds = manifest.thresholds(variant, options.operating_point)
+    cells = (manifest.labels, table.truth, table.known, predict(texts), thresholds)
     evaluation = evaluate(
-        manifest.labels,
-        table.truth,
-        table.known,
-        probabilities,
-        manifest.thresholds(variant, options.operating_point),
+        *cells,
         Origin(str(options.table), str(folder), variant, options.operating_point),
         table.years(),
+        _robustness(cells, table, texts, predict) if options.robustness else None,
     )
     return evaluation, table, manifest, folder
+
+
+def _robustness(
+    cells: _Cells,
+    table: LabelledTable,
+    texts: list[str],
+    predict: Callable[[list[str]], NDArray[np.float32]],
+) -> Robustness:
+    from studytag.evaluation import robustness
+    from studytag.evaluation.metrics import score
+
+    labels, truth, known, _, thresholds = cells
+    lengths = robustness.length_classes(texts)
+    masked = predict(robustness.without_topic_words(texts))
+    return robustness.Robustness(
+        robustness.score_groups(*cells, table.sources()),
+        {
+            # 0 would mean "no class", so classes are numbered from 1 here.
+            robustness.length_name(number - 1): scores
+            for number, scores in robustness.score_groups(*cells, lengths + 1).items()
+        },
+        score(labels, truth, known, masked, thresholds),
+    )
 
 
 def _write_report(

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from studytag.evaluation.bootstrap import F1Intervals, f1_intervals, resampled_f1
-from studytag.evaluation.metrics import score, score_points
+from studytag.evaluation.metrics import score_points
+from studytag.evaluation.robustness import GroupScores, Robustness, groups_table, score_groups
 from studytag.evaluation.scores import Scores
-from studytag.evaluation.tables import markdown_table, number, scores_table
+from studytag.evaluation.tables import scores_table
 from studytag.labels import LabelSet
 
 
@@ -33,15 +34,6 @@ class Origin:
     operating_point: str
 
 
-@dataclass(frozen=True, slots=True)
-class YearScores:
-    """Of the articles of one year."""
-
-    articles: int
-    micro_f1: float
-    macro_f1: float
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """Probabilities for labelled articles, and how right they are.
@@ -57,6 +49,7 @@ class Evaluation:
         intervals: 95 % bootstrap intervals over articles of the F1 at the thresholds.
         years: By year, for the articles that have one.
         origin: What was scored.
+        robustness: How well the scores hold; None if that was not asked for.
     """
 
     labels: LabelSet
@@ -67,8 +60,9 @@ class Evaluation:
     scores: Scores
     fixed: Scores
     intervals: F1Intervals
-    years: dict[int, YearScores]
+    years: dict[int, GroupScores]
     origin: Origin
+    robustness: Robustness | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The figures in JSON form; without the arrays."""
@@ -79,6 +73,7 @@ class Evaluation:
             "scores_at_0.5": self.fixed.to_dict(),
             "intervals": asdict(self.intervals),
             "years": {str(year): asdict(scores) for year, scores in self.years.items()},
+            **({"robustness": self.robustness.to_dict()} if self.robustness else {}),
         }
 
     def markdown(self) -> str:
@@ -90,11 +85,9 @@ class Evaluation:
             *scores_table(self.scores, self.fixed, self.intervals),
         ]
         if self.years:
-            rows = (
-                [str(year), str(of.articles), number(of.micro_f1), number(of.macro_f1)]
-                for year, of in self.years.items()
-            )
-            lines += ["", *markdown_table(["Year", "Articles", "micro-F1", "macro-F1"], rows)]
+            lines += ["", *groups_table("Year", self.years)]
+        if self.robustness:
+            lines += ["", *self.robustness.markdown(self.scores)]
         return "\n".join(lines) + "\n"
 
 
@@ -106,6 +99,7 @@ def evaluate(
     thresholds: Sequence[float],
     origin: Origin,
     years: NDArray[np.int64] | None = None,
+    robustness: Robustness | None = None,
 ) -> Evaluation:
     """Score probabilities at a set of thresholds.
 
@@ -117,16 +111,13 @@ def evaluate(
         thresholds: One per label.
         origin: What is scored.
         years: Shape (n,), 0 where unknown; None scores no years.
+        robustness: How well the scores hold, where it was measured.
     """
-    by_year = {}
-    for year in np.unique(years) if years is not None else ():
-        rows = years == year
-        if year:
-            scores = score(labels, truth[rows], known[rows], probabilities[rows], thresholds)
-            by_year[int(year)] = YearScores(int(rows.sum()), scores.micro.f1, scores.macro.f1)
+    cells = (labels, truth, known, probabilities, thresholds)
+    by_year = score_groups(*cells, years) if years is not None else {}
     points = {"tuned": thresholds, "fixed": [0.5] * len(labels)}
     scored = score_points(labels, truth, known, probabilities, points)
-    resamples = resampled_f1(labels, truth, known, probabilities, thresholds)
+    resamples = resampled_f1(*cells)
     return Evaluation(
         labels,
         truth,
@@ -138,4 +129,5 @@ def evaluate(
         f1_intervals(labels, resamples),
         by_year,
         origin,
+        robustness,
     )
