@@ -24,6 +24,18 @@ class OutputInUseError(InputError):
     """Another process writes the same output. The message names it."""
 
 
+class CellTooLongError(InputError):
+    """A text is too long for a cell of the output.
+
+    Attributes:
+        longest: The most characters that a cell takes.
+    """
+
+    def __init__(self, message: str, longest: int) -> None:
+        super().__init__(message)
+        self.longest = longest
+
+
 class StorageError(StudytagError):
     """The disk failed under work that was going well: full, read-only, gone. What is kept is named.
 

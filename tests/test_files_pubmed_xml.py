@@ -121,9 +121,17 @@ def test_a_missing_title_falls_back_on_the_vernacular_one(tmp_path):
     assert (row["journal"], row["pub_types"], row["language"]) == ("J Ex", [], None)
 
 
-def test_an_update_that_only_deletes_has_no_rows(tmp_path):
-    body = "<DeleteCitation><PMID>90000007</PMID></DeleteCitation>"
-    assert list(read_rows(save(tmp_path / "a.xml", body))) == []
+def test_deletions_are_no_articles_but_can_be_asked_for(tmp_path):
+    body = "<DeleteCitation><PMID>90000007</PMID><PMID>90000008</PMID></DeleteCitation>"
+    path = save(tmp_path / "a.xml", body)
+    assert list(read_rows(path)) == []
+    rows = list(read_rows(path, errors="return"))
+    assert [(row["pmid"], row.reason) for row in rows] == [
+        ("90000007", "deleted from PubMed"),
+        ("90000008", "deleted from PubMed"),
+    ]
+    (article_row,) = read_rows(save(tmp_path / "b.xml", article()))
+    assert rows[0].keys() == article_row.keys()
 
 
 def test_entities_are_neither_read_from_files_nor_expanded(tmp_path):

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 from support import invented_articles
-from test_resume import articles, write
+from test_resume import PATIENCE, articles, write
 
 from studytag import Predictor
 from studytag.errors import InputError
-from studytag.files import read_rows
-from studytag.inference.files import predict_file
+from studytag.files import WriteOptions, read_rows
+from studytag.inference.files import Options, predict_file
 from studytag.inference.folder import failures, predict_folder
 
 ROOT = Path(__file__).parents[1]
@@ -75,6 +75,25 @@ def test_outputs_of_different_bundles_are_not_mixed(exported, predictor, records
             predict_folder(other, records, tmp_path / "tagged", progress=False)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (Options(encoding="cp1252"), "encoding: None, now cp1252"),
+        (Options(writing=WriteOptions(prefix="x: ")), "--prefix: studytag: , now x: "),
+        (Options(writing=WriteOptions(excel=True)), "--excel: False, now True"),
+        (Options(writing=WriteOptions(indicators=("RCT",))), r"--indicators: \[\], now \['RCT'\]"),
+    ],
+)
+def test_outputs_written_in_different_ways_are_not_mixed(
+    predictor, records, tmp_path, options, message
+):
+    tagged = tmp_path / "tagged"
+    predict_folder(predictor, records, tagged, progress=False)
+    predict_folder(predictor, records, tagged, options=Options(), progress=False)
+    with pytest.raises(InputError, match=rf"tagged differently \({message}\)"):
+        predict_folder(predictor, records, tagged, options=options, progress=False)
+
+
 def test_shards_share_the_files(predictor, records, tmp_path):
     tagged = tmp_path / "tagged"
     done = [
@@ -123,9 +142,9 @@ def test_pubmed_files_work_as_they_come(predictor, tmp_path):
     predict_folder(
         predictor, baseline, tmp_path / "tagged", target_format="parquet", progress=False
     )
-    assert [row["pmid"] for row in read_rows(tmp_path / "tagged" / "pubmed26n0002.parquet")] == [
-        "2"
-    ]
+    rows = list(read_rows(tmp_path / "tagged" / "pubmed26n0002.parquet"))
+    assert [row["pmid"] for row in rows] == ["2", "7"]
+    assert [row["studytag_error"] for row in rows] == [None, "deleted from PubMed"]
 
 
 def start(bundle: Path, records: Path, tagged: Path, *options: str) -> subprocess.Popen:
@@ -144,13 +163,13 @@ def test_three_processes_share_a_folder_though_one_is_killed(exported, predictor
     for number in range(5):
         write(records / f"part-{number}.jsonl", articles(800, 50))
     killed = start(exported.bundle, records, tagged)
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     while not list(tagged.glob(".*.studytag/outcomes.bin")) and time.monotonic() < end:
         time.sleep(0.02)
     others = [start(exported.bundle, records, tagged) for _ in range(2)]
     time.sleep(0.5)
     killed.kill()
-    said = [process.communicate(timeout=200)[1] for process in (killed, *others)]
+    said = [process.communicate(timeout=PATIENCE)[1] for process in (killed, *others)]
     assert [process.returncode for process in others] == [0, 0], said
     done = Counter(
         Path(event["file"]).name
@@ -177,6 +196,6 @@ def test_recipes_for_clusters():
 def test_a_shard_of_a_file_is_refused(tmp_path, exported):
     source = write(tmp_path / "in.jsonl", invented_articles(3))
     process = start(exported.bundle, source, tmp_path / "out.jsonl", "--shard", "1/2")
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 2
     assert f"--shard is for folders, which {source} is not" in said

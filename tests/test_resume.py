@@ -25,6 +25,9 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and limits o
 
 NOTE = "A note that no model reads. "
 
+PATIENCE = 3600
+"""Seconds until a process is given up: so many that a busy machine never decides a test."""
+
 
 def articles(count: int, notes: int = 30) -> list[dict]:
     """Short texts, tagged fast, in rows large enough that a few make a large file."""
@@ -99,14 +102,14 @@ def committed(target: Path) -> int:
 
 
 def wait_for_rows(process: subprocess.Popen, target: Path, rows: int) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + PATIENCE
     while committed(target) <= rows and process.poll() is None:
         assert time.monotonic() < end
         time.sleep(0.02)
 
 
 def finish(process: subprocess.Popen) -> str:
-    errors = process.communicate(timeout=300)[1]
+    errors = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 0, errors
     return errors
 
@@ -176,7 +179,7 @@ def test_signals_end_a_run_in_order(command, source, tmp_path):
         process = command(source, target)
         wait_for_rows(process, target, kept)
         process.send_signal(number)
-        said = process.communicate(timeout=60)[1]
+        said = process.communicate(timeout=PATIENCE)[1]
         if target.exists():
             break
         assert process.returncode == 75
@@ -197,7 +200,7 @@ def limit_files_to(size: int):
 def test_no_room_for_the_output(command, source, tmp_path):
     target = tmp_path / "out.jsonl"
     process = command(source, target, preexec_fn=limit_files_to(1_000_000))
-    said = process.communicate(timeout=120)[1]
+    said = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 74
     last = said.strip().splitlines()[-1]
     kept = committed(target)
@@ -244,7 +247,7 @@ def test_full_disks(command, source, tmp_path, small_disk, suffix):
         room = 48 + max(needed // 2 - 48, 8) * step // 5  # parquet packs a continued run better
         subprocess.run(["mount", "-o", f"remount,size={room}k", disk], check=True)
         process = command(source, target)
-        said = process.communicate(timeout=120)[1]
+        said = process.communicate(timeout=PATIENCE)[1]
         assert process.returncode == 74, said
         assert "No space left on device" in said.strip().splitlines()[-1]
         assert committed(target) >= kept
@@ -263,7 +266,7 @@ def test_a_disk_that_becomes_read_only(command, source, small_disk):
     done = subprocess.run(["mount", "-o", "remount,ro", target.parent], capture_output=True)
     if done.returncode:  # tmpfs refuses while a file is open for writing
         pytest.skip("this system does not remount a busy file system")
-    assert process.wait(timeout=60) == 74
+    assert process.wait(timeout=PATIENCE) == 74
 
 
 def test_a_folder_that_vanishes(command, source, tmp_path):
@@ -271,7 +274,7 @@ def test_a_folder_that_vanishes(command, source, tmp_path):
     process = command(source, target)
     wait_for_rows(process, target, 0)
     shutil.rmtree(target.parent)
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 74
     assert "No such file or directory" in said.strip().splitlines()[-1]
     assert "Traceback" not in said
@@ -282,7 +285,7 @@ def test_a_second_run_says_who_holds_the_output(command, source, tmp_path):
     first = command(source, target)
     wait_for_rows(first, target, 0)
     second = command(source, target)
-    said = second.communicate(timeout=60)[1]
+    said = second.communicate(timeout=PATIENCE)[1]
     assert second.returncode == 2
     assert f"{target}: is being written by process {first.pid} on " in said
     finish(first)
@@ -300,7 +303,7 @@ def test_json_for_machines(command, tmp_path):
     summary = next(event for event in events if event["event"] == "file")
     assert (summary["rows"], summary["failed"], summary["kept"]) == (5, 2, 0)
     missing = command(tmp_path / "missing.csv", tmp_path / "out.csv", "--log-json")
-    said = missing.communicate(timeout=60)[1]
+    said = missing.communicate(timeout=PATIENCE)[1]
     assert missing.returncode == json.loads(said.splitlines()[-1])["exit_code"] == 2
 
 
@@ -454,6 +457,29 @@ def test_values_that_the_output_cannot_hold(predictor, tmp_path):
         if suffix == ".parquet":
             found = [row["value"] for row in rows[:6]]
             assert found == ["1", "1.5", "text", "[1]", '{"a": 1}', "[NaN]"]
+
+
+def test_a_text_that_is_too_long_for_a_cell(predictor, tmp_path):
+    rows = [{"Title": "A trial", "n": 1}, {"Title": "B" * 40_000, "n": 2}, {"Title": "C", "n": 3}]
+    source = tmp_path / "in.csv"
+    source.write_text("\n".join(["Title,n", *(f"{row['Title']},{row['n']}" for row in rows)]))
+    summary = predict_file(predictor, source, tmp_path / "out.xlsx", progress=False)
+    assert (summary.rows, summary.failed) == (3, 1)
+    found = list(read_rows(tmp_path / "out.xlsx"))
+    assert [(len(row["title"]), row["n"]) for row in found] == [
+        *((7, "1"), (32_767, "2"), (1, "3")),
+    ]
+    assert all(row["studytag_labels"] is not None for row in found)
+    assert found[1]["studytag_error"].endswith(
+        "cut after 32767 characters, the most that a cell of the output takes: title"
+    )
+
+
+def test_more_rows_than_the_output_takes_are_refused_before_the_first(predictor, tmp_path):
+    source = tmp_path / "in.csv"
+    source.write_text("title\n" + "A\n" * 1_048_576)
+    with pytest.raises(InputError, match=r"Excel takes 1,048,575 rows and .*in.csv has more"):
+        predict_file(predictor, source, tmp_path / "out.xlsx", progress=False)
 
 
 def test_whole_numbers_then_a_fraction(predictor, tmp_path):

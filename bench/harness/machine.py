@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 import random
+import re
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
-
-import numpy as np
 
 from studytag.hardware import available_cores, processor_flags
 
@@ -29,13 +26,10 @@ SHAPE = (512, 3072, 768)
 
 def describe_machine() -> str:
     """The processor's name, and which of `INT8_FLAGS` it has."""
-    name = platform.processor() or platform.machine()
     listing = Path("/proc/cpuinfo")
-    if listing.exists():
-        for line in listing.read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                name = value.strip()
+    text = listing.read_text(encoding="utf-8") if listing.exists() else ""
+    found = re.search(r"^model name\s*: *(.+)$", text, re.MULTILINE)
+    name = found.group(1) if found else platform.processor() or platform.machine()
     flags = processor_flags() or frozenset()
     present = [flag for flag in INT8_FLAGS if flag in flags]
     return f"{name} ({', '.join(present)})" if present else name
@@ -68,51 +62,33 @@ def run_command(*command: str, capture: bool = False) -> str:
     return done.stdout or ""
 
 
-def on_own_cores(tasks: Iterable[Callable[[], None]], at_once: int) -> None:
-    """Do the tasks, `at_once` at a time, each on cores that no other uses meanwhile (Linux).
-
-    Two trainings on a core each get more done than one after the other on both: neither waits.
-    """
-    shares: SimpleQueue[set[int]] = SimpleQueue()
-    cores = sorted(os.sched_getaffinity(0))
-    for share in np.array_split(cores, min(at_once, len(cores))):
-        shares.put({int(core) for core in share})
-
-    def bind() -> None:
-        # Of this thread and of the processes that it starts.
-        os.sched_setaffinity(0, shares.get())
-
-    with ThreadPoolExecutor(shares.qsize(), initializer=bind) as pool:
-        for done in [pool.submit(task) for task in tasks]:
-            done.result()
-
-
 def interleaved(
     tasks: Mapping[str, Callable[[int], object]],
     rounds: int,
     before_round: Callable[[], object] = lambda: None,
-) -> dict[str, list[float]]:
-    """Seconds that each warm task, given the number of the round, takes in each round.
+    clock: Callable[[], Any] = time.perf_counter,
+) -> dict[str, list[Any]]:
+    """Seconds by `clock` that each warm task, given the number of the round, takes in each round.
 
     Their order changes from round to round; `before_round` is not timed.
     """
     order = random.Random(0)
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    seconds: dict[str, list[Any]] = {name: [] for name in tasks}
     for number in range(rounds):
         before_round()
         for name in order.sample(list(tasks), len(tasks)):
-            started = time.perf_counter()
+            started = clock()
             tasks[name](number)
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(clock() - started)
     return seconds
 
 
 def product_rates() -> dict[str, dict[str, float]]:
     """Billions of operations a second of one matrix product on each core, by library.
 
-    No library is the fastest on every processor: MKL's float32
-    product runs at a quarter of OpenBLAS's on AMD, so the best of them is the machine's rate. An
-    operation is a multiplication or an addition; the best of five tries counts.
+    No library is the fastest on every processor: MKL's float32 product runs at a quarter of
+    OpenBLAS's on AMD, so the best of them is the machine's rate. An operation is a multiplication
+    or an addition; the best of five tries counts.
 
     Returns:
         `fp32` and `int8`, each by name of the library.
@@ -121,50 +97,42 @@ def product_rates() -> dict[str, dict[str, float]]:
     from threadpoolctl import threadpool_limits
 
     cores, threads = available_cores(), torch.get_num_threads()
-    rates: dict[str, dict[str, float]] = {}
+    rates: dict[str, dict[str, float]] = {"fp32": {}, "int8": {}}
     torch.set_num_threads(1)
     with (
         threadpool_limits(1),
         ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
-        for kind, products in _products(*SHAPE).items():
-            for library, product in products.items():
-                seconds = []
-                for _ in range(5):
-                    started = time.perf_counter()
-                    for done in [pool.submit(product) for _ in range(4 * cores)]:
-                        done.result()
-                    seconds.append((time.perf_counter() - started) / (4 * cores))
-                rate = 2 * math.prod(SHAPE) / min(seconds) / 1e9
-                rates.setdefault(kind, {})[library] = rate
+        for kind, library, product in _products(*SHAPE):
+
+            def everywhere(_: int, product: Callable[[], object] = product) -> None:
+                for done in [pool.submit(product) for _ in range(4 * cores)]:
+                    done.result()
+
+            best = float(min(interleaved({"": everywhere}, 5)[""]))
+            rates[kind][library] = 8 * cores * math.prod(SHAPE) / best / 1e9
     torch.set_num_threads(threads)
     return rates
 
 
-def _products(rows: int, inner: int, columns: int) -> dict[str, dict[str, Callable[[], object]]]:
-    """One product in each precision and library."""
+def _products(
+    rows: int, inner: int, columns: int
+) -> Iterator[tuple[str, str, Callable[[], object]]]:
+    """The product in each precision and library."""
     import torch
 
     left, right = torch.randn(rows, inner), torch.randn(inner, columns)
     left_array, right_array = left.numpy(), right.numpy()
-    products: dict[str, dict[str, Callable[[], object]]] = {
-        "fp32": {
-            "NumPy": lambda: left_array @ right_array,
-            "PyTorch": lambda: torch.mm(left, right),
-        },
-        "int8": {},
-    }
+    yield "fp32", "NumPy", lambda: left_array @ right_array
+    yield "fp32", "PyTorch", lambda: torch.mm(left, right)
     backends: Any = torch.backends
     if backends.mkldnn.is_available():
-        onednn_left, weight = left.to_mkldnn(), right.t().contiguous().to_mkldnn()
         operators: Any = torch._C._nn
-        products["fp32"]["oneDNN"] = lambda: operators.mkldnn_linear(onednn_left, weight, None)
+        onednn_left, weight = left.to_mkldnn(), right.t().contiguous().to_mkldnn()
+        yield "fp32", "oneDNN", lambda: operators.mkldnn_linear(onednn_left, weight, None)
     modules: Any = torch.ao.nn.quantized
-    names = {"onednn": "oneDNN", "fbgemm": "FBGEMM"}
-    for engine in names:
+    for engine, name in (("onednn", "oneDNN"), ("fbgemm", "FBGEMM")):
         if engine in backends.quantized.supported_engines:
             backends.quantized.engine = engine
-            linear = modules.Linear(inner, columns)
             quantised = torch.quantize_per_tensor(left, 0.02, 64, torch.quint8)
-            products["int8"][names[engine]] = partial(linear, quantised)
-    return products
+            yield "int8", name, partial(modules.Linear(inner, columns), quantised)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from studytag.documents import read_json
 from studytag.errors import InputError
-from studytag.evaluation.thresholds import tune_thresholds
-from studytag.files import atomic_path, write_json_atomically
+from studytag.files import atomic_path, open_writer, write_json_atomically
 from studytag.labels import LabelSet
+from studytag.records import Row
 
 RESULTS = Path(os.environ.get("BENCH_RESULTS", Path(__file__).parents[1] / "results"))
 """Another folder, by the environment, keeps results of other records apart."""
@@ -32,23 +32,16 @@ PREDICTIONS = RESULTS / "predictions"
 TRUTH = "truth.npz"
 
 POINTS = ("f1", "sensitive")
-"""Operating points whose thresholds are kept; `fixed` is 0.5 everywhere."""
-
-Rows = NDArray[np.bool_]
+"""Operating points whose thresholds are kept."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of the evaluated articles, n of them.
+    """What is known of the evaluated articles, n of them; truth and `known` of shape (n, labels).
 
-    Attributes:
-        labels: The columns.
-        truth: Shape (n, labels).
-        known: Shape (n, labels).
-        year: Shape (n,); 0 where it is missing.
-        source: Shape (n,), the number from 0 of the repository that an article came from.
-        fold: Shape (n,). A system predicts a fold's articles without having seen that fold;
-            articles of fold -1 serve to tune thresholds and are never scored.
+    A `year` of 0 is missing. A `source` is the number from 0 of the repository that an article came
+    from. A system predicts a `fold`'s articles without having seen that fold; articles of fold -1
+    serve to tune thresholds and are never scored.
     """
 
     labels: LabelSet
@@ -64,7 +57,7 @@ class Truth:
         names = ("truth", "known", "year", "source", "fold")
         return {name: getattr(self, name) for name in names}
 
-    def select(self, rows: Rows) -> Truth:
+    def select(self, rows: NDArray[np.bool_]) -> Truth:
         """The articles where `rows`, shape (n,), is True."""
         return Truth(self.labels, *(values[rows] for values in self.arrays.values()))
 
@@ -77,16 +70,14 @@ class Truth:
             return
         pairs = [(name, to) for name, implied in self.labels.implications.items() for to in implied]
         implications = np.array(pairs, dtype=np.str_).reshape(-1, 2)
-        labels = np.array(self.labels.names)
-        _save(folder / TRUTH, labels=labels, implications=implications, **self.arrays)
+        _save(folder / TRUTH, labels=self.labels.names, implications=implications, **self.arrays)
 
     @classmethod
     def load(cls, folder: Path) -> Truth:
         """Read the `truth.npz` of a folder of predictions; InputError without one."""
         if not (folder / TRUTH).is_file():
             raise InputError(f"{folder} has no {TRUTH}; make it with: python -m bench.quality")
-        with np.load(folder / TRUTH) as stored:
-            arrays = dict(stored)
+        arrays = load_arrays(folder / TRUTH)
         implications: dict[str, tuple[str, ...]] = {}
         for name, implied in arrays.pop("implications").tolist():
             implications[name] = (*implications.get(name, ()), implied)
@@ -97,13 +88,9 @@ class Truth:
 class Predictions:
     """The probabilities of one system, trained with one seed, for every article of a `Truth`.
 
-    Attributes:
-        system: Its name in tables.
-        probabilities: Shape (n, labels).
-        thresholds: For each of `POINTS`, shape (folds, labels).
-        measured: Date and machine.
-        seed: Of its training; 0 for a system without one.
-        recipe: The configuration it was trained by, or how else it came about.
+    `probabilities` have shape (n, labels), `thresholds` by operating point (folds, labels). The
+    `recipe` is the configuration it was trained by, or how else it came about; a system without
+    training has seed 0.
     """
 
     system: str
@@ -113,39 +100,30 @@ class Predictions:
     seed: int = 0
     recipe: str = ""
 
-    def decide(self, truth: Truth, point: str) -> NDArray[np.bool_]:
-        """Decisions of shape (n, labels), by the thresholds of each article's own fold."""
+    def thresholds_at(self, truth: Truth, point: str) -> NDArray[np.float64]:
+        """Those of each article's own fold, shape (n, labels); `fixed` is 0.5 everywhere."""
         if point == "fixed":
-            return truth.labels.decide(self.probabilities, [0.5] * len(truth.labels))
-        return truth.labels.decide(self.probabilities, self.thresholds[point][truth.fold])
+            return np.full(truth.truth.shape, 0.5)
+        return self.thresholds[point][truth.fold]
 
-    def select(self, rows: Rows) -> Predictions:
+    def select(self, rows: NDArray[np.bool_]) -> Predictions:
         """For the articles where `rows`, shape (n,), is True."""
         return replace(self, probabilities=self.probabilities[rows])
 
     def save(self, folder: Path) -> None:
         """Write `SYSTEM-SEED.npz`."""
-        facts = {name: np.array(getattr(self, name)) for name in ("system", "seed", "recipe")}
-        _save(
-            predictions_file(folder, self.system, self.seed),
-            **facts,
-            measured=np.array(self.measured),
-            probabilities=self.probabilities,
-            **{f"thresholds_{point}": values for point, values in self.thresholds.items()},
-        )
+        content = dict(vars(self))
+        thresholds = content.pop("thresholds").items()
+        content |= {f"thresholds_{point}": values for point, values in thresholds}
+        _save(predictions_file(folder, self.system, self.seed), **content)
 
     @classmethod
     def load(cls, path: Path) -> Predictions:
         """Read one file."""
-        with np.load(path) as stored:
-            return cls(
-                system=str(stored["system"]),
-                probabilities=stored["probabilities"].astype(np.float32),
-                thresholds={point: stored[f"thresholds_{point}"] for point in POINTS},
-                measured=str(stored["measured"]),
-                seed=int(stored["seed"]),
-                recipe=str(stored["recipe"]),
-            )
+        stored = load_arrays(path)
+        thresholds = {point: stored.pop(f"thresholds_{point}") for point in POINTS}
+        probabilities = stored.pop("probabilities").astype(np.float32)
+        return cls(probabilities=probabilities, thresholds=thresholds, **stored)
 
 
 def predictions_file(folder: Path, system: str, seed: int) -> Path:
@@ -155,30 +133,16 @@ def predictions_file(folder: Path, system: str, seed: int) -> Path:
 
 def load_predictions(folder: Path) -> dict[str, list[Predictions]]:
     """Every system of a folder by name, its seeds in ascending order."""
-    systems: dict[str, list[Predictions]] = {}
-    for path in sorted(folder.glob("*.npz")):
-        if path.name != TRUTH:
-            predictions = Predictions.load(path)
-            systems.setdefault(predictions.system, []).append(predictions)
-    for seeds in systems.values():
-        seeds.sort(key=lambda predictions: predictions.seed)
+    files = sorted(path for path in folder.glob("*.npz") if path.name != TRUTH)
+    loaded = [Predictions.load(path) for path in files]
+    systems: dict[str, list[Predictions]] = {predictions.system: [] for predictions in loaded}
+    for predictions in sorted(loaded, key=lambda predictions: predictions.seed):
+        systems[predictions.system].append(predictions)
     return systems
-
-
-def cross_fitted_thresholds(
-    truth: Truth, probabilities: NDArray[np.floating]
-) -> dict[str, NDArray[np.float64]]:
-    """For each of `POINTS`, thresholds of shape (folds, labels), tuned on all other folds."""
-    tuned = []
-    for fold in range(int(truth.fold.max()) + 1):
-        rows = truth.fold != fold
-        tuned.append(tune_thresholds(truth.truth[rows], truth.known[rows], probabilities[rows]))
-    return {point: np.array([of_fold[point] for of_fold in tuned]) for point in POINTS}
 
 
 def save_raw(name: str, content: Mapping[str, Any]) -> None:
     """Keep a measurement; its `kind` names the renderer of its table."""
-    RAW.mkdir(parents=True, exist_ok=True)
     write_json_atomically(RAW / f"{name}.json", dict(content))
 
 
@@ -187,7 +151,19 @@ def load_raw(name: str) -> dict[str, Any]:
     return read_json(RAW / f"{name}.json", "measure again")
 
 
-def _save(path: Path, **arrays: NDArray[Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write a file of articles."""
+    with open_writer(path) as writer:
+        for row in rows:
+            writer.write(row)
+
+
+def _save(path: Path, **arrays: Any) -> None:
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(stream, **arrays)
+
+
+def load_arrays(path: Path) -> dict[str, Any]:
+    """The arrays of an npz file; numbers and texts as such."""
+    with np.load(path) as stored:
+        return {name: values if values.ndim else values.item() for name, values in stored.items()}

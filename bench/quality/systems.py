@@ -11,38 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from bench.harness.machine import run_command
+from bench.harness.store import write_rows
 from studytag.dataset import TABLE_MANIFEST, LabelledTable
-from studytag.files import atomic_folder, open_writer
+from studytag.files import atomic_folder
 from studytag.labels import LabelSet
 from studytag.records import Row, TextRecipe
 
 Probabilities = NDArray[np.floating]
 System = Callable[[LabelSet, LabelledTable, Sequence[Row]], Probabilities]
-"""Given the labels, the articles to train on and n others, the probabilities of the latter, shape
-(n, labels)."""
+"""From labels, articles to train on and n others to the latter's probabilities, (n, labels)."""
 
 HELD_OUT = 0.15
 """Share of the training articles on which an encoder's epoch and calibration are chosen."""
 
-STRENGTHS = {"C": (1.0, 3.0, 10.0)}
-"""What TF-IDF chooses from, for each label."""
-
-KEYWORDS = {
-    "SystematicReview": r"systematic(ally)? review|scoping review|systematic literature",
-    "MetaAnalysis": r"meta-?analy",
-    "RCT": r"randomi[sz]ed (controlled|clinical)?|randomly (assigned|allocated)",
-    "ClinicalTrial": r"\btrial\b|phase (i|1|2|3)",
-    "Cohort": r"cohort|prospective|retrospective|longitudinal|follow-?up",
-    "CaseControl": r"case-? ?control",
-    "CaseReport": r"case report|we report (a|the) case|year-old",
-    "InVitro": r"in vitro|ex vivo|cell lines?|cell culture|cultured",
-    "Animal": r"\b(rats?|mice|mouse|dogs?|rabbits?|pigs?|murine|animals?|canine|bovine)\b",
-    "Human": r"patients?|participants?|volunteers?|wom[ae]n|m[ae]n\b|children|adults|subjects",
-}
-"""The usual words of each of the study designs."""
+KEYWORDS = Path(__file__).parents[1] / "configs" / "keywords.yaml"
 
 
 def texts(rows: Sequence[Row]) -> list[str]:
@@ -54,15 +40,15 @@ def texts(rows: Sequence[Row]) -> list[str]:
 def sources(rows: Sequence[Row]) -> NDArray[np.intp]:
     """The number of each article's group of sources, or of its source where it has no group."""
     names = [str(row.get("group") or row.get("source")) for row in rows]
-    numbers: NDArray[np.intp] = np.unique(names, return_inverse=True)[1]
-    return numbers
+    return np.asarray(np.unique(names, return_inverse=True)[1])
 
 
 def keyword_rules(labels: LabelSet, train: LabelledTable, rows: Sequence[Row]) -> Probabilities:
     """1 where the text holds a label's usual words, else 0; nothing is trained."""
     del train
-    rules = [re.compile(KEYWORDS[label], re.IGNORECASE) for label in labels]
-    hits = [[bool(rule.search(text)) for rule in rules] for text in texts(rows)]
+    words = yaml.safe_load(KEYWORDS.read_text(encoding="utf-8"))
+    rules = [re.compile(words[label], re.IGNORECASE) for label in labels]
+    hits = [[rule.search(text) is not None for rule in rules] for text in texts(rows)]
     return np.array(hits, dtype=np.float32).reshape(len(rows), len(labels))
 
 
@@ -81,7 +67,9 @@ def tfidf(labels: LabelSet, train: LabelledTable, rows: Sequence[Row]) -> Probab
     groups = sources(train.rows)
     regression = LogisticRegression(solver="liblinear", class_weight="balanced")
     splitter = GroupKFold(3) if len(np.unique(groups)) >= 3 else 3
-    search = GridSearchCV(regression, STRENGTHS, scoring="average_precision", cv=splitter)
+    search = GridSearchCV(
+        regression, {"C": (1.0, 3.0, 10.0)}, scoring="average_precision", cv=splitter
+    )
     probabilities = np.zeros((len(rows), len(labels)), dtype=np.float32)
     for column in range(len(labels)):
         known = np.flatnonzero(train.known[:, column])
@@ -101,14 +89,11 @@ BASELINES: dict[str, System] = {
 
 @dataclass(frozen=True)
 class Encoder:
-    """An encoder, fine-tuned by `studytag train` in a process of its own.
+    """An encoder, fine-tuned by `studytag train`, or another `command`, in a process of its own.
 
-    Attributes:
-        config: The name of a configuration that ships, or a file of options.
-        seed: Of the training, and of the articles held out for validation.
-        work: Receives the runs; one that was interrupted goes on where it stopped.
-        options: Further options of training.
-        command: Takes the place of `accelerate launch train`.
+    `config` names a configuration that ships, or a file of options; `options` are further ones. The
+    `seed` is also that of the articles held out for validation. `work` receives the runs; one that
+    was interrupted goes on where it stopped.
     """
 
     config: str
@@ -146,9 +131,8 @@ class Encoder:
         cut = round(HELD_OUT * len(train))
         with atomic_folder(folder) as temporary:
             for name, numbers in (("train", order[cut:]), ("val", order[:cut])):
-                with open_writer(temporary / f"{name}.parquet") as writer:
-                    for row in train.select(np.sort(numbers)).rows:
-                        writer.write(row)
+                rows = train.select(np.sort(numbers)).rows
+                write_rows(temporary / f"{name}.parquet", rows)
             implications = {name: list(to) for name, to in labels.implications.items()}
             manifest = {"labels": list(labels), "implications": implications}
             (temporary / TABLE_MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
@@ -157,6 +141,6 @@ class Encoder:
         """Names the run after everything that it depends on."""
         path = Path(self.config)
         config = path.read_text(encoding="utf-8") if path.is_file() else self.config
-        content = [config, self.seed, self.options, self.command, texts(train.rows)]
-        content.append([train.truth.tolist(), train.known.tolist()])
+        cells = [train.truth.tolist(), train.known.tolist()]
+        content = [config, self.seed, self.options, self.command, texts(train.rows), cells]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

@@ -23,21 +23,13 @@ from studytag.evaluation.bootstrap import wilson_interval
 from studytag.evaluation.scores import LabelScores
 from studytag.evaluation.tables import interval, markdown_table, number
 
-Cell = Callable[[str, str, list[LabelScores]], str]
-"""From a system, a label and its scores by seed."""
-
 
 @dataclass(frozen=True)
 class Section:
-    """One folder of predictions, scored as its description asks.
+    """One folder of predictions, scored as its description `asked`.
 
-    Attributes:
-        asked: The description.
-        truth: Of the articles.
-        predictions: By system.
-        scored: By the name that the table shows, in its order.
-        fixed: Whether figures at 0.5 are shown too.
-        only_figures: Cells of systems whose predictions are not kept.
+    `scored` has the names and the order of the table; `fixed` says whether figures at 0.5 are shown
+    too, `only_figures` holds the cells of systems whose predictions are not kept.
     """
 
     asked: dict[str, Any]
@@ -138,18 +130,17 @@ def _by_part(section: Section) -> list[str]:
 
 
 def _measured(section: Section) -> list[str]:
+    measured = {name: system.measured for name, system in section.scored.items()}
+    measured |= {name: kept["measured"] for name, kept in section.only_figures.items()}
     occasions: dict[str, list[str]] = {}
-    for name, system in section.scored.items():
-        occasions.setdefault(system.measured, []).append(name)
-    for name, kept in section.only_figures.items():
-        occasions.setdefault(kept["measured"], []).append(name)
+    for name, occasion in measured.items():
+        occasions.setdefault(occasion, []).append(name)
     return [f"Measured {occasion}: {'; '.join(names)}." for occasion, names in occasions.items()]
 
 
 def _difference(section: Section) -> list[str]:
     """How far the exported variants' probabilities lie from those of the model they come from."""
-    origin = section.predictions[section.asked["difference"]][0]
-    scored = section.truth.fold >= 0
+    origin, scored = section.predictions[section.asked["difference"]][0], section.truth.fold >= 0
     differences = [
         f"{name} {np.abs(seeds[0].probabilities - origin.probabilities)[scored].max():.1e}"
         for name, seeds in section.predictions.items()
@@ -185,26 +176,24 @@ def _seeds(section: Section) -> list[str]:
     """The spread of one system's seeds, label by label."""
     name = section.asked["seeds"]
     system = section.scored[name]
-    header = ["Label", "Support", "F1", "AP", "ECE", "*sensitive*: recall"]
-    header.append("its 95 % interval, each seed")
+    header = ["Label", "Support", "F1", "AP", "ECE"]
+    header += ["*sensitive*: recall", "its 95 % interval, each seed"]
     rows = []
     for label, first in system.decided[0].labels.items():
         own = [seed.labels[label] for seed in system.decided]
         sensitive = [seed.labels[label] for seed in system.sensitive]
-        cells = [label, str(first.support), mean([entry.f1 for entry in own])]
-        cells.append(mean([entry.average_precision for entry in own]))
-        cells.append(mean([entry.calibration_error for entry in own]))
+        figures = ("f1", "average_precision", "calibration_error")
+        cells = [mean([getattr(entry, figure) for entry in own]) for figure in figures]
         cells.append(mean([entry.recall for entry in sensitive]))
-        rows.append([*cells, ", ".join(_recall_interval(entry) for entry in sensitive)])
+        cells.append(", ".join(map(_recall_interval, sensitive)))
+        rows.append([label, str(first.support), *cells])
     return [f"### {name}, all seeds, label by label", "", *markdown_table(header, rows)]
 
 
 def _side_by_side(section: Section) -> list[str]:
     """Every system's average precision, then F1 with intervals, label by label."""
     bounds = {name: of.intervals.labels for name, of in section.scored.items()}
-    ranking = _by_label(
-        section, lambda _, __, own: mean([entry.average_precision for entry in own])
-    )
+    ranking = _by_label(section, lambda _, __, own: mean([e.average_precision for e in own]))
     decisions = _by_label(
         section,
         lambda name, label, own: f"{mean([e.f1 for e in own])} ({interval(bounds[name][label])})",
@@ -223,7 +212,9 @@ def _precision_recall(section: Section) -> list[str]:
     return markdown_table(["Precision / recall", "Support / known", *section.scored], rows)
 
 
-def _by_label(section: Section, cell: Cell) -> list[list[str]]:
+def _by_label(
+    section: Section, cell: Callable[[str, str, list[LabelScores]], str]
+) -> list[list[str]]:
     """A row for each label that is known anywhere, a cell for each system of its seeds' scores."""
     rows = []
     for label, entry in next(iter(section.scored.values())).decided[0].labels.items():

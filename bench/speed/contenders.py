@@ -11,16 +11,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from studytag import Predictor
 from studytag.hardware import available_cores, processor_flags
+from studytag.inference.model import sigmoid
 from studytag.manifest import Manifest, load_manifest
 from studytag.records import Row
 
@@ -31,39 +31,25 @@ SAMPLES = 100
 """Articles that static quantisation is calibrated on."""
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Where the models lie.
-
-    Attributes:
-        model: Folder of the trained model.
-        bundle: studytag's export of it.
-        optimum: optimum's export of it, float32 and int8.
-        samples: JSON list of `SAMPLES` articles.
-    """
+class Setting(NamedTuple):
+    """Where the models lie: the trained one; in a folder, exports as `bundle` and `optimum`."""
 
     model: Path
-    bundle: Path
-    optimum: Path
-    samples: Path
+    folder: Path
 
-    @property
     def manifest(self) -> Manifest:
         """Of the bundle; its files are not verified."""
-        return load_manifest(self.bundle, variants=())
+        return load_manifest(self.folder / "bundle", variants=())
+
+    def articles(self, name: str) -> list[Row]:
+        """The `samples` of static quantisation, or the `articles` to tag."""
+        return list(json.loads((self.folder / f"{name}.json").read_text("utf-8")))
 
 
-def sigmoid(logits: NDArray[np.floating]) -> Probabilities:
-    """Of every cell."""
-    return np.asarray(1 / (1 + np.exp(-logits)))
-
-
-def studytag(
-    setting: Setting, variant: Literal["fp32", "int8"], threads_per_worker: int = 1
-) -> Contender:
+def studytag(setting: Setting, variant: Any, threads: int) -> Contender:
     """The predictor."""
-    return Predictor.from_pretrained(
-        setting.bundle, variant=variant, threads_per_worker=threads_per_worker
+    return Predictor(
+        setting.folder / "bundle", variant=variant, threads_per_worker=threads
     ).predict_proba
 
 
@@ -94,7 +80,7 @@ def pipeline(setting: Setting, load: Callable[[], Any], batch_size: int) -> Cont
     from transformers import AutoTokenizer
     from transformers import pipeline as make
 
-    manifest = setting.manifest
+    manifest = setting.manifest()
     tokenizer = AutoTokenizer.from_pretrained(setting.model)
     tag: Any = make("text-classification", model=load(), tokenizer=tokenizer, top_k=None)
 
@@ -112,7 +98,7 @@ def encoder_of(setting: Setting) -> Callable[[Row], Feed]:
     """From an article to the inputs of a graph, unpadded."""
     from tokenizers import Tokenizer
 
-    manifest = setting.manifest
+    manifest = setting.manifest()
     tokenizer = Tokenizer.from_file(str(setting.model / "tokenizer.json"))
     tokenizer.enable_truncation(manifest.max_length)
     tokenizer.no_padding()
@@ -140,10 +126,10 @@ def openvino_int8(setting: Setting) -> Path:
     import nncf
     import openvino as ov
 
-    target = setting.optimum / "openvino-int8.xml"
+    target = setting.folder / "optimum" / "openvino-int8.xml"
     if not target.exists():
-        samples = nncf.Dataset(json.loads(setting.samples.read_text("utf-8")), encoder_of(setting))
-        graph = ov.Core().read_model(setting.optimum / "model.onnx")
+        samples = nncf.Dataset(setting.articles("samples"), encoder_of(setting))
+        graph = ov.Core().read_model(setting.folder / "optimum" / "model.onnx")
         options = {"model_type": nncf.ModelType.TRANSFORMER, "subset_size": SAMPLES}
         ov.save_model(nncf.quantize(graph, samples, **options), target, compress_to_fp16=False)
     return target
@@ -153,7 +139,7 @@ def openvino(setting: Setting, kind: str, streams: int) -> Contender:
     """OpenVINO over unpadded articles: `streams` at a time, which share the cores."""
     import openvino as ov
 
-    graph = openvino_int8(setting) if kind == "int8" else setting.optimum / "model.onnx"
+    graph = openvino_int8(setting) if kind == "int8" else setting.folder / "optimum" / "model.onnx"
     precision = "bf16" if kind == "bf16" else "f32"
     options = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": str(streams)}
     model = ov.Core().compile_model(graph, "CPU", options)
@@ -161,14 +147,16 @@ def openvino(setting: Setting, kind: str, streams: int) -> Contender:
     queue = ov.AsyncInferQueue(model, streams)
 
     def run(articles: list[Row]) -> Probabilities:
-        rows: dict[int, NDArray[np.floating]] = {}
-        queue.set_callback(
-            lambda request, place: rows.update({place: request.get_output_tensor().data[0].copy()})
-        )
+        logits = np.empty((len(articles), len(setting.manifest().labels)), dtype=np.float32)
+
+        def keep(request: Any, place: int) -> None:
+            logits[place] = request.get_output_tensor().data[0]
+
+        queue.set_callback(keep)
         for place, article in enumerate(articles):
             queue.start_async(encode(article), place)
         queue.wait_all()
-        return sigmoid(np.array([rows[place] for place in range(len(rows))]))
+        return sigmoid(logits)
 
     return run
 
@@ -178,7 +166,7 @@ def ctranslate2(setting: Setting) -> Contender:
     import ctranslate2 as ct2
     from safetensors.numpy import load_file
 
-    folder = setting.optimum / "ctranslate2"
+    folder = setting.folder / "optimum" / "ctranslate2"
     if not folder.exists():
         ct2.converters.TransformersConverter(str(setting.model)).convert(str(folder))
     cores = available_cores()
@@ -206,9 +194,8 @@ def all_contenders(
     """Everything that can be measured, each to be loaded by a call."""
     cores = available_cores()
     contenders: dict[str, Callable[[], Contender]] = {}
-    variants: tuple[Literal["int8", "fp32"], ...] = ("int8", "fp32")
-    for variant in variants:
-        contenders[f"studytag, {variant}"] = partial(studytag, setting, variant)
+    for variant in ("int8", "fp32"):
+        contenders[f"studytag, {variant}"] = partial(studytag, setting, variant, 1)
         name = f"studytag, each article on all cores, {variant}"
         contenders[name] = partial(studytag, setting, variant, cores)
     contenders["CTranslate2 int8, an article a core"] = partial(ctranslate2, setting)
@@ -227,6 +214,6 @@ def all_contenders(
             name = f"transformers pipeline {kind}, batch {size}"
             contenders[name] = partial(pipeline, setting, load, size)
         for kind, graph in (("fp32", "model.onnx"), ("int8", "model_quantized.onnx")):
-            load = partial(optimum_model, setting.optimum, graph)
+            load = partial(optimum_model, setting.folder / "optimum", graph)
             contenders[f"optimum {kind}, batch {size}"] = partial(pipeline, setting, load, size)
     return contenders

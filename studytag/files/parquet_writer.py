@@ -80,7 +80,7 @@ class ParquetWriter:
         columns |= indicators(row, self._options)
         self._buffer.append(columns)
         self._size += sum(map(_size, columns.values()))
-        if len(self._buffer) == _GROUP_ROWS or self._size >= _GROUP_BYTES:
+        if len(self._buffer) >= _GROUP_ROWS or self._size >= _GROUP_BYTES:
             self._flush()
 
     def finish(self) -> None:

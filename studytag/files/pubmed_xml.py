@@ -12,16 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from studytag.files.options import ReadOptions
+from studytag.files.rows import Layout, Origin, UnreadRow
 from studytag.files.values import first_text, first_year
 from studytag.files.xml_records import iterate_records
 from studytag.records import Row, clean
 
 _RECORDS = ("PubmedArticle", "PubmedBookArticle")
+_DELETED = "DeleteCitation"
 ROOTS = ("PubmedArticleSet", "PubmedBookArticleSet", *_RECORDS)
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Row]:
-    """The articles and book chapters of the file; citations it deletes are passed over.
+    """The articles and book chapters of the file.
+
+    A citation that it deletes is an `UnreadRow` with its pmid where rows that cannot be read are
+    handed out, and passed over elsewhere.
 
     Every row has the same columns; lists are empty where the record has none (a record not
     indexed yet has no MeSH). Documents written one after another, as saved pages of efetch are,
@@ -31,8 +36,13 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
         InputError: the file is not PubMed XML, or damaged; the message counts the records before.
     """
     remedy = "PubMed's <PubmedArticleSet>; export the records from PubMed as XML"
-    for record in iterate_records(path, _RECORDS, ROOTS, remedy):
-        yield _row(record)
+    for record in iterate_records(path, (*_RECORDS, _DELETED), ROOTS, remedy):
+        if record.tag != _DELETED:
+            yield _row(record)
+        elif options.return_errors:
+            for pmid in record.iterfind("PMID"):
+                row = _row(record) | {"pmid": _text(pmid)}
+                yield UnreadRow(row, Origin(Layout("xml"), None, row), "deleted from PubMed")
 
 
 def _row(record: Any) -> Row:

@@ -14,7 +14,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from studytag.errors import InputError, import_extra
+from studytag.errors import CellTooLongError, InputError, import_extra
 from studytag.files.delimited import cell_text, known_field
 from studytag.files.fields import MODEL_FIELDS
 from studytag.files.options import ReadOptions, WriteOptions, indicators
@@ -26,11 +26,13 @@ from studytag.records import Row
 
 logger = logging.getLogger(__name__)
 
+MOST_ROWS = 1_048_575
+"""Of a sheet, beside its header."""
+
 _LARGEST = 2**31
 _RATIO = 200
 _HEADER_ROWS = 40
 _LONGEST_CELL = 32_767
-_MOST_ROWS = 1_048_576
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _TO_ESCAPE = re.compile(r"[\x00-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)|\r")
 
@@ -71,9 +73,10 @@ def _sheet_rows(path: Path, book: Any, watch: TextWatch, return_errors: bool) ->
         logger.warning("%s: only sheet %r is read, not %s", path, sheet.title, ", ".join(others))
     if skipped:
         logger.warning("%s: %d rows before the header are not read", path, skipped)
-    rows = islice(_cells(sheet), skipped, None)
+    rows = _cells(sheet)
+    preamble = tuple(islice(rows, skipped))
     header = _trimmed(next(rows))
-    table = Table(path, [cell_text(cell) for cell in header], watch, "xlsx")
+    table = Table(path, [cell_text(cell) for cell in header], watch, "xlsx", preamble=preamble)
     width = len(header)
     for number, cells in enumerate(rows, skipped + 2):
         if any(cell != "" for cell in cells):
@@ -169,7 +172,6 @@ class XlsxWriter:
             InputError: it has a column that the first row did not have, or a text is too long for
                 a cell of Excel.
         """
-        self._rows += 1
         origin = origin_of(row, "xlsx")
         columns = table_columns(row, verbatim=origin is not None)
         columns |= indicators(row, self._options)
@@ -180,16 +182,19 @@ class XlsxWriter:
                 layout = origin.layout
                 written = dict(zip(layout.names, layout.header, strict=True))
                 header = [written.get(name, name) for name in header]
+                for cells in layout.preamble:
+                    self._sheet.append([self._cell("", cell) for cell in cells])
             self._sheet.append([self._cell(name, name) for name in header])
         for name in columns:
             if name not in self._names:
                 raise InputError(
-                    f"{self._target}: row {self._rows}: column {name!r} is not in the first row; "
-                    f"give every row the same columns, or write .jsonl"
+                    f"{self._target}: row {self._rows + 1}: column {name!r} is not in the first "
+                    f"row; give every row the same columns, or write .jsonl"
                 )
-        if self._rows >= _MOST_ROWS:
+        if self._rows >= MOST_ROWS:
             raise InputError(f"{self._target}: more rows than a sheet has; write .csv")
         self._sheet.append([self._cell(name, columns.get(name)) for name in self._names])
+        self._rows += 1
 
     def save(self, path: Path) -> None:
         """Write the workbook."""
@@ -209,9 +214,10 @@ class XlsxWriter:
             return value
         text = cell_text(value)
         if len(text) > _LONGEST_CELL:
-            raise InputError(
-                f"{self._target}: row {self._rows}: column {name!r} holds {len(text)} characters, "
-                f"a cell of Excel at most {_LONGEST_CELL}; write .csv"
+            raise CellTooLongError(
+                f"{self._target}: row {self._rows + 1}: column {name!r} holds {len(text)} "
+                f"characters, a cell of Excel at most {_LONGEST_CELL}; write .csv",
+                _LONGEST_CELL,
             )
         cell = self._cell_type(self._sheet, value="")
         cell.value = _TO_ESCAPE.sub(lambda match: f"_x{ord(match.group()):04X}_", text)

@@ -7,15 +7,15 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from studytag.errors import InputError, OutputInUseError, StoppedError, StudytagError
-from studytag.files import FORMATS, format_name, source_files
 from studytag.inference.claims import Claim, ServerClock, claim_holder, remove_claims
 from studytag.inference.files import Options, predict_file
 from studytag.inference.identity import differences, predictor_identity
+from studytag.inference.jobs import Job, find_jobs
 from studytag.inference.journal import work_folder
 from studytag.inference.predictor import Predictor
 from studytag.inference.progress import FileSummary, Listener, as_listener
@@ -91,7 +91,7 @@ def predict_folder(
     options = options or Options()
     if os.path.realpath(source) == os.path.realpath(target):
         raise InputError(f"{target}: is the input itself; name another folder")
-    jobs = _shard(list(_jobs(source, target, source_format, target_format).items()), shard)
+    jobs = find_jobs(source, target, source_format, target_format, shard)
     listener = as_listener(progress)
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -114,9 +114,6 @@ def predict_folder(
         pending = left
     work.summary.seconds = time.perf_counter() - started
     return work.summary
-
-
-Job = tuple[Path, Path]
 
 
 @dataclass
@@ -219,58 +216,6 @@ def _is_finished(target: Path) -> bool:
     return target.exists() and not work_folder(Path(os.path.realpath(target))).exists()
 
 
-def _jobs(
-    source: Path, target: Path, source_format: str | None, target_format: str | None
-) -> dict[Path, Path]:
-    """Each input's output.
-
-    Raises:
-        InputError: an input's format is only read, or two outputs would share a name.
-    """
-    jobs: dict[Path, Path] = {}
-    inputs: dict[Path, Path] = {}
-    for file in source_files(source, check=False):
-        output = target / _output_name(file, source_format, target_format)
-        if output in inputs:
-            raise InputError(
-                f"{output}: would be the output of both {inputs[output].name} and {file.name}; "
-                "rename one"
-            )
-        inputs[output] = file
-        jobs[file] = output
-    return jobs
-
-
-def _output_name(file: Path, source_format: str | None, target_format: str | None) -> str:
-    if target_format is not None:
-        return _bare_name(file) + FORMATS[target_format].suffixes[0]
-    try:
-        name = format_name(file, source_format)
-    except InputError:
-        return file.name  # said when its turn comes
-    if FORMATS[name].write is None:
-        raise InputError(f"{file}: {name} is only read; name a format with --output-format")
-    return file.name
-
-
-def _bare_name(file: Path) -> str:
-    """The name without the suffixes of a format and of gzip."""
-    name = file.name
-    if name.lower().endswith(".gz"):
-        name = name[:-3]
-    for suffix in (suffix for format in FORMATS.values() for suffix in format.suffixes):
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
-
-
-def _shard(jobs: list[Job], shard: tuple[int, int]) -> list[Job]:
-    index, count = shard
-    if not 1 <= index <= count:
-        raise InputError(f"shard {index}/{count}: the first number runs from 1 to the second")
-    return jobs[index - 1 :: count]
-
-
 def _agree(target: Path, predictor: Predictor, options: Options) -> None:
     """See that all outputs in a folder are made by the same bundle with the same options.
 
@@ -278,7 +223,13 @@ def _agree(target: Path, predictor: Predictor, options: Options) -> None:
         InputError: those that are there were made otherwise.
         OSError: the folder cannot be written.
     """
-    identity = predictor_identity(predictor, options.operating_point)
+    writing = asdict(options.writing)
+    identity = {
+        **predictor_identity(predictor, options.operating_point),
+        "encoding": options.encoding,
+        **{f"--{name}": writing[name] for name in ("prefix", "indicators", "excel")},
+    }
+    identity = json.loads(json.dumps(identity))  # as it is read again
     path = target / _RUN
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 
-from studytag.errors import InputError
+from studytag.errors import CellTooLongError, InputError
 from studytag.files import ERROR_COLUMN, RowWriter, UnreadRow, tagged
+from studytag.files.delimited import cell_text
+from studytag.inference.columns import added_columns
 from studytag.inference.predictor import Outcome
 from studytag.inference.run import Run
-from studytag.records import PREDICTED_COLUMN, Row, probability_column
+from studytag.records import Row
 
 
 def write_rows(
-    run: Run, writer: RowWriter, pairs: Iterator[tuple[Row, Outcome]], names: list[str]
+    run: Run, writer: RowWriter, pairs: Iterable[tuple[Row, Outcome]], names: Sequence[str]
 ) -> None:
     """Write every row with its outcome.
 
@@ -21,36 +23,42 @@ def write_rows(
         run: Counts the rows, and tells its listener.
         writer: Where to write.
         pairs: The rows and their outcomes.
-        names: Columns that later rows may have: the first gets them all.
+        names: Columns that every row gets, if only empty ones.
 
     Raises:
         InputError: the writer takes a row in no form.
     """
-    first: list[Row] | None = []  # unreadable rows that wait to hear of the file's columns
+    blank: Row | None = None
+    waiting: list[Row] = []  # unreadable rows before the first that tells the file's columns
     for number, (row, outcome) in enumerate(pairs, 1):
         if isinstance(row, UnreadRow):  # some of its cells may have been tagged: they mean nothing
             outcome = InputError(row.reason)
         error = _error(run, number, row, outcome)
         columns = added_columns(run.labels, outcome, error)
-        if first is not None and isinstance(row, UnreadRow) and not row:
-            first.append(columns)
+        if isinstance(row, UnreadRow) and not row:
+            if blank is None:
+                waiting.append(columns)
+            else:
+                writer.write(blank | columns)
         else:
-            if first is not None:
-                row = row | {name: None for name in names if name not in row}
-                for held in first:
-                    writer.write(dict.fromkeys(row) | held)
-                first = None
+            if missing := [name for name in names if name not in row]:
+                row = row | dict.fromkeys(missing)
+            if blank is None:
+                blank = row | dict.fromkeys(row)
+                for held in waiting:
+                    writer.write(blank | held)
+                waiting.clear()
             error = _write_row(writer, number, row, columns)
         run.rows = number
         run.failed += error is not None
         if number > run.kept:
             run.listener.row(number, error)
-    for held in first or ():
+    for held in waiting:
         writer.write(held)
 
 
 def _write_row(writer: RowWriter, number: int, row: Row, columns: Row) -> str | None:
-    """Write a row; cells that the output cannot hold as they are become text.
+    """Write a row; what the output cannot hold as it is becomes text, is cut, or is left out.
 
     Returns:
         The row's error, also where it is that of writing.
@@ -58,33 +66,37 @@ def _write_row(writer: RowWriter, number: int, row: Row, columns: Row) -> str | 
     error: str | None = columns[ERROR_COLUMN]
     try:
         writer.write(tagged(row, columns))
+        return error
     except (InputError, UnicodeEncodeError) as refusal:
-        plain, replaced = _plain(row)
-        if not replaced:
-            raise
-        error = error or (
-            f"{_where(number, row)}: written as text, since the output cannot hold the value: "
-            + ", ".join(replaced)
-        )
-        try:
-            writer.write(plain | columns | {ERROR_COLUMN: error})
-        except InputError:
-            raise refusal from None
-    return error
+        fitting, reason = _fitting(row, refusal)
+        left_out = f"left out, since the output cannot hold it ({' '.join(str(refusal).split())})"
+        for values, why in ((fitting, reason), (dict.fromkeys(row), left_out)):
+            told = error or f"{_where(number, row)}: {why}"
+            try:
+                writer.write(tagged(row | values, columns | {ERROR_COLUMN: told}))
+                return told
+            except (InputError, UnicodeEncodeError):
+                continue
+        raise
 
 
-def _plain(row: Row) -> tuple[Row, list[str]]:
-    """The row with cells that not every format can hold as text, and the names of these."""
-    plain: Row = {}
-    replaced = []
+def _fitting(row: Row, refusal: Exception) -> tuple[Row, str]:
+    """Cells in a form that every output can hold, and what was done to them."""
+    fitting: Row = {}
     for name, value in row.items():
+        if isinstance(refusal, CellTooLongError):
+            if len(text := cell_text(value)) > refusal.longest:
+                fitting[name] = text[: refusal.longest]
+            continue
         try:
             json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
         except (TypeError, ValueError):
-            value = json.dumps(value, default=str)  # surrogates as \ud800, NaN by its name
-            replaced.append(name)
-        plain[name] = value
-    return plain, replaced
+            fitting[name] = json.dumps(value, default=str)  # surrogates as \ud800, NaN by its name
+    if isinstance(refusal, CellTooLongError):
+        done = f"cut after {refusal.longest} characters, the most that a cell of the output takes"
+    else:
+        done = "written as text, since the output cannot hold the value"
+    return fitting, f"{done}: {', '.join(fitting)}"
 
 
 def _error(run: Run, number: int, row: Row, outcome: Outcome) -> str | None:
@@ -95,16 +107,3 @@ def _error(run: Run, number: int, row: Row, outcome: Outcome) -> str | None:
 
 def _where(number: int, row: Row) -> str:
     return f"row {number} (pmid {row.get('pmid')})"
-
-
-def added_columns(labels: list[str], outcome: Outcome, error: str | None) -> Row:
-    """The columns that tagging adds to a row: labels, probabilities, error."""
-    prediction = None if isinstance(outcome, InputError) else outcome
-    return {
-        PREDICTED_COLUMN: prediction and prediction.labels,
-        **{
-            probability_column(label): prediction and prediction.probabilities[label]
-            for label in labels
-        },
-        ERROR_COLUMN: error,
-    }
