@@ -428,11 +428,15 @@ class Predictor:
         """Each record's probabilities, shape (labels,), or its error; in order.
 
         While one window's results are used, the next is already at work, so that neither reading
-        nor writing leaves a core idle.
+        nor writing leaves a core idle. Where reading fails, what was read before comes first.
         """
         windows: deque[list[Future[NDArray[np.float32]] | InputError]] = deque()
+        failure: Exception | None = None
         try:
-            while window := list(islice(records, WINDOW_PER_WORKER * self._workers)):
+            while failure is None:
+                window, failure = _read(records, WINDOW_PER_WORKER * self._workers)
+                if not window:
+                    break
                 windows.append(self._submit(window))
                 if len(windows) == 2:
                     yield from map(_result, windows[0])
@@ -442,6 +446,8 @@ class Predictor:
             for pending in (pending for window in windows for pending in window):
                 if isinstance(pending, Future):
                     pending.cancel()
+        if failure is not None:
+            raise failure
 
     def _submit(self, window: list[Record]) -> list[Future[NDArray[np.float32]] | InputError]:
         """Start a window's work, longest text first, so that no core ends on a long one."""
@@ -474,6 +480,10 @@ class Predictor:
             return error
         except UnicodeEncodeError:
             return InputError("the text holds an unpaired surrogate; remove it")
+        except Exception as error:  # a mapping of the caller's own may raise anything
+            unreadable = InputError(f"cannot be read ({type(error).__name__}: {error!s:.100})")
+            unreadable.__cause__ = error
+            return unreadable
         return text
 
     def _pool(self) -> ThreadPoolExecutor:
@@ -490,8 +500,22 @@ def _load_predictor(path: str, options: dict[str, Any]) -> Predictor:
     return Predictor(path, **options)
 
 
+def _read(records: Iterator[Record], count: int) -> tuple[list[Record], Exception | None]:
+    """Up to `count` records, and what ended reading before its time."""
+    window: list[Record] = []
+    try:
+        for record in islice(records, count):
+            window.append(record)
+    except Exception as error:
+        return window, error
+    return window, None
+
+
 def _result(pending: Future[NDArray[np.float32]] | InputError) -> _Row:
-    return pending if isinstance(pending, InputError) else pending.result()
+    try:
+        return pending if isinstance(pending, InputError) else pending.result()
+    except InputError as error:
+        return error
 
 
 def _raise_if_error(index: int, row: _Row) -> NDArray[np.float32]:
