@@ -281,7 +281,10 @@ class BibtexWriter:
         return fields, left
 
     def _keywords(self, keywords: Any, labels: Any) -> str:
-        words = split_list(keywords) if isinstance(keywords, str) else list(keywords)
+        if isinstance(keywords, str):
+            words = split_list(keywords)
+        else:
+            words = list(keywords) if isinstance(keywords, list | tuple) else [keywords]
         if labels is not None:
             words = [word for word in words if not str(word).startswith(self._options.prefix)]
             given = split_list(labels) if isinstance(labels, str) else labels

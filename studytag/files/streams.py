@@ -23,7 +23,8 @@ DAMAGED_GZIP = (EOFError, gzip.BadGzipFile, zlib.error)
 WHOLE_FILE = 2**28
 """The most bytes of a file that is read at once (JSON documents, BibTeX)."""
 
-_LONGEST_LINE = 2**25
+_LONGEST_LINE = 2**24
+_MOST_VALUES = 2**23
 _BOMB_BYTES = 2**28
 _BOMB_RATIO = 300  # text packs 3 to 20 times, made-up repetitions 100 times
 _SAMPLE = 2**16
@@ -256,6 +257,21 @@ def _guess_encoding(sample: bytes) -> str:
     return best.encoding if best else ("cp1252" if text else "latin-1")
 
 
+def refuse_dense(path: Path, text: str) -> None:
+    """Refuse text of so many commas and brackets that the values between them fill the memory.
+
+    Articles have one to some forty characters.
+
+    Raises:
+        InputError: there are more than eight million.
+    """
+    if len(text) > _MOST_VALUES and sum(map(text.count, ",[{")) > _MOST_VALUES:
+        raise InputError(
+            f"{path}: more than {_MOST_VALUES >> 20} million values; export it in parts, or as RIS "
+            "or CSV"
+        )
+
+
 def whole_text(path: Path, encoding: str | None = None) -> str:
     """All text of a file that only makes sense as a whole.
 
@@ -271,7 +287,9 @@ def whole_text(path: Path, encoding: str | None = None) -> str:
                 f"export it in parts, or as RIS or CSV"
             )
         parts.append(line)
-    return "".join(parts)
+    text = "".join(parts)
+    refuse_dense(path, text)
+    return text
 
 
 @contextmanager

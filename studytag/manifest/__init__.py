@@ -15,11 +15,11 @@ from studytag.manifest.content import (
     OperatingPoint,
     Thresholds,
     Variant,
+    external_data,
 )
 from studytag.manifest.folder import (
     CARD,
     SIGNATURE,
-    external_data,
     load_manifest,
     package_versions,
     read_manifest,

@@ -24,6 +24,11 @@ Thresholds = dict[str, list[float]]
 """Operating point to thresholds, one per label in label order."""
 
 
+def external_data(graph: str) -> str:
+    """The file beside a graph that holds its weights where they are more than 2 GB."""
+    return f"{graph}_data"
+
+
 @dataclass(frozen=True)
 class Adjustment:
     """A line for each label that readers apply to the logits, made after export.
@@ -199,6 +204,11 @@ class Manifest:
                 f"no operating point {operating_point!r}; choose from: {', '.join(points)}"
             )
         return list(points[operating_point])
+
+    def weights(self, variant: str) -> list[str]:
+        """The files of a variant: its graph, and beside it weights too large for the graph."""
+        graph = self.variants[variant].file
+        return [name for name in self.files if name in (graph, external_data(graph))]
 
 
 def _variant(stored: Mapping[str, Any]) -> Variant:

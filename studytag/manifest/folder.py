@@ -57,7 +57,7 @@ def load_manifest(folder: str | Path, variants: Sequence[str] | None = None) -> 
             f"{folder / name} is not listed in {MANIFEST}; remove it, or copy the whole folder "
             "again"
         )
-    weights = {name for variant in manifest.variants for name in _weights(manifest, variant)}
+    weights = {name for variant in manifest.variants for name in manifest.weights(variant)}
     for name in manifest.files.keys() - weights:
         _verify(folder, name, manifest.files[name])
     for variant in manifest.variants if variants is None else variants:
@@ -97,7 +97,7 @@ def verify_variant(folder: Path, manifest: Manifest, variant: str) -> None:
     Raises:
         BundleError: a file is missing, altered, or leads out of the folder.
     """
-    for name in _weights(manifest, variant):
+    for name in manifest.weights(variant):
         _verify(folder, name, manifest.files[name])
 
 
@@ -135,17 +135,6 @@ def package_versions(packages: Sequence[str]) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _weights(manifest: Manifest, variant: str) -> list[str]:
-    """The graph of a variant, and the file beside it that holds weights of more than 2 GB."""
-    file = manifest.variants[variant].file
-    return [name for name in manifest.files if name in (file, external_data(file))]
-
-
-def external_data(graph: str) -> str:
-    """The file beside a graph that holds its weights where they are too large for it."""
-    return f"{graph}_data"
 
 
 def _refuse_altered(path: Path, stored: Mapping[str, Any]) -> None:
