@@ -68,15 +68,15 @@ BOMBS = {
     ),
     "commas in a row.csv.gz": (
         [(b"title,abstract\na,b\n", 1), (b"," * MEGABYTE, 12), (b"\n", 1)],
-        "a row of more than 1 million cells",
+        "a row of more than 1 million cells or 32 million characters",
     ),
     "commas in quoted lines.csv.gz": (
-        [(b"title,abstract\n", 1), (b'"\n"' + b"," * 1000, 4000)],
-        "a row of more than 1 million cells",
+        [(b"title,abstract\n", 1), (b'"\n"' + b"," * 50, 400_000)],
+        "a row of more than 1 million cells or 32 million characters",
     ),
     "tabs.tsv.gz": (
         [(b"title\tabstract\na\tb\n", 1), (b"\t" * MEGABYTE, 12), (b"\n", 1)],
-        "a row of more than 1 million cells",
+        "a row of more than 1 million cells or 32 million characters",
     ),
     "siblings.xml.gz": (
         [(b"<PubmedArticleSet>", 1), (b"<a/>" * (MEGABYTE // 4), 60)],
@@ -192,16 +192,19 @@ FORMATS = ["parquet", "ris", "nbib", "enw", "bib", "csv", "tsv", "xlsx", "jsonl"
 def test_odd_values_are_written_or_refused_by_name(tmp_path, value, suffix):
     source, target = tmp_path / "a.jsonl", tmp_path / f"b.{suffix}"
     source.write_text(json.dumps({"title": "A trial"} | value) + "\n")
-    try:
-        with open_writer(target, mixed_as_text=True) as writer:
-            for row in read_rows(source, quiet=True):
-                writer.write(row)
-    except InputError as error:
-        assert "row 1" in str(error)
-        assert suffix == "jsonl"  # which has no infinity
-    else:
-        (back,) = read_rows(target, quiet=True)
-        assert back["title"] == "A trial"
+    if suffix == "jsonl" and value == {"year": float("inf")}:
+        with pytest.raises(InputError, match="row 1: Out of range float values"):
+            copy(source, target)
+        return
+    copy(source, target)
+    (back,) = read_rows(target, quiet=True)
+    assert back["title"] == "A trial"
+
+
+def copy(source, target):
+    with open_writer(target, mixed_as_text=True) as writer:
+        for row in read_rows(source, quiet=True):
+            writer.write(row)
 
 
 def test_a_number_of_5000_digits_costs_only_its_row(tmp_path):

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 # article, yet stops a quote that is never closed from swallowing the rest of a large file.
 _MAX_CELL = 2**24
 _MOST_CELLS = 2**20
+_LARGEST_ROW = 2**25
 _HEADER_LINES = 40
 _DELIMITERS = {"csv": ",;\t|", "tsv": "\t,;|"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -51,7 +52,7 @@ def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]
     watch = TextWatch(path, options)
     lines = _RowLines(path, source.lines(), _DELIMITERS[format])
     beginning = list(islice(lines, _HEADER_LINES))
-    lines.since = 0
+    lines.begin()
     layout = _find_header(path, beginning, _DELIMITERS[format])
     # strict: the lenient reader takes an unclosed quote for the start of one enormous last cell.
     reader = csv.reader(
@@ -76,7 +77,7 @@ def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]
         raise _quoting(path, line, error) from error
     while True:
         line = layout.first + reader.line_num + 1
-        lines.since = 0
+        lines.begin()
         try:
             cells = next(reader)
         except StopIteration:
@@ -94,29 +95,34 @@ def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]
 
 
 class _RowLines:
-    """Lines with a limit on the cells of a row, which may go on over many of them.
+    """Lines with a limit on what one row takes, which may go on over many of them.
 
-    Attributes:
-        since: Delimiters since the last row.
+    The lines in which the header is looked for count as one row.
     """
 
     def __init__(self, path: Path, lines: Iterator[str], delimiters: str) -> None:
         self._path = path
         self._lines = lines
         self._delimiters = delimiters
-        self.since = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """A row begins."""
+        self._cells = 0
+        self._characters = 0
 
     def __iter__(self) -> _RowLines:
         return self
 
     def __next__(self) -> str:
         line = next(self._lines)
-        if len(line) > 100 or self.since:
-            self.since += max(map(line.count, self._delimiters))
-        if self.since > _MOST_CELLS:
+        self._characters += len(line)
+        self._cells += max(map(line.count, self._delimiters))
+        if self._cells > _MOST_CELLS or self._characters > _LARGEST_ROW:
             raise InputError(
-                f"{self._path}: a row of more than {_MOST_CELLS >> 20} million cells, or a quote "
-                "that is never closed; give a table with articles"
+                f"{self._path}: a row of more than {_MOST_CELLS >> 20} million cells or "
+                f"{_LARGEST_ROW >> 20} million characters, or a quote that is never closed; give a "
+                "table with articles"
             )
         return line
 
