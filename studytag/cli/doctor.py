@@ -72,23 +72,25 @@ def _lines(found: Examination, verified: bool) -> Iterator[str]:
     if not found.variants:
         yield "the bundle carries no articles to reproduce; export it again to have some"
         return
-    yield f"auto takes {found.chosen}: {found.reason}"
-    unsafe = [each.name for each in found.variants if not each.safe]
+    yield f"auto takes {found.chosen}"
+    unsafe = [each.name for each in found.variants if each.installed and not each.safe]
     if unsafe:
         advice = f"use --variant {found.fastest}" if found.fastest else "do not use it here"
         yield f"NOT SAFE here: {', '.join(unsafe)}; {advice}, or install other versions"
     else:
-        yield f"safe here: {', '.join(each.name for each in found.variants)}"
+        yield f"safe here: {', '.join(each.name for each in found.variants if each.safe)}"
     if found.fastest:
         yield f"fastest of the safe: {found.fastest}"
 
 
 def _variant_line(check: VariantCheck) -> str:
+    if not check.installed:
+        return f"{check.name}: not checked: {check.failure}"
     if check.difference is None:
         return f"{check.name}: FAILED: {check.failure}"
     verdict = "reproduced" if check.safe else "NOT REPRODUCED"
     return (
         f"{check.name}: {check.articles} articles {verdict}, largest difference "
         f"{check.difference:.1e} (tolerance {check.tolerance:g}); about "
-        f"{check.articles_per_second:.0f} articles/s"
+        f"{check.articles_per_second:.2g} articles/s"
     )

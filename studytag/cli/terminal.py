@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+from contextlib import suppress
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """Escape sequences (which move the cursor, or worse) begin with one of these, and so do the marks
@@ -48,5 +49,5 @@ def repair_streams() -> None:
 
 def discard_output() -> None:
     """Let nothing more go to a standard output that takes no more, not even at the end."""
-    if not isinstance(sys.stdout, ClosedOutput):
+    with suppress(OSError, ValueError):  # it has no descriptor
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -16,10 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from studytag.errors import BundleError
+from studytag.errors import BundleError, MissingDependencyError, StudytagError
 from studytag.hardware import available_cores, cpu_quota, has_fast_int8, processor_name
 from studytag.inference.predictor import Predictor
-from studytag.inference.session import choose_variant
 from studytag.manifest import SIGNATURE, Manifest, load_manifest, package_versions
 from studytag.models import default_bundle
 from studytag.version import __version__
@@ -77,6 +76,7 @@ class VariantCheck:
         tolerance: The largest that is taken.
         articles_per_second: Measured on these few, so a rough figure.
         failure: Why it could not be computed.
+        installed: Whether what runs it is installed here.
     """
 
     name: str
@@ -85,6 +85,7 @@ class VariantCheck:
     difference: float | None = None
     articles_per_second: float | None = None
     failure: str | None = None
+    installed: bool = True
 
     @property
     def safe(self) -> bool:
@@ -102,8 +103,7 @@ class Examination:
         files: How many of its files are as they were written.
         signed: Whether it carries a signature (`--require-signature` verifies it).
         made_with: The versions of `PACKAGES` at export.
-        chosen: The variant that `auto` takes here.
-        reason: Why.
+        chosen: The variant that `auto` takes here; None where it does not load.
         variants: Each on the golden articles.
     """
 
@@ -112,8 +112,7 @@ class Examination:
     files: int
     signed: bool
     made_with: Mapping[str, str]
-    chosen: str
-    reason: str
+    chosen: str | None
     variants: list[VariantCheck] = field(default_factory=list)
 
     @property
@@ -125,9 +124,10 @@ class Examination:
     @property
     def exit_code(self) -> int:
         """0: all variants reproduce; 1: one does not; 3: there is nothing to reproduce."""
-        if not all(each.safe for each in self.variants):
+        tried = [each for each in self.variants if each.installed]
+        if not all(each.safe for each in tried):
             return 1
-        return 0 if self.variants else 3
+        return 0 if tried else 3
 
 
 def examine(bundle: str | Path | None = None) -> Examination:
@@ -147,7 +147,6 @@ def examine(bundle: str | Path | None = None) -> Examination:
             f"{folder} is a model folder, not a bundle; make one: studytag export --model {folder}"
         )
     machine = Machine.here()
-    chosen, reason = choose_variant(offered, machine.fast_int8)
     checks = [_check(folder, manifest, name) for name in offered] if manifest.golden else []
     return Examination(
         machine=machine,
@@ -157,10 +156,17 @@ def examine(bundle: str | Path | None = None) -> Examination:
         made_with={
             name: version for name, version in manifest.versions.items() if name in PACKAGES
         },
-        chosen=chosen,
-        reason=reason,
+        chosen=_chosen(folder),
         variants=checks,
     )
+
+
+def _chosen(folder: Path) -> str | None:
+    try:
+        with Predictor(folder) as predictor:
+            return predictor.variant
+    except StudytagError:
+        return None
 
 
 def _check(folder: Path, manifest: Manifest, variant: str) -> VariantCheck:
@@ -174,8 +180,11 @@ def _check(folder: Path, manifest: Manifest, variant: str) -> VariantCheck:
             started = time.perf_counter()
             predictor.predict_proba(records)
             seconds = time.perf_counter() - started
-    except BundleError as error:
-        return VariantCheck(variant, len(golden), tolerance, failure=str(error))
+    except StudytagError as error:
+        installed = not isinstance(error, MissingDependencyError)
+        return VariantCheck(
+            variant, len(golden), tolerance, failure=str(error), installed=installed
+        )
     return VariantCheck(
         name=variant,
         articles=len(golden),

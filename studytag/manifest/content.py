@@ -208,7 +208,7 @@ class Manifest:
     def weights(self, variant: str) -> list[str]:
         """The files of a variant: its graph, and beside it weights too large for the graph."""
         graph = self.variants[variant].file
-        return [name for name in self.files if name in (graph, external_data(graph))]
+        return [name for name in (graph, external_data(graph)) if name in self.files]
 
 
 def _variant(stored: Mapping[str, Any]) -> Variant:

@@ -32,24 +32,27 @@ MANIFEST = "studytag.json"
 MOST_TOKENS = 2**17
 """The largest `max_length`: far beyond any encoder, yet a bound on the work for one text."""
 
+_VARIANT_NAME = text(30, pattern="[a-z0-9_-]+")
 _MOST_LABELS = 10_000
 _MOST_GOLDEN = 64
-_LINE = number(-1e6, 1e6)
+_LINE = number(-1e9, 1e9)
+_SCORE = number(0, 1 + 1e-9)  # sums of floats may end a little above 1
 
 _SCORES = {
-    "micro": record(dict.fromkeys(("precision", "recall", "f1"), share)),
+    "micro": record(dict.fromkeys(("precision", "recall", "f1"), _SCORE)),
     "macro": record(
         {
-            **dict.fromkeys(("precision", "recall", "f1"), share),
-            **dict.fromkeys(("average_precision", "calibration_error"), optional(share)),
+            **dict.fromkeys(("precision", "recall", "f1"), _SCORE),
+            **dict.fromkeys(("average_precision", "calibration_error"), optional(_SCORE)),
         }
     ),
     "labels": mapping(
         name(),
         record(
             {
-                **dict.fromkeys(("precision", "recall", "f1", "threshold"), share),
-                **dict.fromkeys(("average_precision", "calibration_error"), optional(share)),
+                **dict.fromkeys(("precision", "recall", "f1"), _SCORE),
+                "threshold": share,
+                **dict.fromkeys(("average_precision", "calibration_error"), optional(_SCORE)),
                 **dict.fromkeys(("support", "known"), whole(0)),
             }
         ),
@@ -85,7 +88,7 @@ _VARIANT = record(
         "parity": mapping(name(50), number(0, 2**53), most=100),
         "adjustment": record(
             {
-                "slope": mapping(name(), number(0, 1e6, above=True)),
+                "slope": mapping(name(), number(0, 1e9, above=True)),
                 "offset": mapping(name(), _LINE),
             }
         ),
@@ -109,7 +112,7 @@ _DOCUMENT = record(
             }
         ),
         "prevalence": mapping(name(), share),
-        "variants": mapping(text(30, pattern="[a-z0-9_]+"), _VARIANT, least=1, most=20),
+        "variants": mapping(_VARIANT_NAME, _VARIANT, least=1, most=20),
         "training": mapping(name(), anything),
         "versions": mapping(name(), name()),
         "files": mapping(_path, text(64, pattern="[0-9a-f]{64}"), least=1),
@@ -120,9 +123,7 @@ _DOCUMENT = record(
                 {
                     "title": text(10_000, empty=False),
                     "abstract": text(100_000),
-                    "probabilities": mapping(
-                        text(30, pattern="[a-z0-9_]+"), sequence(share, _MOST_LABELS), least=1
-                    ),
+                    "probabilities": mapping(_VARIANT_NAME, sequence(share, _MOST_LABELS), least=1),
                 }
             ),
             _MOST_GOLDEN,
