@@ -42,9 +42,9 @@ class ClosedOutput(io.TextIOBase):
 def repair_streams() -> None:
     """Replace standard streams that were closed, for which Python has None."""
     if sys.stdout is None:
-        sys.stdout = ClosedOutput()  # type: ignore[unreachable]
+        sys.stdout = ClosedOutput()  # type: ignore[assignment]
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # type: ignore[unreachable]
+        sys.stderr = open(os.devnull, "w")
 
 
 def discard_output() -> None:
