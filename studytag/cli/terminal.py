@@ -42,7 +42,7 @@ class ClosedOutput(io.TextIOBase):
 def repair_streams() -> None:
     """Replace standard streams that were closed, for which Python has None."""
     if sys.stdout is None:
-        sys.stdout = ClosedOutput()  # type: ignore[assignment]
+        sys.stdout = ClosedOutput()
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")
 
