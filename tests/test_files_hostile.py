@@ -113,6 +113,14 @@ def test_bombs_are_refused_in_little_memory(tmp_path, name):
     assert message in read_apart(packed(tmp_path / name, *parts))
 
 
+def test_a_document_on_a_single_line_of_twenty_megabytes_is_no_bomb(tmp_path):
+    path = tmp_path / "a.json"
+    items = [{"title": f"A trial {number}", "abstract": "plaque " * 3000} for number in range(1000)]
+    path.write_text(json.dumps(items))
+    assert path.stat().st_size > 20e6
+    assert len(list(read_rows(path, quiet=True))) == 1000
+
+
 def test_many_commas_in_one_abstract_are_no_bomb(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text('title,abstract\nx,"' + "a, " * 300_000 + '"\ny,z\n' * 1)
