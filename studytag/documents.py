@@ -8,6 +8,9 @@ from typing import Any
 
 from studytag.errors import InputError, StudytagError, import_extra
 
+LARGEST = 2**25
+"""The most bytes of a document that is read."""
+
 
 def read_json(
     path: Path, advice: str, error_type: type[StudytagError] = InputError
@@ -23,7 +26,7 @@ def read_json(
         StudytagError: of `error_type`; the file is missing, not JSON, or no object.
     """
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise error_type(f"{path}: cannot be read as JSON ({_reason(error)}); {advice}") from error
     if not isinstance(stored, dict):
@@ -45,12 +48,30 @@ def read_yaml(path: Path, advice: str, extra: str = "data") -> dict[str, Any]:
     """
     yaml = import_extra("yaml", extra)
     try:
-        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        text = read_text(path)
+        # An alias stands for whatever its anchor holds: nine lines of them make a billion entries.
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise InputError(f"{path}: has an alias (*name); write out what it stands for")
+        stored = yaml.safe_load(text)
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path}: cannot be read as YAML ({_reason(error)}); {advice}") from error
     if not isinstance(stored, dict):
         raise InputError(f"{path}: expected a YAML mapping; {advice}")
     return stored
+
+
+def read_text(path: Path) -> str:
+    """The UTF-8 text of a document.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is larger than any document, or not UTF-8.
+    """
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"larger than {LARGEST >> 20} MB")
+    return path.read_text(encoding="utf-8")
 
 
 def _reason(error: Exception) -> str:

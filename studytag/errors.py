@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 from types import ModuleType
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What the system says of a disk that takes no more."""
 
 
 class StudytagError(Exception):

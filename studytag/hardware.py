@@ -21,10 +21,10 @@ def available_cores(root: Path = ROOT) -> int:
     A quota of one and a half cores counts as two, so that it can be used up.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, math.ceil(min(cores or 1, _quota(root))))
+    return max(1, math.ceil(min(cores or 1, cpu_quota(root))))
 
 
-def _quota(root: Path) -> float:
+def cpu_quota(root: Path = ROOT) -> float:
     """The smallest CPU quota of this process's control groups, in cores; infinite without one."""
     top = root / "sys/fs/cgroup"
     folders = {top, top / "cpu"}
@@ -52,6 +52,15 @@ def has_fast_int8(root: Path = ROOT) -> bool | None:
         return platform.machine() == "arm64"  # every Apple silicon has dotprod
     flags = processor_flags(root)
     return None if flags is None else not INT8_FLAGS.isdisjoint(flags)
+
+
+def processor_name(root: Path = ROOT) -> str:
+    """What the system calls the processor; its architecture where it has no name for it."""
+    for line in _read(root / "proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name" and value.strip():
+            return value.strip()
+    return platform.processor() or platform.machine()
 
 
 def processor_flags(root: Path = ROOT) -> frozenset[str] | None:

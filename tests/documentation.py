@@ -25,6 +25,7 @@ PAGES = [
     README,
     REPOSITORY / "CHANGELOG.md",
     REPOSITORY / "CONTRIBUTING.md",
+    REPOSITORY / "SECURITY.md",
     *(REPOSITORY / folder / "README.md" for folder in FOLDERS),
     *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from studytag.hashing import hash_files
 from studytag.labels import LabelSet
-from studytag.manifest import Manifest, Variant, write_manifest
+from studytag.manifest import MANIFEST, Manifest, Variant, write_manifest
 from studytag.records import TextRecipe
 
 REPOSITORY = Path(__file__).parents[1]
@@ -123,6 +124,87 @@ def torch_probabilities(folder: Path, articles: list[dict]) -> np.ndarray:
         with torch.no_grad():
             rows.append(torch.sigmoid(model(**encoded).logits[0]).numpy())
     return np.array(rows)
+
+
+def edit_manifest(bundle: Path, **entries) -> None:
+    """Change entries of the manifest, and its checksum with them, as a faulty program would."""
+    store_manifest(bundle, json.loads((bundle / MANIFEST).read_text(encoding="utf-8")) | entries)
+
+
+def store_manifest(bundle: Path, document: dict) -> None:
+    """Write whatever document as the manifest, with the checksum that belongs to it."""
+    stored = {name: value for name, value in document.items() if name != "checksum"}
+    canonical = json.dumps(stored, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    checksum = hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+    text = json.dumps(stored | {"checksum": checksum}, indent=2, ensure_ascii=False) + "\n"
+    (bundle / MANIFEST).write_bytes(text.encode("utf-8", "surrogatepass"))
+
+
+def handmade_graph(width: int = len(LABELS), vocabulary: int = 40, **changes):
+    """An ONNX graph that adds up a row of numbers for each token: small, and made in no time.
+
+    Args:
+        width: Outputs.
+        vocabulary: Tokens that it knows.
+        changes: `type` and `shape` of its input, `value` of one weight.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    table = np.random.default_rng(0).normal(size=(vocabulary, width)).astype(np.float32)
+    table[:, 0] = changes.get("value", table[:, 0])
+    number = changes.get("type", TensorProto.INT64)
+    ids = helper.make_tensor_value_info(
+        changes.get("name", "input_ids"), number, changes.get("shape", ["b", "n"])
+    )
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["b", width])
+    nodes = [
+        helper.make_node("Gather", ["table", ids.name], ["rows"]),
+        helper.make_node("ReduceMean", ["rows", "axis"], ["logits"], keepdims=0),
+    ]
+    constants = [
+        numpy_helper.from_array(table, "table"),
+        numpy_helper.from_array(np.array([1]), "axis"),
+    ]
+    graph = helper.make_graph(nodes, "handmade", [ids], [logits], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def handmade_bundle(folder: Path, model=None) -> Path:
+    """A bundle without an encoder, for tests of everything around one: no torch, no export."""
+    import onnx
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    (folder / "onnx").mkdir(parents=True)
+    onnx.save(model or handmade_graph(), folder / "onnx" / "model.onnx")
+    words = ["[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrstuvwxyz", "trial", "review", "plaque"]
+    tokenizer = Tokenizer(
+        models.WordPiece({word: index for index, word in enumerate(words)}, unk_token="[UNK]")
+    )
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    seal(folder)
+    return folder
+
+
+def seal(folder: Path) -> None:
+    """Write the manifest of a handmade bundle for its files as they are now."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    points = {"f1": [0.5] * len(LABELS), "fixed": [0.25] * len(LABELS)}
+    manifest = Manifest(
+        labels=LabelSet(tuple(LABELS), {"RCT": ("Human",)}),
+        text_recipe=TextRecipe(),
+        max_length=MAX_LENGTH,
+        encoder="handmade",
+        variants={"fp32": Variant("onnx/model.onnx", points)},
+        prevalence={"RCT": 0.1},
+        training={"epoch": 1, "loss": 0.25},
+        versions={"studytag": "0"},
+        files=hash_files(folder),
+    )
+    write_manifest(folder, manifest)
 
 
 @dataclass(frozen=True)

@@ -234,3 +234,38 @@ def test_a_bundle_can_be_of_int8_alone(exported, tmp_path):
     with Predictor(output) as small, Predictor(exported.bundle, variant="int8") as both:
         assert small.variant == "int8"
         assert small.predict(exported.articles) == both.predict(exported.articles)
+
+
+def test_weights_beyond_two_gigabytes_lie_beside_the_graph(exported, tmp_path, monkeypatch):
+    """With the limit of 2 GB made 10 kB, so that a tiny model is beyond it."""
+    from studytag.export import graph
+
+    monkeypatch.setattr(graph, "LARGEST_GRAPH", 10_000)
+    output = tmp_path / "bundle"
+    manifest = export_bundle(exported.model, output, exported.validation, max_f1_drop=0.1)
+    data = {"onnx/model.onnx_data", "onnx/model_quantized.onnx_data"}
+    assert data <= set(manifest.files)
+    sizes = [(each / "onnx/model.onnx").stat().st_size for each in (output, exported.bundle)]
+    assert sizes[0] < sizes[1] / 2
+    assert manifest.weights("fp32") == ["onnx/model.onnx", "onnx/model.onnx_data"]
+    for variant in ("fp32", "int8"):
+        with (
+            Predictor(output, variant=variant) as large,
+            Predictor(exported.bundle, variant=variant) as small,
+        ):
+            rows = exported.articles[:20]
+            assert np.array_equal(large.predict_proba(rows), small.predict_proba(rows))
+    (output / "onnx/model_quantized.onnx_data").write_bytes(b"")
+    Predictor(output, variant="fp32").close()
+    with pytest.raises(BundleError, match="model_quantized.onnx_data has changed"):
+        Predictor(output, variant="int8")
+
+
+def test_a_model_card_goes_into_the_bundle(exported, tmp_path):
+    card = tmp_path / "card.md"
+    card.write_text("# Mine\n", encoding="utf-8")
+    output = tmp_path / "bundle"
+    export_bundle(exported.model, output, exported.validation, max_f1_drop=0.1, card=card)
+    assert "README.md" in load_manifest(output).files
+    with pytest.raises(InputError, match="name a model card"):
+        export_bundle(exported.model, output, exported.validation, card=tmp_path / "none.md")

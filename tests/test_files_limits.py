@@ -28,7 +28,7 @@ def wide(count: int) -> str:
 
 
 LARGE = {
-    "columns.csv": wide,
+    "columns.csv": lambda n: wide(n // 4),  # a table may have 16,384
     "continued.ris": lambda n: "TY  - JOUR\nTI  - x\nAB  - a\n" + "more words\n" * n + "ER  - \n",
     "keywords.ris": lambda n: "TY  - JOUR\nTI  - x\nKW  - a\n" + "more words\n" * n + "ER  - \n",
     "tags.ris": lambda n: "TY  - JOUR\nTI  - x\n" + "KW  - a\n" * n + "ER  - \n",
@@ -57,7 +57,7 @@ def test_a_line_without_end(tmp_path):
         stream.write(b"title\n")
         for _ in range(34):
             stream.write(bytes(2**20).replace(b"\0", b"x"))
-    with pytest.raises(InputError, match=r"a\.csv\.gz: a line of more than 32 million characters"):
+    with pytest.raises(InputError, match=r"a\.csv\.gz: a line of more than 16 million characters"):
         list(read_rows(path))
 
 

@@ -41,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1e-4,
         help="how far fp32 probabilities may lie from PyTorch's",
     )
+    parser.add_argument(
+        "--card", type=Path, metavar="FILE", help="model card that becomes the bundle's README.md"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -58,4 +61,5 @@ def run(options: argparse.Namespace) -> None:
         variants=options.variants,
         max_f1_drop=options.max_f1_drop,
         tolerance=options.tolerance,
+        card=options.card,
     )

@@ -5,13 +5,20 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from studytag.cli.options import HelpFormatter
-from studytag.errors import MissingDependencyError, StudytagError, missing_dependency
+from studytag.cli.terminal import LineFormatter, discard_output, printable, repair_streams
+from studytag.errors import (
+    DISK_ERRORS,
+    InputError,
+    MissingDependencyError,
+    StorageError,
+    StudytagError,
+    missing_dependency,
+)
 from studytag.version import __version__
 
 _COMMANDS = {
@@ -26,6 +33,8 @@ _COMMANDS = {
     "export": ("export", "make a bundle of a trained model"),
     "calibrate": ("evaluate", "fit a bundle to your own articles, without retraining"),
     "package": ("package", "make a bundle a package that pip installs"),
+    "doctor": ("files", "check that a bundle works here as it did where it was made"),
+    "sign": ("sign", "sign a bundle, so that others can tell who made it"),
     "push": ("hub", "put a bundle on the Hugging Face Hub"),
 }
 """Command to the extra that it needs, and its help. The module `studytag.cli.<command>` is imported
@@ -38,20 +47,37 @@ _PIPE_CLOSED = 141
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; what a user can mend ends in one line on stderr and its own exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    repair_streams()
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        if type(handler.formatter) is logging.Formatter:
+            handler.setFormatter(LineFormatter("%(message)s"))
     try:
         _run(arguments)
         sys.stdout.flush()
     except StudytagError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {printable(str(error))}\n")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # Whoever read our output has gone (`studytag ... | head`): nothing more to say to anyone.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         sys.exit(_PIPE_CLOSED)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:  # most likely that of the output
+            discard_output()
+        sys.stderr.write(f"error: {printable(_told(error))}\n")
+        sys.exit(StorageError.exit_code if error.errno in DISK_ERRORS else InputError.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
+
+
+def _told(error: OSError) -> str:
+    """What the system refused, in one line: the file, if it names one, and the reason."""
+    reason = error.strerror or " ".join(str(error).split())
+    if error.filename is not None:
+        return f"{error.filename}: {reason}; check the path, its permissions and the disk"
+    return reason if error.errno is None else f"{reason}; check the output and the disk"
 
 
 def _run(arguments: Sequence[str]) -> None:

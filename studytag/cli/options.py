@@ -40,7 +40,17 @@ def add_predictor_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads-per-worker", type=int, metavar="N", default=1, help="cores on one article"
     )
+    add_signature_argument(parser)
     add_operating_point(parser)
+
+
+def add_signature_argument(parser: argparse.ArgumentParser) -> None:
+    """The option that refuses a bundle that is not signed by a certain key."""
+    parser.add_argument(
+        "--require-signature",
+        metavar="KEY",
+        help="refuse a bundle that the owner of this public key (a PEM file) did not sign",
+    )
 
 
 def add_format_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,4 +90,5 @@ def load_predictor(options: argparse.Namespace) -> Predictor:
         workers=options.workers,
         threads_per_worker=options.threads_per_worker,
         operating_point=options.operating_point,
+        require_signature=options.require_signature,
     )

@@ -9,7 +9,6 @@ where one implies another.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from studytag.documents import read_yaml
-from studytag.errors import InputError
+from studytag.errors import InputError, import_extra
 from studytag.labels import LabelSet
 from studytag.records import Row, TextRecipe, clean
 
@@ -27,6 +26,8 @@ _RULE_KEYS = _EVIDENCE_KEYS | {"absence_needs", "implies", "doubted_by"}
 _DOUBT_KEYS = _EVIDENCE_KEYS | {"until"}
 _DOUBTED = ("absence", "pattern", "presence")
 _SET_KEYS = {"name", "version", "keep_unlabelled", "labels"}
+_SECONDS = 2
+_LONGEST_TEXT = 2**17
 _ABSENCE_COLUMNS = {"pub_types", "mesh_terms", "abstract"}
 
 
@@ -56,9 +57,37 @@ class Article:
             pub_types=frozenset(clean(term).lower() for term in row.get("pub_types") or ()),
             mesh_terms=_headings(row.get("mesh_terms") or ()),
             title=clean(row.get("title")),
-            text=TextRecipe(max_chars=None).compose(row.get("title"), row.get("abstract")),
+            text=TextRecipe(max_chars=_LONGEST_TEXT).compose(row.get("title"), row.get("abstract")),
             year=None if year is None else int(year),
         )
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A regular expression that gives up rather than search for ever.
+
+    Rule files are written by people, and `(a+)+$` would take longer than the universe on thirty
+    letters. Lookarounds are in use, so that an engine in linear time (RE2) is none for them.
+
+    Attributes:
+        expression: A compiled pattern of the package `regex`.
+    """
+
+    expression: Any
+
+    def matches(self, text: str) -> bool:
+        """Whether it matches anywhere in the text.
+
+        Raises:
+            InputError: it takes more than two seconds of processor time.
+        """
+        try:
+            return self.expression.search(text, timeout=_SECONDS) is not None
+        except TimeoutError as error:
+            raise InputError(
+                f"pattern {self.expression.pattern!r:.60} takes more than {_SECONDS} s for a text "
+                f"of {len(text)} characters; write it without repetitions inside repetitions"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -74,8 +103,8 @@ class Evidence:
 
     pub_types: frozenset[str] = frozenset()
     mesh_terms: frozenset[str] = frozenset()
-    patterns: re.Pattern[str] | None = None
-    title_patterns: re.Pattern[str] | None = None
+    patterns: Pattern | None = None
+    title_patterns: Pattern | None = None
 
     def indexed(self, article: Article) -> bool:
         """Whether the article has one of the types or headings."""
@@ -84,8 +113,8 @@ class Evidence:
     def written(self, article: Article) -> bool:
         """Whether one of the patterns matches."""
         return bool(
-            (self.title_patterns and self.title_patterns.search(article.title))
-            or (self.patterns and self.patterns.search(article.text))
+            (self.title_patterns and self.title_patterns.matches(article.title))
+            or (self.patterns and self.patterns.matches(article.text))
         )
 
     def __bool__(self) -> bool:
@@ -370,18 +399,21 @@ def _evidence(where: str, stored: Mapping[str, Any]) -> Evidence:
     )
 
 
-def _compiled(where: str, patterns: Sequence[str]) -> re.Pattern[str] | None:
+def _compiled(where: str, patterns: Sequence[str]) -> Pattern | None:
     """One expression that matches where any of the patterns does.
 
     A pattern may be broken over lines; the breaks and the spaces around them count for nothing.
     """
     patterns = ["".join(line.strip() for line in each.splitlines()) for each in patterns]
+    if not patterns:
+        return None
+    engine = import_extra("regex", "data")
     try:
         for pattern in patterns:
-            re.compile(pattern)
+            engine.compile(pattern)
         joined = "|".join(f"(?:{pattern})" for pattern in patterns)
-        return re.compile(joined, re.IGNORECASE) if patterns else None
-    except re.error as error:
+        return Pattern(engine.compile(joined, engine.IGNORECASE))
+    except (engine.error, RecursionError, OverflowError) as error:
         raise InputError(f"{where}: pattern is not valid: {error}") from error
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from studytag.errors import import_extra
 from studytag.export.layers import faster_layers
+from studytag.manifest import external_data
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 OPSET = 18
 """The version of ONNX's operators; quantisation writes nodes of its own in it."""
+
+LARGEST_GRAPH = 2**31 - 2**24
+"""Bytes of weights in one file: protobuf's limit is 2 GB, and the nodes need some of it."""
 
 
 def export_graph(model: PreTrainedModel, target: Path) -> None:
@@ -41,7 +45,23 @@ def export_graph(model: PreTrainedModel, target: Path) -> None:
         )
         graph = onnx.load(Path(folder, "model.onnx"))
     _unmask_where_nothing_is_padded(graph)
-    onnx.save(graph, target)
+    save_graph(graph, target)
+
+
+def save_graph(graph: ModelProto, target: Path) -> None:
+    """Write a graph; weights beyond what one file of ONNX can hold go to a file beside it."""
+    onnx = import_extra("onnx", "export")
+    size = sum(len(tensor.raw_data) for tensor in graph.graph.initializer)
+    if size <= LARGEST_GRAPH:
+        onnx.save(graph, target)
+        return
+    onnx.save(
+        graph,
+        target,
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location=external_data(target.name),
+    )
 
 
 def _unmask_where_nothing_is_padded(model: ModelProto) -> None:

@@ -7,6 +7,7 @@ its own outputs, since quantisation shifts probabilities.
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from studytag.dataset import LabelledTable, load_evaluable
-from studytag.errors import StudytagError
+from studytag.errors import InputError, StudytagError
 from studytag.evaluation.metrics import score_points
 from studytag.evaluation.prevalence import label_prevalence
 from studytag.evaluation.thresholds import tune_thresholds
 from studytag.export.config import repeat_thresholds
+from studytag.export.golden import seal_bundle
 from studytag.export.graph import export_graph
 from studytag.export.parity import shape_difference
 from studytag.export.quantisation import quantise
@@ -29,11 +31,13 @@ from studytag.hashing import hash_files
 from studytag.inference.predictor import Predictor
 from studytag.inference.session import open_session
 from studytag.manifest import (
+    CARD,
     DEFAULT_OPERATING_POINT,
     MANIFEST,
     TOKENIZER,
     Manifest,
     Variant,
+    external_data,
     package_versions,
     refuse_foreign_folder,
     write_manifest,
@@ -63,6 +67,7 @@ def export_bundle(
     variants: Sequence[str] = tuple(GRAPHS),
     max_f1_drop: float = 0.005,
     tolerance: float = 1e-4,
+    card: str | Path | None = None,
 ) -> Manifest:
     """Make a bundle; it appears when it is complete, or not at all.
 
@@ -74,14 +79,18 @@ def export_bundle(
         max_f1_drop: The int8 variant is left out if its micro-F1 is lower than float32's by
             more than this.
         tolerance: Largest difference from PyTorch that a float32 probability may have.
+        card: A model card, which becomes the bundle's `README.md`.
 
     Raises:
-        InputError: the table is unusable, or `output` holds something that is no bundle.
+        InputError: the table or the card is unusable, or `output` holds something else than a
+            bundle.
         BundleError: the model folder is incomplete.
         StudytagError: the float32 graph differs from PyTorch by more than `tolerance`.
     """
     output = Path(output)
     refuse_foreign_folder(output)
+    if card is not None and not Path(card).is_file():
+        raise InputError(f"{card}: no such file; name a model card in Markdown")
     trained = load_model_folder(Path(model_dir))
     table = load_evaluable(validation, trained.manifest.labels)
     with atomic_folder(output) as folder:
@@ -92,7 +101,7 @@ def export_bundle(
         _check_parity(measured["fp32"], tolerance)
         kept = _without_losses(measured, folder, max_f1_drop)
         for name in kept.keys() - set(variants):
-            (folder / kept.pop(name).file).unlink()
+            _remove_graph(folder, kept.pop(name).file)
         if not kept:
             raise StudytagError(
                 f"none of the variants {', '.join(variants)} is left; nothing was written"
@@ -103,8 +112,9 @@ def export_bundle(
             prevalence=label_prevalence(manifest.labels, table.truth, table.known),
         )
         repeat_thresholds(folder, manifest)
-        manifest = replace(manifest, files=hash_files(folder, {MANIFEST}))
-        write_manifest(folder, manifest)
+        if card is not None:
+            shutil.copyfile(card, folder / CARD)
+        manifest = seal_bundle(folder, manifest)
     logger.info("wrote %s with %s", output, " and ".join(kept))
     return manifest
 
@@ -166,6 +176,11 @@ def _measure_all(
     return measured
 
 
+def _remove_graph(folder: Path, graph: str) -> None:
+    (folder / graph).unlink()
+    (folder / external_data(graph)).unlink(missing_ok=True)
+
+
 def _tuned(
     variant: Variant, manifest: Manifest, table: LabelledTable, probabilities: NDArray[np.float32]
 ) -> Variant:
@@ -210,7 +225,7 @@ def _without_losses(
                 "raise --max-f1-drop to keep it",
                 *(name, drop, max_f1_drop),
             )
-            (folder / variant.file).unlink()
+            _remove_graph(folder, variant.file)
         else:
             kept[name] = variant
     return kept

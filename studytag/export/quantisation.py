@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from studytag.errors import import_extra
+from studytag.export.graph import save_graph
+from studytag.manifest import external_data
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -50,8 +52,14 @@ def quantise(source: Path, target: Path) -> None:
     inference = import_extra("onnxruntime.quantization.shape_inference", "export")
     with TemporaryDirectory(dir=target.parent) as folder, _quiet_root_logger():
         inferred = Path(folder, "inferred.onnx")
+        large = source.with_name(external_data(source.name)).exists()
         inference.quant_pre_process(
-            source, inferred, skip_optimization=True, skip_symbolic_shape=True
+            str(source),
+            str(inferred),
+            skip_optimization=True,
+            skip_symbolic_shape=True,
+            save_as_external_data=large,
+            all_tensors_to_one_file=True,
         )
         model = onnx.load(inferred)
         flat = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) == 2}
@@ -66,6 +74,7 @@ def quantise(source: Path, target: Path) -> None:
         quantization.quantize_dynamic(
             inferred,
             inferred,
+            use_external_data_format=large,
             op_types_to_quantize=["MatMul", "Gather"],
             per_channel=True,
             reduce_range=True,
@@ -77,7 +86,7 @@ def quantise(source: Path, target: Path) -> None:
         )
         model = onnx.load(inferred)
         _quantise_by_token(model)
-        onnx.save(model, target)
+        save_graph(model, target)
 
 
 def _narrowing(model: ModelProto) -> list[NodeProto]:

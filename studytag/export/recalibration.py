@@ -27,6 +27,7 @@ from studytag.evaluation.prevalence import (
     prevalence_offset,
 )
 from studytag.evaluation.thresholds import tune_thresholds
+from studytag.export.golden import seal_bundle
 from studytag.files import atomic_folder
 from studytag.hardware import available_cores
 from studytag.hashing import sha256
@@ -39,7 +40,6 @@ from studytag.manifest import (
     Variant,
     load_manifest,
     refuse_foreign_folder,
-    write_manifest,
 )
 
 logger = logging.getLogger(__name__)
@@ -263,6 +263,6 @@ def _write(bundle: Path, output: Path, manifest: Manifest) -> Manifest:
         for name in manifest.files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(bundle / name, folder / name)
-        write_manifest(folder, manifest)
+        manifest = seal_bundle(folder, manifest)
     logger.info("wrote %s", output)
     return manifest

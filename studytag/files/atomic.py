@@ -21,10 +21,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from studytag.errors import InputError
+from studytag.errors import DISK_ERRORS, InputError
 from studytag.files.locks import output_lock
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _LONGEST_STEM = 180  # bytes; file systems take 255, and the temporary name is longer than the name
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux and RENAME_SWAP of macOS
 _HERE = -100  # AT_FDCWD
@@ -238,7 +237,7 @@ def _one_line(path: str | os.PathLike[str], temporary: Path | None = None) -> It
 
 
 def _concerns(error: OSError, temporary: Path) -> bool:
-    if error.errno not in _DISK_ERRORS:
+    if error.errno not in DISK_ERRORS:
         return False
     return error.filename is None or str(error.filename).startswith(str(temporary))
 

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 # Python's own limit of 131,072 refuses supplements pasted into a cell; this one is far above any
 # article, yet stops a quote that is never closed from swallowing the rest of a large file.
 _MAX_CELL = 2**24
+_MOST_CELLS = 2**20
+_LARGEST_ROW = 2**25
 _HEADER_LINES = 40
 _DELIMITERS = {"csv": ",;\t|", "tsv": "\t,;|"}
 
@@ -48,8 +50,9 @@ def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]
     csv.field_size_limit(_MAX_CELL)
     source = TextSource(path, options.encoding)
     watch = TextWatch(path, options)
-    lines = source.lines()
+    lines = _RowLines(path, source.lines(), _DELIMITERS[format])
     beginning = list(islice(lines, _HEADER_LINES))
+    lines.begin()
     layout = _find_header(path, beginning, _DELIMITERS[format])
     # strict: the lenient reader takes an unclosed quote for the start of one enormous last cell.
     reader = csv.reader(
@@ -75,6 +78,7 @@ def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]
         raise _quoting(path, line, error) from error
     while True:
         line = layout.first + reader.line_num + 1
+        lines.begin()
         try:
             cells = next(reader)
         except StopIteration:
@@ -90,6 +94,39 @@ def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]
             cells = unguarded.cells(cells)
             yield _row(table, cells, f"{path}: line {line}", options.return_errors)
     watch.finish()
+
+
+class _RowLines:
+    """Lines with a limit on what one row takes, which may go on over many of them.
+
+    The lines in which the header is looked for count as one row.
+    """
+
+    def __init__(self, path: Path, lines: Iterator[str], delimiters: str) -> None:
+        self._path = path
+        self._lines = lines
+        self._delimiters = delimiters
+        self.begin()
+
+    def begin(self) -> None:
+        """A row begins."""
+        self._cells = 0
+        self._characters = 0
+
+    def __iter__(self) -> _RowLines:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self._characters += len(line)
+        self._cells += max(map(line.count, self._delimiters))
+        if self._cells > _MOST_CELLS or self._characters > _LARGEST_ROW:
+            raise InputError(
+                f"{self._path}: a row of more than {_MOST_CELLS >> 20} million cells or "
+                f"{_LARGEST_ROW >> 20} million characters, or a quote that is never closed; give a "
+                "table with articles"
+            )
+        return line
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,16 +37,49 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
             # One thread: decoding is far faster than any model, which wants the cores.
             size = _batch_rows(file.metadata)
             for batch in file.iter_batches(batch_size=size, use_threads=False):
-                columns = [column.to_pylist() for column in batch.columns]
+                columns = [_values(column) for column in batch.columns]
                 for cells in zip(*columns, strict=True):
                     number += 1
                     where = f"{path}: row {number}"
-                    yield table.row_or_error(cells, where, options.return_errors)
+                    yield _row(table, cells, where, options.return_errors)
     except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path}: damaged parquet after row {number}; write or download it again"
         ) from error
     watch.finish()
+
+
+@dataclass(frozen=True)
+class _Unreadable:
+    """A value that Python cannot hold, such as a date in the year 290,000."""
+
+    reason: str
+
+
+def _values(column: Any) -> list[Any]:
+    """The values of a column; `_Unreadable` in place of those that Python cannot hold."""
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError):
+        return [_value(scalar) for scalar in column]
+
+
+def _value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError) as error:
+        return _Unreadable(f"{scalar.type}: {error}")
+
+
+def _row(table: Table, cells: tuple[Any, ...], where: str, return_errors: bool) -> Row:
+    for name, cell in zip(table.layout.names, cells, strict=True):
+        if isinstance(cell, _Unreadable):
+            reason = f"{where}: column {name!r} holds no value that can be read ({cell.reason})"
+            if not return_errors:
+                raise InputError(reason)
+            kept = [None if isinstance(each, _Unreadable) else each for each in cells]
+            return table.unread(kept, reason)
+    return table.row_or_error(cells, where, return_errors)
 
 
 def _batch_rows(metadata: Any) -> int:

@@ -255,6 +255,8 @@ class ParquetWriter:
     def _array(self, values: list[Any], type_: pa.DataType | None) -> pa.Array:
         array = self._pa.array(values, type=type_)
         types = self._pa.types
+        if _has_no_field(array.type):
+            raise TypeError("an object without entries, for which parquet has no type")
         # Arrow takes a text for a list of its letters: "RCT" would become R, C, T; and it makes
         # whole numbers of fractions without a word.
         if types.is_list(array.type) and any(isinstance(v, str) for v in values):
@@ -293,6 +295,12 @@ class ParquetWriter:
                         f"{self._target}: row {number}: column {name!r} is not in the first "
                         f"{self._first_rows} rows; give every row the same columns, or write .jsonl"
                     )
+
+
+def _has_no_field(type_: Any) -> bool:
+    """Whether a type is, or holds, a struct of nothing."""
+    inner = [type_.field(index).type for index in range(type_.num_fields)]
+    return (str(type_).startswith("struct<") and not inner) or any(map(_has_no_field, inner))
 
 
 def _text(value: Any) -> str | None:

@@ -23,7 +23,8 @@ DAMAGED_GZIP = (EOFError, gzip.BadGzipFile, zlib.error)
 WHOLE_FILE = 2**28
 """The most bytes of a file that is read at once (JSON documents, BibTeX)."""
 
-_LONGEST_LINE = 2**25
+_LONGEST_LINE = 2**24
+_MOST_VALUES = 2**23
 _BOMB_BYTES = 2**28
 _BOMB_RATIO = 300  # text packs 3 to 20 times, made-up repetitions 100 times
 _SAMPLE = 2**16
@@ -94,7 +95,8 @@ class TextSource:
     """The text of a file: its lines, in the encoding that it is found to have.
 
     It is UTF-8 unless a byte-order mark or zero bytes say UTF-16. A line that is not UTF-8 is
-    taken for the encoding that it and the lines after it look like, which is said once.
+    taken for the encoding that it and the lines after it look like, which is said once. No line
+    may have more than `longest` characters.
 
     Attributes:
         path: The file.
@@ -102,8 +104,11 @@ class TextSource:
         newline: Ends its first line.
     """
 
-    def __init__(self, path: Path, encoding: str | None = None) -> None:
+    def __init__(
+        self, path: Path, encoding: str | None = None, longest: int = _LONGEST_LINE
+    ) -> None:
         self.path = path
+        self._longest = longest
         beginning = first_bytes(path, _SAMPLE)
         marked = next((name for mark, name in _BOMS if beginning.startswith(mark)), None)
         self.bom = marked is not None
@@ -147,7 +152,7 @@ class TextSource:
         newline = None if self._old_mac else "\n"
         text = io.TextIOWrapper(stream, encoding=self._wide, newline=newline)
         first = True
-        while line := text.readline(_LONGEST_LINE):
+        while line := text.readline(self._longest):
             self._refuse_long(line)
             yield line.removeprefix("\ufeff") if first else line
             first = False
@@ -175,7 +180,7 @@ class TextSource:
                 yield line.decode(self._fallback, "replace")
 
     def _byte_lines(self, stream: io.BufferedReader) -> Iterator[bytes]:
-        while line := stream.readline(_LONGEST_LINE):
+        while line := stream.readline(self._longest):
             self._refuse_long(line)
             yield line
 
@@ -190,9 +195,9 @@ class TextSource:
             yield rest
 
     def _refuse_long(self, line: str | bytes) -> None:
-        if len(line) >= _LONGEST_LINE:
+        if len(line) >= self._longest:
             raise InputError(
-                f"{self.path}: a line of more than {_LONGEST_LINE >> 20} million characters; "
+                f"{self.path}: a line of more than {self._longest >> 20} million characters; "
                 f"give a file with articles"
             )
 
@@ -256,6 +261,21 @@ def _guess_encoding(sample: bytes) -> str:
     return best.encoding if best else ("cp1252" if text else "latin-1")
 
 
+def refuse_dense(path: Path, text: str) -> None:
+    """Refuse text of so many commas and brackets that the values between them fill the memory.
+
+    Articles have one to some forty characters.
+
+    Raises:
+        InputError: there are more than eight million.
+    """
+    if len(text) > _MOST_VALUES and sum(map(text.count, ",[{")) > _MOST_VALUES:
+        raise InputError(
+            f"{path}: more than {_MOST_VALUES >> 20} million values; export it in parts, or as RIS "
+            "or CSV"
+        )
+
+
 def whole_text(path: Path, encoding: str | None = None) -> str:
     """All text of a file that only makes sense as a whole.
 
@@ -263,7 +283,7 @@ def whole_text(path: Path, encoding: str | None = None) -> str:
         InputError: as `TextSource.lines`, or it is too large to be read at once.
     """
     parts, size = [], 0
-    for line in TextSource(path, encoding).lines():
+    for line in TextSource(path, encoding, WHOLE_FILE).lines():  # a document may be one line
         size += len(line)
         if size > WHOLE_FILE:
             raise InputError(
@@ -271,7 +291,9 @@ def whole_text(path: Path, encoding: str | None = None) -> str:
                 f"export it in parts, or as RIS or CSV"
             )
         parts.append(line)
-    return "".join(parts)
+    text = "".join(parts)
+    refuse_dense(path, text)
+    return text
 
 
 @contextmanager

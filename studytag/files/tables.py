@@ -34,6 +34,7 @@ from studytag.files.watch import TextWatch
 from studytag.records import PREDICTED_COLUMN, Row
 
 _YEARS = 10_000
+_MOST_COLUMNS = 2**14
 _NOWHERE: frozenset[str] = frozenset()
 _STRICT_LISTS = ("labels", "known")
 
@@ -89,6 +90,11 @@ class Table:
         **layout: Any,
     ) -> None:
         self._watch = watch
+        if len(header) > _MOST_COLUMNS:
+            raise InputError(
+                f"{path}: {len(header)} columns, more than the {_MOST_COLUMNS} of a sheet; "
+                "give a table with an article in each row"
+            )
         names = unique_names(header)
         self._sources = _sources(header)
         if not partial and not {*MODEL_FIELDS} & self._sources.keys():

@@ -13,6 +13,9 @@ from studytag.records import LIST_COLUMNS, PREDICTED_COLUMN, clean
 LISTS = frozenset((*LIST_COLUMNS, PREDICTED_COLUMN))
 """Columns that hold lists of texts in every format."""
 
+LARGEST_NUMBER = 10**300
+"""Longer whole numbers are no numbers of anything, and Python refuses to print some."""
+
 NO_TITLE = "[Not Available]."
 """What PubMed puts where only a title in the vernacular exists."""
 
@@ -144,11 +147,18 @@ def to_pmid(value: Any) -> str | None:
     if isinstance(value, bool) or says_nothing(value):
         return None
     if isinstance(value, int | float):
-        return str(int(value)) if float(value).is_integer() else value  # type: ignore[return-value]
+        return whole_number(value) or value  # type: ignore[return-value]
     text = str(value).strip()
     if number := _NUMBER.fullmatch(text):
         return number.group(1)
     return named_pmid(text) or text
+
+
+def whole_number(value: float) -> str | None:
+    """A whole number without a fraction as text; None of others, and of those too long for text."""
+    if isinstance(value, int):
+        return str(value) if abs(value) < LARGEST_NUMBER else None
+    return str(int(value)) if value.is_integer() and abs(value) < LARGEST_NUMBER else None
 
 
 def named_pmid(text: str) -> str | None:

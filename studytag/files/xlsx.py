@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import date, datetime, time
@@ -33,6 +35,13 @@ _LARGEST = 2**31
 _RATIO = 200
 _HEADER_ROWS = 40
 _LONGEST_CELL = 32_767
+_FIRST_YEAR = 1900
+_DAMAGED = (
+    *(ValueError, TypeError, LookupError, SyntaxError, EOFError, OSError),
+    *(zlib.error, zipfile.BadZipFile),
+)
+"""What openpyxl and its parser raise of a sheet in the middle of which something is wrong."""
+
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _TO_ESCAPE = re.compile(r"[\x00-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)|\r")
 
@@ -62,18 +71,18 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
 def _sheet_rows(path: Path, book: Any, watch: TextWatch, return_errors: bool) -> Iterator[Row]:
     sheets = book.worksheets
     sheet, skipped = next(
-        ((sheet, found) for sheet in sheets if (found := _header_row(sheet)) is not None),
+        ((sheet, found) for sheet in sheets if (found := _header_row(path, sheet)) is not None),
         (None, 0),
     )
     if sheet is None:
-        names = [cell_text(cell) for row in islice(_cells(sheets[0]), 1) for cell in row]
+        names = [cell_text(cell) for row in islice(_cells(path, sheets[0]), 1) for cell in row]
         Table(path, names, watch, "xlsx")  # tells which columns it found
         return
     if others := [other.title for other in sheets if other is not sheet]:
         logger.warning("%s: only sheet %r is read, not %s", path, sheet.title, ", ".join(others))
     if skipped:
         logger.warning("%s: %d rows before the header are not read", path, skipped)
-    rows = _cells(sheet)
+    rows = _cells(path, sheet)
     preamble = tuple(islice(rows, skipped))
     header = _trimmed(next(rows))
     table = Table(path, [cell_text(cell) for cell in header], watch, "xlsx", preamble=preamble)
@@ -95,20 +104,25 @@ def _sheet_rows(path: Path, book: Any, watch: TextWatch, return_errors: bool) ->
             yield table.row_or_error(tuple(padded), where, return_errors)
 
 
-def _header_row(sheet: Any) -> int | None:
+def _header_row(path: Path, sheet: Any) -> int | None:
     """How many rows stand before the one that names most of the columns that we know."""
     best, found = 0, None
-    for number, cells in enumerate(islice(_cells(sheet), _HEADER_ROWS)):
+    for number, cells in enumerate(islice(_cells(path, sheet), _HEADER_ROWS)):
         known = [field for field in map(known_field, map(cell_text, cells)) if field]
         if {*MODEL_FIELDS} & set(known) and len(known) > best:
             best, found = len(known), number
     return found
 
 
-def _cells(sheet: Any) -> Iterator[tuple[Any, ...]]:
+def _cells(path: Path, sheet: Any) -> Iterator[tuple[Any, ...]]:
     sheet.reset_dimensions()  # some tools write wrong ones
-    for cells in sheet.iter_rows(values_only=True):
-        yield tuple(_value(cell) for cell in cells)
+    try:
+        for cells in sheet.iter_rows(values_only=True):
+            yield tuple(_value(cell) for cell in cells)
+    except _DAMAGED as error:
+        raise InputError(
+            f"{path}: sheet {sheet.title!r} is damaged; save the workbook again"
+        ) from error
 
 
 def _trimmed(cells: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -120,6 +134,17 @@ def _value(cell: Any) -> Any:
     if isinstance(cell, str):
         return _ESCAPED.sub(lambda match: chr(int(match.group(1), 16)), cell)
     return "" if cell is None else cell
+
+
+def _is_excel(value: Any) -> bool:
+    """Whether a cell of Excel can hold a value that is no text: it knows numbers to 15 digits."""
+    if isinstance(value, datetime | time):
+        return value.tzinfo is None and getattr(value, "year", 2000) >= _FIRST_YEAR
+    if isinstance(value, date):
+        return value.year >= _FIRST_YEAR
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, bool) or (isinstance(value, int) and abs(value) < 10**15)
 
 
 def _refuse_bomb(path: Path) -> None:
@@ -210,7 +235,7 @@ class XlsxWriter:
             return None
         if hasattr(value, "tolist"):
             value = value.tolist()
-        if isinstance(value, bool | int | float | datetime | date | time):
+        if _is_excel(value):
             return value
         text = cell_text(value)
         if len(text) > _LONGEST_CELL:

@@ -24,6 +24,7 @@ _SAFE: dict[str, Any] = {
     "collect_ids": False,
 }
 _LARGEST_RECORD = 2**26
+_MOST_MARKS = 2**20
 _BLOCK = 2**16
 _DECLARATION = 8
 _ROOT = re.compile(rb"<([A-Za-z_][\w:.-]*)[\s/>]")
@@ -35,12 +36,14 @@ class _Stream(io.RawIOBase):
 
     Attributes:
         since: Bytes given since the last record.
+        marks: Tags and attributes among them; each becomes an object of some hundred bytes.
     """
 
     def __init__(self, source: _Documents, path: Path) -> None:
         self._source = source
         self._path = path
         self.since = 0
+        self.marks = 0
 
     def readable(self) -> bool:
         return True
@@ -48,6 +51,12 @@ class _Stream(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         block = self._source.block()
         self.since += len(block)
+        self.marks += block.count(b"<") + block.count(b"=")
+        if self.marks > _MOST_MARKS:
+            raise InputError(
+                f"{self._path}: more than {_MOST_MARKS >> 20} million tags and attributes without "
+                "the end of a record; give a file with articles"
+            )
         if self.since > _LARGEST_RECORD:
             raise InputError(
                 f"{self._path}: more than {_LARGEST_RECORD >> 20} MB without the end of a record; "
@@ -131,7 +140,7 @@ def iterate_records(
                     count += 1
                     yield element
                     _forget(element)
-                    document.since = 0
+                    document.since = document.marks = 0
     except etree.XMLSyntaxError as error:
         raise InputError(
             f"{path}: line {before + (error.lineno or 0)}: broken XML after {count} records "

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from studytag.errors import BundleError
-from studytag.inference.session import open_session
-from studytag.manifest import TOKENIZER, Manifest
-
-Loaded = TypeVar("Loaded")
+from studytag.inference.session import load_or_refuse, open_session
+from studytag.inference.text import Encoder
+from studytag.manifest import Manifest
 
 FILLS = {"attention_mask": 1, "token_type_ids": 0}
 """Inputs besides `input_ids`, and what they hold for one unpadded document."""
+
+_PROBE = "a"
 
 
 class Model:
@@ -26,41 +24,41 @@ class Model:
     def __init__(self, folder: Path, manifest: Manifest, variant: str, threads: int = 1) -> None:
         """Open a variant of a bundle whose files have been verified; `threads` work on a document.
 
+        One short document is run at once: weights that are not numbers, and a tokenizer that does
+        not go with the graph, are found now and not at the first article.
+
         Raises:
-            BundleError: graph or tokenizer cannot be loaded, the graph wants other inputs, or it
-                does not fit the labels.
+            BundleError: graph or tokenizer cannot be loaded, the graph wants other inputs, it does
+                not fit the labels, or it puts out no finite numbers.
         """
         self._labels = manifest.labels
         self._variant = variant
         adjustment = manifest.variants[variant].adjustment
         self._adjustment = adjustment.lines(manifest.labels) if adjustment else None
-        self._session = _load(lambda: open_session(folder / self._file(manifest), threads), folder)
+        graph = folder / manifest.variants[variant].file
+        with load_or_refuse(f"{folder}: cannot be loaded"):
+            self._session = open_session(graph, threads)
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._output = self._session.get_outputs()[0].name
         self._check()
-        self._tokenizer: Tokenizer = _load(
-            lambda: Tokenizer.from_file(str(folder / TOKENIZER)), folder
-        )
-        # Some files store truncation and padding of their own, which would apply silently.
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(manifest.max_length, direction=manifest.truncation_side)
+        self._encoder = Encoder(folder, manifest)
+        self.probabilities(_PROBE)
 
     def probabilities(self, text: str) -> NDArray[np.float32]:
         """One document's probabilities, shape (labels,), on the calling thread.
 
         Raises:
-            BundleError: the graph puts out something that is not a finite number.
+            BundleError: tokenizer or graph fails, or it puts out something that is not a finite
+                number.
         """
-        # A batch of one: unlike `encode`, it lets other Python threads run meanwhile.
-        (encoding,) = self._tokenizer.encode_batch_fast([text])
-        ids = np.array([encoding.ids], dtype=np.int64)
+        ids = self._encoder.ids(text)
         feed = {name: np.full_like(ids, FILLS[name]) for name in self._inputs if name in FILLS}
-        (logits,) = self._session.run([self._output], feed | {"input_ids": ids})
+        with load_or_refuse(f"variant {self._variant!r}: cannot compute {ids.size} tokens"):
+            (logits,) = self._session.run([self._output], feed | {"input_ids": ids})
+        if logits.shape != (1, len(self._labels)):
+            raise self._refused(f"gives {logits.shape} numbers for {len(self._labels)} labels")
         if not np.isfinite(logits).all():
-            raise BundleError(
-                f"variant {self._variant!r} puts out NaN or infinity; its weights are damaged: "
-                "export the bundle again"
-            )
+            raise self._refused("puts out NaN or infinity, its weights are damaged")
         row = logits[0]
         if self._adjustment is not None:
             slope, offset = self._adjustment
@@ -68,22 +66,26 @@ class Model:
         raised = self._labels.raise_implied(sigmoid(row))
         return raised.astype(np.float32, copy=False)
 
-    def _file(self, manifest: Manifest) -> str:
-        return manifest.variants[self._variant].file
-
     def _check(self) -> None:
-        unknown = {node.name for node in self._session.get_inputs()} - {"input_ids", *FILLS}
-        if unknown:
-            raise BundleError(
-                f"variant {self._variant!r} asks for unknown inputs {', '.join(sorted(unknown))}; "
-                "export the bundle again"
-            )
-        width = self._session.get_outputs()[0].shape[-1]
+        """Look at what the graph declares, before anything is run."""
+        inputs, (output, *_) = self._session.get_inputs(), self._session.get_outputs()
+        names = {node.name for node in inputs}
+        if unknown := names - {"input_ids", *FILLS}:
+            raise self._refused(f"asks for unknown inputs {', '.join(sorted(unknown))}")
+        if "input_ids" not in names:
+            raise self._refused("does not ask for input_ids")
+        for node in inputs:
+            fixed = [size for size in node.shape[1:] if isinstance(size, int)]
+            if node.type != "tensor(int64)" or len(node.shape) != 2 or fixed:
+                raise self._refused(f"asks for {node.name} as {node.type} of shape {node.shape}")
+        if output.type != "tensor(float)" or len(output.shape) != 2:
+            raise self._refused(f"gives {output.type} of shape {output.shape}")
+        width = output.shape[-1]
         if width != len(self._labels):
-            raise BundleError(
-                f"variant {self._variant!r} gives {width} outputs for {len(self._labels)} labels; "
-                "export the bundle again"
-            )
+            raise self._refused(f"gives {width} outputs for {len(self._labels)} labels")
+
+    def _refused(self, what: str) -> BundleError:
+        return BundleError(f"variant {self._variant!r} {what}; export the bundle again")
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -91,12 +93,3 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     small: NDArray[np.float32] = np.exp(-np.abs(logits))
     ratio = np.where(logits >= 0, np.ones_like(small), small) / (1 + small)
     return ratio.astype(np.float32, copy=False)
-
-
-def _load(load: Callable[[], Loaded], folder: Path) -> Loaded:
-    """What `load` returns; onnxruntime and tokenizers raise exceptions of their own."""
-    try:
-        return load()
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BundleError(f"{folder}: cannot be loaded ({reason}); export it again") from error

@@ -38,6 +38,7 @@ from studytag.manifest import (
     load_manifest,
     verify_variant,
 )
+from studytag.manifest.signature import verify_signature
 from studytag.models import default_bundle
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,9 @@ VariantName = Literal["auto", "int8", "fp32"]
 
 WINDOW_PER_WORKER = 16
 """Records read ahead for each worker: enough to even out lengths, few enough to stay lazy."""
+
+WINDOW_CHARACTERS = 2**24
+"""A window ends early here, so that records of megabytes do not fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,7 @@ class Predictor:
         threads_per_worker: int = 1,
         operating_point: OperatingPoint = DEFAULT_OPERATING_POINT,
         thresholds: Mapping[str, float] | None = None,
+        require_signature: str | Path | None = None,
     ) -> None:
         """Load a bundle from disk; its files are verified first.
 
@@ -100,9 +105,12 @@ class Predictor:
                 record sooner, as a service wants it, and many records later.
             operating_point: The set of thresholds that decides.
             thresholds: By label, in [0, 1]; over those of the operating point.
+            require_signature: A public key, a PEM file: refuse a bundle that its owner did not
+                sign.
 
         Raises:
-            BundleError: the bundle is incomplete, altered or unknown to this version.
+            BundleError: the bundle is incomplete, altered, unknown to this version, or not signed
+                as required.
             InputError: no such variant, operating point or label, or a number is out of range.
         """
         for name, count in (("workers", workers), ("threads_per_worker", threads_per_worker)):
@@ -115,7 +123,10 @@ class Predictor:
             "threads_per_worker": threads_per_worker,
             "operating_point": operating_point,
             "thresholds": None if thresholds is None else dict(thresholds),
+            "require_signature": require_signature and str(Path(require_signature).resolve()),
         }
+        if require_signature is not None:
+            verify_signature(self._path, require_signature)
         self._manifest = load_manifest(self._path, variants=())
         self._variant = self._choose(variant)
         verify_variant(self._path, self._manifest, self._variant)
@@ -139,6 +150,7 @@ class Predictor:
         threads_per_worker: int = 1,
         operating_point: OperatingPoint = DEFAULT_OPERATING_POINT,
         thresholds: Mapping[str, float] | None = None,
+        require_signature: str | Path | None = None,
     ) -> Predictor:
         """Load a bundle by its folder, as the constructor does, or by name.
 
@@ -151,6 +163,7 @@ class Predictor:
             threads_per_worker: Cores that work on one document.
             operating_point: The set of thresholds that decides.
             thresholds: By label.
+            require_signature: A public key.
 
         Raises:
             StudytagError: as the constructor, or `studytag.inference.sources.find_bundle`.
@@ -162,6 +175,7 @@ class Predictor:
             threads_per_worker=threads_per_worker,
             operating_point=operating_point,
             thresholds=thresholds,
+            require_signature=require_signature,
         )
 
     @classmethod
@@ -174,6 +188,7 @@ class Predictor:
         threads_per_worker: int = 1,
         operating_point: OperatingPoint = DEFAULT_OPERATING_POINT,
         thresholds: Mapping[str, float] | None = None,
+        require_signature: str | Path | None = None,
     ) -> Predictor:
         """Load the bundle of an installed package that `studytag package` made.
 
@@ -184,6 +199,7 @@ class Predictor:
             threads_per_worker: Cores that work on one document.
             operating_point: The set of thresholds that decides.
             thresholds: By label.
+            require_signature: A public key.
 
         Raises:
             InputError: the package is not installed, or carries no bundle.
@@ -196,6 +212,7 @@ class Predictor:
             threads_per_worker=threads_per_worker,
             operating_point=operating_point,
             thresholds=thresholds,
+            require_signature=require_signature,
         )
 
     @property
@@ -428,11 +445,15 @@ class Predictor:
         """Each record's probabilities, shape (labels,), or its error; in order.
 
         While one window's results are used, the next is already at work, so that neither reading
-        nor writing leaves a core idle.
+        nor writing leaves a core idle. Where reading fails, what was read before comes first.
         """
         windows: deque[list[Future[NDArray[np.float32]] | InputError]] = deque()
+        failure: Exception | None = None
         try:
-            while window := list(islice(records, WINDOW_PER_WORKER * self._workers)):
+            while failure is None:
+                window, failure = _read(records, WINDOW_PER_WORKER * self._workers)
+                if not window:
+                    break
                 windows.append(self._submit(window))
                 if len(windows) == 2:
                     yield from map(_result, windows[0])
@@ -442,6 +463,8 @@ class Predictor:
             for pending in (pending for window in windows for pending in window):
                 if isinstance(pending, Future):
                     pending.cancel()
+        if failure is not None:
+            raise failure
 
     def _submit(self, window: list[Record]) -> list[Future[NDArray[np.float32]] | InputError]:
         """Start a window's work, longest text first, so that no core ends on a long one."""
@@ -474,6 +497,10 @@ class Predictor:
             return error
         except UnicodeEncodeError:
             return InputError("the text holds an unpaired surrogate; remove it")
+        except Exception as error:  # a mapping of the caller's own may raise anything
+            unreadable = InputError(f"cannot be read ({type(error).__name__}: {error!s:.100})")
+            unreadable.__cause__ = error
+            return unreadable
         return text
 
     def _pool(self) -> ThreadPoolExecutor:
@@ -490,8 +517,36 @@ def _load_predictor(path: str, options: dict[str, Any]) -> Predictor:
     return Predictor(path, **options)
 
 
+def _read(records: Iterator[Record], count: int) -> tuple[list[Record], Exception | None]:
+    """Up to `count` records, fewer where they are large, and what ended reading before its time."""
+    window: list[Record] = []
+    size = 0
+    try:
+        for record in islice(records, count):
+            window.append(record)
+            size += _characters(record)
+            if size > WINDOW_CHARACTERS:
+                break
+    except Exception as error:
+        return window, error
+    return window, None
+
+
+def _characters(record: Record) -> int:
+    """About how much text a record holds."""
+    if isinstance(record, str):
+        return len(record)
+    if not isinstance(record, dict):
+        return 0
+    parts = (dict.get(record, name) for name in ("title", "abstract"))
+    return sum(len(part) for part in parts if isinstance(part, str))
+
+
 def _result(pending: Future[NDArray[np.float32]] | InputError) -> _Row:
-    return pending if isinstance(pending, InputError) else pending.result()
+    try:
+        return pending if isinstance(pending, InputError) else pending.result()
+    except InputError as error:
+        return error
 
 
 def _raise_if_error(index: int, row: _Row) -> NDArray[np.float32]:

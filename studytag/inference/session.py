@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnxruntime as ort
+
+from studytag.errors import BundleError
 
 FUSIONS_OFF = ["SkipLayerNormFusion"]
 """onnxruntime 1.32 runs its fused skip + layer norm slower than the two on their own: on 6 layers
@@ -54,3 +57,26 @@ def open_session(graph: Path, threads: int = 1) -> ort.InferenceSession:
         providers=["CPUExecutionProvider"],
         disabled_optimizers=FUSIONS_OFF,
     )
+
+
+@contextmanager
+def load_or_refuse(failure: str) -> Iterator[None]:
+    """Turn whatever onnxruntime and tokenizers raise in the block into one error of one line.
+
+    Their exceptions have no common base. A panic of the Rust code in tokenizers is not even an
+    Exception, so that only its name tells it from an interrupt.
+
+    Args:
+        failure: What failed, for the message.
+
+    Raises:
+        BundleError: the block raised.
+    """
+    try:
+        yield
+    except BaseException as error:
+        panic = type(error).__name__ == "PanicException"
+        if not (panic or isinstance(error, Exception)):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(f"{failure} ({reason}); export it again") from error

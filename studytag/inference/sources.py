@@ -9,7 +9,7 @@ from typing import Any
 
 from studytag.documents import read_json
 from studytag.errors import InputError, MissingDependencyError, import_extra
-from studytag.manifest import MANIFEST
+from studytag.manifest import MANIFEST, SIGNATURE
 from studytag.models import default_bundle
 from studytag.version import __version__
 
@@ -90,9 +90,8 @@ def hub_bundle(name: str, revision: str | None = None) -> Path:
         manifest = Path(hub.hf_hub_download(name, MANIFEST, revision=revision, **options))
         files = list(read_json(manifest, "the model on the Hub is damaged").get("files", ()))
         # The commit of the manifest, so that both come from the same one.
-        hub.snapshot_download(
-            name, revision=manifest.parent.name, allow_patterns=[MANIFEST, *files], **options
-        )
+        wanted = [MANIFEST, SIGNATURE, *files]
+        hub.snapshot_download(name, revision=manifest.parent.name, allow_patterns=wanted, **options)
     except (hub.errors.HfHubHTTPError, hub.errors.HFValidationError, OSError) as error:
         raise InputError(_explain(hub, name, revision, error)) from error
     missing = [file for file in files if not (manifest.parent / file).is_file()]

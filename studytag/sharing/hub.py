@@ -9,11 +9,9 @@ from typing import Any
 
 from studytag.documents import read_json
 from studytag.errors import InputError, import_extra
-from studytag.manifest import MANIFEST, Manifest, load_manifest
+from studytag.manifest import CARD, MANIFEST, SIGNATURE, Manifest, load_manifest
 from studytag.sharing.card import hub_card
 from studytag.version import __version__
-
-CARD = "README.md"
 
 
 def push_bundle(
@@ -59,8 +57,9 @@ def push_bundle(
     files: dict[str, Path | bytes] = {file: bundle / file for file in [*manifest.files, MANIFEST]}
     if evaluation is not None and dataset is not None:
         files |= evaluation_file(Path(evaluation), dataset)
-    if (bundle / CARD).is_file():
-        files[CARD] = bundle / CARD
+    for file in (CARD, SIGNATURE):
+        if (bundle / file).is_file():
+            files[file] = bundle / file
     api = hub.HfApi(library_name="studytag", library_version=__version__)
     try:
         api.create_repo(name, private=private, exist_ok=True)

@@ -15,7 +15,7 @@ from typing import Any
 from studytag.errors import InputError, import_extra
 from studytag.files import atomic_path
 from studytag.inference.sources import PACKAGED
-from studytag.manifest import Manifest, load_manifest, write_manifest
+from studytag.manifest import MANIFEST, SIGNATURE, Manifest, load_manifest, write_manifest
 from studytag.sharing.card import card_text
 from studytag.version import __version__
 
@@ -121,7 +121,8 @@ def _with_variant(bundle: Path, manifest: Manifest, variant: str | None) -> Mani
         return manifest
     if variant not in offered:
         raise InputError(f"{bundle} has no variant {variant!r}; choose from: {', '.join(offered)}")
-    left_out = {other.file for name, other in manifest.variants.items() if name != variant}
+    others = [name for name in manifest.variants if name != variant]
+    left_out = {file for name in others for file in manifest.weights(name)}
     return replace(
         manifest,
         variants={variant: manifest.variants[variant]},
@@ -139,6 +140,9 @@ def _write_project(
         (package / PACKAGED / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(bundle / file, package / PACKAGED / file)
     write_manifest(package / PACKAGED, manifest)
+    same = (package / PACKAGED / MANIFEST).read_bytes() == (bundle / MANIFEST).read_bytes()
+    if same and (bundle / SIGNATURE).is_file():
+        shutil.copyfile(bundle / SIGNATURE, package / PACKAGED / SIGNATURE)
     (package / "__init__.py").write_text(
         _MODULE.format(module=module, version=json.dumps(version)), encoding="utf-8"
     )

@@ -1,0 +1,53 @@
+"""What may go wrong with a terminal: control characters, and output that is closed."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+import sys
+from contextlib import suppress
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Escape sequences (which move the cursor, or worse) begin with one of these, and so do the marks
+that turn the direction of writing. Tabs and line feeds are harmless."""
+
+
+def printable(text: str) -> str:
+    r"""Text of a file as a terminal may be shown it: control characters as `\x1b`."""
+    return _CONTROL.sub(lambda match: ascii(match.group())[1:-1], text)
+
+
+class LineFormatter(logging.Formatter):
+    """A log message without control characters: it may quote a file."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message, printable."""
+        return printable(super().format(record))
+
+
+class ClosedOutput(io.TextIOBase):
+    """Stands for a standard output that was closed (`>&-`): writing to it is an error, once."""
+
+    def write(self, text: str) -> int:
+        """Refuse.
+
+        Raises:
+            OSError: always.
+        """
+        raise OSError("standard output is closed; send it to a file or to /dev/null")
+
+
+def repair_streams() -> None:
+    """Replace standard streams that were closed, for which Python has None."""
+    if sys.stdout is None:
+        sys.stdout = ClosedOutput()
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")
+
+
+def discard_output() -> None:
+    """Let nothing more go to a standard output that takes no more, not even at the end."""
+    with suppress(OSError, ValueError):  # it has no descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,58 @@
+"""`studytag.json`: what a model folder or a bundle is, in one versioned document.
+
+Training writes one into the best model's folder (variant `pytorch`), export one into the bundle
+(variants `fp32` and `int8`). It holds all that a reader must know to turn an article into
+decisions, the SHA-256 of every other file, and one of itself.
+"""
+
+from studytag.manifest.content import (
+    DEFAULT_OPERATING_POINT,
+    FIXED,
+    Adjustment,
+    CalibrationRecord,
+    GoldenArticle,
+    Manifest,
+    OperatingPoint,
+    Thresholds,
+    Variant,
+    external_data,
+)
+from studytag.manifest.folder import (
+    CARD,
+    SIGNATURE,
+    load_manifest,
+    package_versions,
+    read_manifest,
+    refuse_foreign_folder,
+    unlisted_files,
+    verify_variant,
+    write_manifest,
+)
+from studytag.manifest.schema import MANIFEST, SCHEMA_VERSION
+
+TOKENIZER = "tokenizer.json"
+
+__all__ = [
+    "CARD",
+    "DEFAULT_OPERATING_POINT",
+    "FIXED",
+    "MANIFEST",
+    "SCHEMA_VERSION",
+    "SIGNATURE",
+    "TOKENIZER",
+    "Adjustment",
+    "CalibrationRecord",
+    "GoldenArticle",
+    "Manifest",
+    "OperatingPoint",
+    "Thresholds",
+    "Variant",
+    "external_data",
+    "load_manifest",
+    "package_versions",
+    "read_manifest",
+    "refuse_foreign_folder",
+    "unlisted_files",
+    "verify_variant",
+    "write_manifest",
+]

@@ -1,0 +1,227 @@
+"""What a manifest says, typed, and its JSON form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from studytag.errors import BundleError, InputError
+from studytag.evaluation.scores import Scores
+from studytag.labels import LabelSet
+from studytag.manifest.checks import ADVICE
+from studytag.manifest.schema import SCHEMA_VERSION, check_document
+from studytag.records import TextRecipe
+
+OperatingPoint = Literal["f1", "label_f1", "sensitive", "balanced", "precise", "fixed"]
+DEFAULT_OPERATING_POINT: OperatingPoint = "f1"
+FIXED: OperatingPoint = "fixed"
+
+Thresholds = dict[str, list[float]]
+"""Operating point to thresholds, one per label in label order."""
+
+
+def external_data(graph: str) -> str:
+    """The file beside a graph that holds its weights where they are more than 2 GB."""
+    return f"{graph}_data"
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """A line for each label that readers apply to the logits, made after export.
+
+    `studytag calibrate` writes it: a refit on a user's own articles, or a shift to another
+    prevalence.
+
+    Attributes:
+        slope: By label, above 0; labels that are not named keep 1.
+        offset: By label; labels that are not named keep 0.
+    """
+
+    slope: Mapping[str, float] = field(default_factory=dict)
+    offset: Mapping[str, float] = field(default_factory=dict)
+
+    def lines(self, labels: LabelSet) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Slope and offset in label order, each of shape (labels,)."""
+        slope = np.array([self.slope.get(name, 1.0) for name in labels])
+        offset = np.array([self.offset.get(name, 0.0) for name in labels])
+        return slope, offset
+
+    def __bool__(self) -> bool:
+        return bool(self.slope or self.offset)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One set of weights: `pytorch`, or an ONNX graph.
+
+    Attributes:
+        file: Its path inside the folder.
+        thresholds: Tuned on this variant's own probabilities, in [0, 1].
+        scores: On the validation table, by operating point.
+        parity: How far its probabilities lie from PyTorch's (`max_abs_difference`, ...).
+        adjustment: What readers apply to its logits.
+    """
+
+    file: str
+    thresholds: Mapping[str, Sequence[float]]
+    scores: Mapping[str, Scores] = field(default_factory=dict)
+    parity: Mapping[str, float] = field(default_factory=dict)
+    adjustment: Adjustment = field(default_factory=Adjustment)
+
+
+@dataclass(frozen=True)
+class CalibrationRecord:
+    """How logits were calibrated. The lines are part of the weights; readers need not apply them.
+
+    Attributes:
+        method: `platt` (a line per label through the logits) or `none`.
+        slope: By label; empty for `none`.
+        offset: By label; empty for `none`.
+    """
+
+    method: Literal["platt", "none"] = "none"
+    slope: Mapping[str, float] = field(default_factory=dict)
+    offset: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GoldenArticle:
+    """An invented article with the probabilities that it had when the bundle was made.
+
+    `studytag doctor` predicts it again: a machine or a library on which it comes out differently
+    is not one to trust.
+
+    Attributes:
+        title: Of the article.
+        abstract: Of the article; may be empty.
+        probabilities: Variant to one for each label, in label order.
+    """
+
+    title: str
+    abstract: str
+    probabilities: Mapping[str, Sequence[float]]
+
+    def to_dict(self, variants: Iterable[str]) -> dict[str, Any]:
+        """The JSON form, with the probabilities of these variants alone."""
+        kept = {name: list(self.probabilities[name]) for name in variants}
+        return {"title": self.title, "abstract": self.abstract, "probabilities": kept}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `studytag.json` holds.
+
+    Attributes:
+        labels: The columns of every probability array, and what they imply.
+        text_recipe: How title and abstract become text.
+        max_length: Texts are cut to this many tokens, special tokens included.
+        encoder: The encoder that was fine-tuned.
+        variants: By name: `pytorch` in a model folder, `fp32` and mostly `int8` in a bundle.
+        truncation_side: The side on which a long text loses tokens.
+        calibration: How logits became calibrated.
+        prevalence: Each label's share among the articles that calibration was fitted to.
+        files: SHA-256 (hex) of every other file, by POSIX path inside the folder.
+        versions: Packages that made the folder.
+        training: Where the weights come from (epoch, loss, tables); free of article text.
+        golden: Articles that a bundle must reproduce; none in a model folder.
+    """
+
+    labels: LabelSet
+    text_recipe: TextRecipe
+    max_length: int
+    encoder: str
+    variants: Mapping[str, Variant]
+    truncation_side: Literal["right", "left"] = "right"
+    calibration: CalibrationRecord = field(default_factory=CalibrationRecord)
+    prevalence: Mapping[str, float] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    golden: Sequence[GoldenArticle] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, schema version first; without the checksum."""
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "encoder": self.encoder,
+            "labels": list(self.labels),
+            "implications": {name: list(to) for name, to in self.labels.implications.items()},
+            "text_recipe": self.text_recipe.to_dict(),
+            "max_length": self.max_length,
+            "truncation_side": self.truncation_side,
+            "calibration": asdict(self.calibration),
+            "prevalence": dict(self.prevalence),
+            "variants": {name: _variant_to_dict(each) for name, each in self.variants.items()},
+            "training": dict(self.training),
+            "versions": dict(self.versions),
+            "files": dict(self.files),
+        }
+        if golden := [article.to_dict(self.variants) for article in self.golden]:
+            content["golden"] = golden
+        return content
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Manifest:
+        """Read the JSON form.
+
+        Raises:
+            BundleError: written by a newer studytag, or an entry is missing or malformed.
+        """
+        check_document(stored)
+        implications = {name: tuple(to) for name, to in stored["implications"].items()}
+        try:
+            labels = LabelSet(tuple(stored["labels"]), implications)
+        except InputError as error:
+            raise BundleError(f"{error}; {ADVICE}") from error
+        return cls(
+            labels=labels,
+            text_recipe=TextRecipe.from_dict(stored["text_recipe"]),
+            max_length=stored["max_length"],
+            encoder=stored["encoder"],
+            variants={name: _variant(entry) for name, entry in stored["variants"].items()},
+            truncation_side=stored["truncation_side"],
+            calibration=CalibrationRecord(**stored["calibration"]),
+            prevalence=dict(stored["prevalence"]),
+            files=dict(stored["files"]),
+            versions=dict(stored["versions"]),
+            training=dict(stored["training"]),
+            golden=tuple(GoldenArticle(**entry) for entry in stored.get("golden", ())),
+        )
+
+    def thresholds(self, variant: str, operating_point: str) -> list[float]:
+        """The thresholds of an operating point, in label order.
+
+        Raises:
+            InputError: the variant has no such operating point.
+        """
+        points = self.variants[variant].thresholds
+        if operating_point not in points:
+            raise InputError(
+                f"no operating point {operating_point!r}; choose from: {', '.join(points)}"
+            )
+        return list(points[operating_point])
+
+    def weights(self, variant: str) -> list[str]:
+        """The files of a variant: its graph, and beside it weights too large for the graph."""
+        graph = self.variants[variant].file
+        return [name for name in (graph, external_data(graph)) if name in self.files]
+
+
+def _variant(stored: Mapping[str, Any]) -> Variant:
+    scores = {point: Scores.from_dict(entry) for point, entry in stored["scores"].items()}
+    adjustment = Adjustment(**stored["adjustment"])
+    return Variant(stored["file"], stored["thresholds"], scores, stored["parity"], adjustment)
+
+
+def _variant_to_dict(variant: Variant) -> dict[str, Any]:
+    return {
+        "file": variant.file,
+        "thresholds": {point: list(values) for point, values in variant.thresholds.items()},
+        "scores": {point: scores.to_dict() for point, scores in variant.scores.items()},
+        "parity": dict(variant.parity),
+        "adjustment": asdict(variant.adjustment),
+    }

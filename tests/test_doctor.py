@@ -1,0 +1,210 @@
+"""`studytag doctor` and `studytag sign`: does a bundle work here, and who made it?"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from support import edit_manifest, handmade_bundle, handmade_graph
+
+from studytag import Predictor
+from studytag.cli.main import main
+from studytag.errors import BundleError, InputError
+from studytag.export.golden import ARTICLES, seal_bundle
+from studytag.hashing import hash_files
+from studytag.inference.doctor import TOLERANCES, examine
+from studytag.manifest import MANIFEST, load_manifest, write_manifest
+from studytag.manifest.signature import new_key, sign_bundle, verify_signature
+from studytag.models import default_bundle
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    folder = handmade_bundle(tmp_path / "bundle")
+    seal_bundle(folder, load_manifest(folder))
+    return folder
+
+
+def doctor(capsys, *arguments):
+    """Exit code, and what is printed."""
+    code = 0
+    try:
+        main(["doctor", *map(str, arguments)])
+    except SystemExit as stop:
+        code = stop.code
+    printed = capsys.readouterr()
+    return code, printed.out + printed.err
+
+
+def test_the_tagger_that_ships_is_safe_here(capsys):
+    code, printed = doctor(capsys)
+    assert code == 0
+    for said in ("onnxruntime 1.", "processor: ", "cores: ", "int8: 8 articles reproduced"):
+        assert said in printed
+    assert "safe here: int8" in printed
+    assert {*load_manifest(default_bundle()).golden[0].probabilities} == {"int8"}
+
+
+def test_the_articles_are_eight_and_of_every_kind():
+    assert len(ARTICLES) == 8
+    lengths = [len(article["abstract"]) for article in ARTICLES]
+    assert min(lengths) == 0
+    assert max(lengths) > 3500  # more than 512 tokens
+    assert any(not article["abstract"].isascii() for article in ARTICLES)
+
+
+def weights_moved(bundle, by):
+    """Other weights under a manifest that lists them: what another processor would look like."""
+    golden = load_manifest(bundle).golden
+    model = handmade_graph()
+    table = onnx.numpy_helper.to_array(model.graph.initializer[0]) + np.float32(by)
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(table, "table"))
+    onnx.save(model, bundle / "onnx" / "model.onnx")
+    manifest = load_manifest_of(bundle)
+    write_manifest(bundle, replace(manifest, golden=golden))
+
+
+def load_manifest_of(bundle):
+    from studytag.manifest import read_manifest
+
+    return replace(read_manifest(bundle), files=hash_files(bundle, {MANIFEST}))
+
+
+@pytest.mark.parametrize(("by", "code"), [(0, 0), (1e-5, 0), (0.01, 1), (5, 1)])
+def test_other_probabilities_than_at_export_are_found(bundle, capsys, by, code):
+    weights_moved(bundle, by)
+    found, printed = doctor(capsys, bundle)
+    assert found == code
+    assert ("NOT SAFE here: fp32; do not use it here" in printed) == bool(code)
+    examination = examine(bundle)
+    assert examination.variants[0].tolerance == TOLERANCES["fp32"]
+    assert examination.fastest == (None if code else "fp32")
+
+
+def test_scripts_get_json(bundle, capsys):
+    code, printed = doctor(capsys, bundle, "--json")
+    found = json.loads(printed)
+    assert code == found["exit_code"] == 0
+    assert found["variants"][0]["difference"] <= 1e-4
+    assert {"processor", "cores", "quota", "versions"} <= found["machine"].keys()
+
+
+def test_a_bundle_without_articles_is_neither_safe_nor_damaged(tmp_path, capsys):
+    code, printed = doctor(capsys, handmade_bundle(tmp_path / "bundle"))
+    assert code == 3
+    assert "carries no articles to reproduce" in printed
+
+
+def test_damage_is_exit_code_2(bundle, tmp_path, capsys):
+    (bundle / "config.json").write_text("{} ")
+    code, printed = doctor(capsys, bundle)
+    assert code == 2
+    assert printed.startswith("error: ")
+    assert printed.count("\n") == 1
+    assert doctor(capsys, tmp_path / "none")[0] == 2
+
+
+def test_a_variant_that_does_not_load_is_named(bundle, capsys):
+    golden = load_manifest(bundle).golden
+    onnx.save(handmade_graph(value=np.nan), bundle / "onnx" / "model.onnx")
+    write_manifest(bundle, replace(load_manifest_of(bundle), golden=golden))
+    code, printed = doctor(capsys, bundle)
+    assert code == 1
+    assert "fp32: FAILED: variant 'fp32' puts out NaN" in printed
+
+
+def test_export_and_calibrate_store_the_articles(exported, tmp_path, capsys):
+    manifest = load_manifest(exported.bundle)
+    assert {*manifest.golden[0].probabilities} == {"fp32", "int8"}
+    assert doctor(capsys, exported.bundle)[0] == 0
+    moved = tmp_path / "moved"
+    main(["calibrate", str(exported.bundle), "--prevalence", "RCT=0.02", "--output", str(moved)])
+    assert doctor(capsys, moved)[0] == 0
+    golden = load_manifest(moved).golden
+    assert golden != manifest.golden  # its probabilities are other ones
+
+
+# Signatures
+
+
+@pytest.fixture
+def keys(tmp_path):
+    return tmp_path / "key.pem", new_key(tmp_path / "key.pem")
+
+
+def test_a_signed_bundle_is_taken_and_every_change_refused(bundle, keys, capsys):
+    private, public = keys
+    sign_bundle(bundle, private)
+    Predictor(bundle, require_signature=public).close()
+    assert "signature: verified" in doctor(capsys, bundle, "--require-signature", public)[1]
+    assert "signature: present, not verified" in doctor(capsys, bundle)[1]
+    # Whoever changes thresholds can make the checksum fit, but not the signature.
+    variants = json.loads((bundle / MANIFEST).read_text())["variants"]
+    variants["fp32"]["thresholds"]["f1"] = [0.9] * 5
+    edit_manifest(bundle, variants=variants)
+    Predictor(bundle).close()
+    with pytest.raises(BundleError, match="signature is not by"):
+        Predictor(bundle, require_signature=public)
+
+
+def test_files_are_held_by_the_signed_manifest(bundle, keys):
+    private, public = keys
+    sign_bundle(bundle, private)
+    (bundle / "config.json").write_text("{} ")
+    with pytest.raises(BundleError, match="has changed since it was written"):
+        Predictor(bundle, require_signature=public)
+    with pytest.raises(BundleError, match="has changed since it was written"):
+        sign_bundle(bundle, private)
+
+
+def test_no_signature_or_anothers_is_refused(bundle, keys, tmp_path):
+    private, public = keys
+    with pytest.raises(BundleError, match="has no signature"):
+        verify_signature(bundle, public)
+    sign_bundle(bundle, private)
+    other = new_key(tmp_path / "other.pem")
+    with pytest.raises(BundleError, match="signature is not by"):
+        verify_signature(bundle, other)
+    signature = bundle / f"{MANIFEST}.sig"
+    for damaged in (b"", signature.read_bytes()[:-1], bytes(64), signature.read_bytes() + b"\n"):
+        signature.write_bytes(damaged)
+        with pytest.raises(BundleError, match="signature is not by"):
+            verify_signature(bundle, public)
+
+
+def test_what_is_no_key_is_told_in_one_line(bundle, keys, tmp_path):
+    private, public = keys
+    with pytest.raises(InputError, match="cannot be written"):
+        new_key(private)  # never overwritten
+    assert private.stat().st_mode & 0o077 == 0
+    for wrong in (public, tmp_path / "none", bundle / MANIFEST):
+        with pytest.raises(InputError, match="cannot be used as a key"):
+            sign_bundle(bundle, wrong)
+    with pytest.raises(InputError, match="cannot be used as a key"):
+        verify_signature(bundle, private)
+
+
+def test_the_command_makes_keys_and_signs(bundle, tmp_path, capsys):
+    main(["sign", str(bundle), "--new-key", str(tmp_path / "k.pem")])
+    assert "keep it secret" in capsys.readouterr().out
+    verify_signature(bundle, tmp_path / "k.pub")
+    with pytest.raises(SystemExit):
+        main(["sign", str(bundle)])
+
+
+def test_a_predictor_that_travels_verifies_again(bundle, keys):
+    private, public = keys
+    sign_bundle(bundle, private)
+    sent = pickle.dumps(Predictor(bundle, require_signature=public))
+    pickle.loads(sent).close()
+    shutil.copyfile(MANIFEST_OF_ANOTHER, bundle / MANIFEST)
+    with pytest.raises(BundleError, match="signature is not by"):
+        pickle.loads(sent)
+
+
+MANIFEST_OF_ANOTHER = default_bundle() / MANIFEST
