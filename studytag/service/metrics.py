@@ -79,6 +79,10 @@ class Metrics:
         if outcome.tokens is not None:
             self._tokens.observe(outcome.tokens)
 
+    def note_record(self, tagged: bool) -> None:
+        """Count a record of a file."""
+        self._articles.labels("tagged" if tagged else "error").inc()
+
     def exposition(self) -> bytes:
         """All of them, in Prometheus' text format."""
         return generate_latest(self._registry)
