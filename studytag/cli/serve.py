@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from studytag.cli.json_log import json_log
 from studytag.cli.options import add_predictor_arguments, load_predictor
+from studytag.cli.signals import stop_requests
 from studytag.errors import InputError
 from studytag.service.app import create_app
 from studytag.service.settings import Settings
@@ -66,7 +67,8 @@ def run(options: argparse.Namespace) -> None:
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         logger.info("serving %s on http://%s:%d", predictor.path, shown, port)
-        Server(app).run(sockets=[listening])
+        with stop_requests():  # uvicorn passes signals on when it has ended: end well, not by them
+            Server(app).run(sockets=[listening])
 
 
 class Server(uvicorn.Server):

@@ -67,16 +67,15 @@ def create_app(predictor: Predictor, settings: Settings) -> FastAPI:
         description="Study-design tags for biomedical articles, from title and abstract.",
         docs_url=None,  # they load scripts of another server
         redoc_url=None,
-        max_body_size=settings.max_body,
         lifespan=lifespan,
     )
     app.state.service = service
     for router in (tag_api.router, model_api.router, predict_api.router, v2_api.router):
-        app.include_router(router)
+        app.include_router(router, max_body_size=settings.max_body)
     app.include_router(files_api.router, max_body_size=settings.max_upload)
     app.mount("/", StaticFiles(directory=PAGE, html=True, check_dir=False), name="page")
     add_error_handlers(app)
-    app.add_middleware(Guard, token=settings.token, hosts=settings.hosts)
+    app.add_middleware(Guard, settings=settings)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Observed, metrics=metrics)
     _complete_openapi(app)

@@ -89,13 +89,6 @@ class Tagging:
     def _check(self, articles: Sequence[Article]) -> None:
         if not articles:
             raise ApiError(400, ErrorType.EMPTY, "no article to tag; send at least one")
-        if len(articles) > self._settings.max_articles:
-            raise ApiError(
-                413,
-                ErrorType.TOO_LARGE,
-                f"{len(articles)} articles; send at most {self._settings.max_articles} at once, "
-                "or a file to /v1/files",
-            )
         for index, article in enumerate(articles):
             if _length(article) > self._settings.max_text:
                 raise ApiError(
