@@ -26,6 +26,8 @@ from studytag.service.state import Service
 from studytag.service.tagging import Tagging
 from studytag.version import __version__
 
+_SWEEP_SECONDS = 10.0
+
 PAGE = Path(__file__).parent / "page"
 
 
@@ -95,7 +97,7 @@ def _complete_openapi(app: FastAPI) -> None:
 
 
 async def _sweep(runner: Runner) -> None:
-    """Delete what has expired, every minute."""
+    """Delete what has expired, again and again."""
     while True:
         await to_thread.run_sync(runner.sweep)
-        await asyncio.sleep(60)
+        await asyncio.sleep(_SWEEP_SECONDS)

@@ -101,13 +101,15 @@ class Tagging:
     @contextmanager
     def _admitted(self, count: int) -> Iterator[None]:
         """Hold the places of `count` articles, or refuse them."""
-        if self._pending + count > self._settings.max_waiting:
-            seconds = math.ceil(self._pending * self._mean / self._cores.count)
+        pending, settings = self._pending, self._settings
+        seconds = pending * self._mean / self._cores.count
+        late = seconds + count * self._mean / self._cores.count > settings.max_seconds
+        if pending and (late or pending + count > settings.max_waiting):
             raise ApiError(
                 429,
                 ErrorType.OVERLOADED,
-                f"{self._pending} articles are waiting; try again later",
-                retry_after=min(max(seconds, 1), 60),
+                f"{pending} articles are waiting; try again later",
+                retry_after=min(max(math.ceil(seconds), 1), 60),
             )
         self._pending += count
         try:
