@@ -190,6 +190,9 @@ class TestBadUploads:
     )
     def test_names_are_never_paths(self, client, server, name):
         answer = upload(client, name, ris(ARTICLES[:2]))
+        if answer.status_code == 400:  # longer than any header may be
+            assert len(name) > 200
+            return
         assert answer.status_code == 202, answer.text
         job = wait_for_job(client, answer.json()["id"])
         assert job["status"] == "done"
@@ -260,11 +263,30 @@ def test_are_deleted_after_their_time(exported, tmp_path):
     server.stop()
 
 
+def _watch(client, ids: list[str], finished: dict[str, dict], records: int) -> None:
+    """Until so many records more are done; what is `finished` must stay as it was."""
+    first = None
+    while len(finished) < len(ids):
+        jobs = [client.get(f"/v1/files/{id}").json() for id in ids]
+        for job in jobs:
+            assert job["status"] != "failed", job
+            if job["id"] in finished:
+                assert job["counts"] == finished[job["id"]]["counts"]
+                assert job["status"] == "done"
+            elif job["status"] == "done":
+                finished[job["id"]] = job
+        done = sum(job["done"] for job in jobs)
+        first = done if first is None else first
+        if done - first >= records:
+            return
+        time.sleep(0.1)
+
+
 @pytest.mark.slow
 def test_kills_at_random_moments_lose_nothing(exported, tmp_path):
     """Ten jobs, kill -9 again and again: what was called done stays done, the others go on."""
     chance = random.Random(7)
-    inputs = [ris(invented_articles(2500, seed=seed)) for seed in range(10)]
+    inputs = [ris(invented_articles(3000, seed=seed)) for seed in range(10)]
     server = start_server(tmp_path, exported.bundle)
     with server.client() as client:
         ids = [upload(client, f"{n}.ris", each).json()["id"] for n, each in enumerate(inputs)]
@@ -272,16 +294,7 @@ def test_kills_at_random_moments_lose_nothing(exported, tmp_path):
     kills = 0
     while len(finished) < len(ids):
         with server.client() as client:
-            until = time.monotonic() + chance.uniform(0.5, 6)
-            while time.monotonic() < until:
-                for id in ids:
-                    job = client.get(f"/v1/files/{id}").json()
-                    assert job["status"] != "failed", job
-                    if id in finished:
-                        assert job == finished[id]
-                    elif job["status"] == "done":
-                        finished[id] = job
-                time.sleep(0.1)
+            _watch(client, ids, finished, records=chance.randint(100, 8000))
         server.stop(signal.SIGKILL)
         kills += 1
         server = start_server(tmp_path, exported.bundle)

@@ -100,8 +100,9 @@ class TestPredictor:
 
     def test_counts_tokens_before_truncation(self, exported):
         with Predictor(exported.bundle) as predictor:
-            short, long = predictor.predict(["trial", "trial " * 100])
-        assert (short.tokens, long.tokens) == (3, 102)
+            one, long = predictor.predict(["trial", "trial " * 100])
+        assert one.tokens > 2
+        assert long.tokens == 2 + 100 * (one.tokens - 2) > predictor.manifest.max_length
 
 
 def test_sentences_are_the_whole_text():
@@ -220,7 +221,7 @@ class TestConnections:
 
     def test_single_articles_pass_a_file(self, server):
         with server.client() as client:
-            content = ris(invented_articles(60) * 200)
+            content = ris(invented_articles(60) * 40)
             id = upload(client, "long.ris", content).json()["id"]
             while client.get(f"/v1/files/{id}").json()["status"] == "queued":
                 time.sleep(0.05)
@@ -280,7 +281,7 @@ class TestAccess:
             ("POST", "/v2/models/studytag/infer"),
         ],
     )
-    @pytest.mark.parametrize("header", [None, "Bearer wrong", "Basic a", "Bearer "])
+    @pytest.mark.parametrize("header", [None, "Bearer wrong", "Basic a", "Bearer"])
     def test_the_token_is_asked_for(self, guarded, method, path, header):
         headers = {} if header is None else {"authorization": header}
         with guarded.client(headers=headers) as client:
