@@ -4,14 +4,16 @@
     python -m bench.speed footprint --source articles.parquet --model artifacts/model/best
     python -m bench.speed cost --source articles.parquet --bundle artifacts/bundle
     python -m bench.speed runs --source articles.parquet --bundle artifacts/bundle
+    python -m bench.speed service --source articles.parquet
 
 `contenders` measures documents a second beside optimum, OpenVINO, CTranslate2 and transformers'
 pipeline; of labelled articles and with `--bundle`, the tuned bundle of the same model, also
 micro-F1, and draws a picture. `footprint` measures cold start, the latency of single articles and
 memory, `cost` processor time, and what a collection such as PubMed takes of it, `runs` what
-committed parts add, and the memory of long and wide files. `--distilbert` takes DistilBERT's shape
-with random weights. Contenders take turns, because the speed of shared
-machines drifts: compare figures within a table, not across tables.
+committed parts add, and the memory of long and wide files, `service` what `studytag serve` makes of
+the predictor's speed under load. `--distilbert` takes DistilBERT's shape with random weights.
+Contenders take turns, because the speed of shared machines drifts: compare figures within a table,
+not across tables.
 """
 
 import time
@@ -37,6 +39,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "footprint": {"articles": 100, "rounds": 5, "only": FEW},
     "cost": {"articles": 64, "rounds": 5},
     "runs": {"articles": 1000, "rounds": 5, "only": None},
+    "service": {"articles": 200, "rounds": 5},
 }
 """Their defaults."""
 
@@ -67,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--variant", default="auto")
     command.add_argument("--text-every", type=int, default=200)
     command.add_argument("--only", choices=("overhead", "memory"))
+    command = commands.choices["service"]
+    command.add_argument("--bundle", help="default: the tagger that ships")
+    command.add_argument("--clients", type=int, default=32)
+    command.add_argument("--seconds", type=float, default=60.0, help="of a round, for each")
     commands.add_parser("one").add_argument("arguments", nargs="+")  # a child of footprint
     return parser
 
@@ -74,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Measure, keep the figures, and write the table."""
     options = _parser().parse_args()
-    from bench.speed import inference, scale
+    from bench.speed import inference, scale, service
 
     if options.command == "one":
         figures = inference.one_footprint(STARTED, *options.arguments)
@@ -83,7 +90,8 @@ def main() -> None:
     from bench import tables
     from bench.harness.store import save_raw
 
-    module = scale if options.command in ("cost", "runs") else inference
+    modules = {"cost": scale, "runs": scale, "service": service}
+    module = modules.get(options.command, inference)
     save_raw(options.name, getattr(module, options.command)(options))
     sys.stdout.write(tables.write(options.name))
 

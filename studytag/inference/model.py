@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,20 @@ FILLS = {"attention_mask": 1, "token_type_ids": 0}
 """Inputs besides `input_ids`, and what they hold for one unpadded document."""
 
 _PROBE = "a"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a model makes of one document.
+
+    Attributes:
+        probabilities: Shape (labels,).
+        tokens: Of the whole document, special tokens included, also those that were cut off; of a
+            text that is cut before it is tokenised, of what is left of it.
+    """
+
+    probabilities: NDArray[np.float32]
+    tokens: int
 
 
 class Model:
@@ -42,16 +57,16 @@ class Model:
         self._output = self._session.get_outputs()[0].name
         self._check()
         self._encoder = Encoder(folder, manifest)
-        self.probabilities(_PROBE)
+        self.read(_PROBE)
 
-    def probabilities(self, text: str) -> NDArray[np.float32]:
-        """One document's probabilities, shape (labels,), on the calling thread.
+    def read(self, text: str) -> Reading:
+        """One document's probabilities, on the calling thread.
 
         Raises:
             BundleError: tokenizer or graph fails, or it puts out something that is not a finite
                 number.
         """
-        ids = self._encoder.ids(text)
+        ids, tokens = self._encoder.encode(text)
         feed = {name: np.full_like(ids, FILLS[name]) for name in self._inputs if name in FILLS}
         with load_or_refuse(f"variant {self._variant!r}: cannot compute {ids.size} tokens"):
             (logits,) = self._session.run([self._output], feed | {"input_ids": ids})
@@ -64,7 +79,7 @@ class Model:
             slope, offset = self._adjustment
             row = (row * slope + offset).astype(np.float32)
         raised = self._labels.raise_implied(sigmoid(row))
-        return raised.astype(np.float32, copy=False)
+        return Reading(raised.astype(np.float32, copy=False), tokens)
 
     def _check(self) -> None:
         """Look at what the graph declares, before anything is run."""

@@ -69,8 +69,10 @@ class Encoder:
             self._tokenizer.no_padding()
             self._tokenizer.enable_truncation(self._max_length, direction=self._side)
 
-    def ids(self, text: str) -> NDArray[np.int64]:
-        """The token ids of a text, shape (1, tokens).
+    def encode(self, text: str) -> tuple[NDArray[np.int64], int]:
+        """The token ids that the model reads of a text, shape (1, tokens), and all its tokens.
+
+        The number counts special tokens once, and those beyond the model's maximum length.
 
         Raises:
             InputError: it has none.
@@ -82,4 +84,7 @@ class Encoder:
             (encoding,) = self._tokenizer.encode_batch_fast([text])
         if not encoding.ids:
             raise InputError("the text has no letter or sign that the tokenizer knows")
-        return np.array([encoding.ids], dtype=np.int64)
+        # Each piece that was cut off has special tokens of its own.
+        special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        beyond = sum(len(piece) - special for piece in encoding.overflowing)
+        return np.array([encoding.ids], dtype=np.int64), len(encoding) + beyond

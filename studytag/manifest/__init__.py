@@ -8,6 +8,7 @@ decisions, the SHA-256 of every other file, and one of itself.
 from studytag.manifest.content import (
     DEFAULT_OPERATING_POINT,
     FIXED,
+    OPERATING_POINTS,
     Adjustment,
     CalibrationRecord,
     GoldenArticle,
@@ -37,6 +38,7 @@ __all__ = [
     "DEFAULT_OPERATING_POINT",
     "FIXED",
     "MANIFEST",
+    "OPERATING_POINTS",
     "SCHEMA_VERSION",
     "SIGNATURE",
     "TOKENIZER",
