@@ -33,6 +33,15 @@ TOKENIZER = "tokenizer.json"
 OperatingPoint = Literal["f1", "label_f1", "sensitive", "balanced", "precise", "fixed"]
 DEFAULT_OPERATING_POINT: OperatingPoint = "f1"
 FIXED: OperatingPoint = "fixed"
+OPERATING_POINTS: Mapping[str, str] = {
+    "f1": "The fewest errors over all labels together",
+    "label_f1": "The best balance of precision and recall for each label",
+    "sensitive": "Misses very few: aims at 98 % of the articles with a label, at more false alarms",
+    "balanced": "The highest sensitivity and specificity together",
+    "precise": "Few false alarms: aims at 95 % of the tags being right",
+    "fixed": "A probability of one half for each label",
+}
+"""What each operating point promises, in words for people."""
 
 Thresholds = dict[str, list[float]]
 """Operating point to thresholds, one per label in label order."""

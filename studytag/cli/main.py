@@ -19,6 +19,7 @@ _COMMANDS = {
     "predict": ("files", "tag a file of articles, or a single article"),
     "screen": ("files", "keep the records of some study designs, set the others aside"),
     "zotero": ("zotero", "tag the articles of a Zotero library"),
+    "serve": ("serve", "serve the tagger over HTTP, with a page for people"),
     "evaluate": ("evaluate", "score a bundle or a model on a labelled table"),
     "data": ("data", "build, fetch, audit or make up tables of articles"),
     "train": ("train", "fine-tune an encoder; the same as: accelerate launch train"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from studytag.errors import BundleError
 from studytag.inference.session import open_session
@@ -18,6 +19,19 @@ Loaded = TypeVar("Loaded")
 
 FILLS = {"attention_mask": 1, "token_type_ids": 0}
 """Inputs besides `input_ids`, and what they hold for one unpadded document."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a model makes of one document.
+
+    Attributes:
+        probabilities: Shape (labels,).
+        tokens: Of the whole document, special tokens included, also those that were cut off.
+    """
+
+    probabilities: NDArray[np.float32]
+    tokens: int
 
 
 class Model:
@@ -45,8 +59,8 @@ class Model:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(manifest.max_length, direction=manifest.truncation_side)
 
-    def probabilities(self, text: str) -> NDArray[np.float32]:
-        """One document's probabilities, shape (labels,), on the calling thread.
+    def read(self, text: str) -> Reading:
+        """One document's probabilities, on the calling thread.
 
         Raises:
             BundleError: the graph puts out something that is not a finite number.
@@ -66,7 +80,12 @@ class Model:
             slope, offset = self._adjustment
             row = (row * slope + offset).astype(np.float32)
         raised = self._labels.raise_implied(sigmoid(row))
-        return raised.astype(np.float32, copy=False)
+        return Reading(raised.astype(np.float32, copy=False), self._count(encoding))
+
+    def _count(self, encoding: Encoding) -> int:
+        """The tokens of a document; each piece that was cut off has special tokens of its own."""
+        special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        return len(encoding) + sum(len(piece) - special for piece in encoding.overflowing)
 
     def _file(self, manifest: Manifest) -> str:
         return manifest.variants[self._variant].file

@@ -9,13 +9,14 @@ goes into padding.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from studytag.errors import InputError
 from studytag.hardware import available_cores, has_fast_int8
 from studytag.inference.inputs import Record, Records, iterate_records
-from studytag.inference.model import Model
+from studytag.inference.model import Model, Reading
 from studytag.inference.session import choose_variant
 from studytag.inference.sources import find_bundle, package_bundle
 from studytag.labels import LabelSet
@@ -56,14 +57,17 @@ class Prediction:
         labels: Names whose probability reaches their threshold, and what those imply, in label
             order.
         probabilities: Every label's probability.
+        tokens: Of the whole text, special tokens included; what lies behind the bundle's
+            `max_length` was not read. None where an earlier run made the prediction.
     """
 
     labels: list[str]
     probabilities: dict[str, float]
+    tokens: int | None = field(default=None, compare=False, repr=False)
 
 
 Outcome = Prediction | InputError
-_Row = NDArray[np.float32] | InputError
+_Row = Reading | InputError
 
 
 class Predictor:
@@ -125,7 +129,7 @@ class Predictor:
         self._workers = workers or max(available_cores() // threads_per_worker, 1)
         self._model = Model(self._path, self._manifest, self._variant, threads_per_worker)
         self._lock = threading.Lock()
-        self._executor: ThreadPoolExecutor | None = None
+        self._executor: Executor | None = None
         self._executor_process = 0
 
     @classmethod
@@ -328,14 +332,36 @@ class Predictor:
     ) -> Iterator[Any]:
         if errors not in ("raise", "return"):
             raise InputError(f"errors must be 'raise' or 'return', not {errors!r}")
-        decide_by = self._thresholds
-        if operating_point is not None or thresholds is not None:
-            decide_by = self._resolve(operating_point or self._operating_point, thresholds)
+        decide_by = self._decide_by(operating_point, thresholds)
         rows = self._probability_rows(iterate_records(records))
         return (
             self._outcome(index, row, decide_by, errors == "raise")
             for index, row in enumerate(rows)
         )
+
+    async def predict_async(
+        self,
+        records: Sequence[Record],
+        *,
+        operating_point: OperatingPoint | None = None,
+        thresholds: Mapping[str, float] | None = None,
+    ) -> list[Prediction | InputError]:
+        """As `predict` with `errors="return"`, beside an event loop that goes on meanwhile.
+
+        All records are handed to the threads at once; those that wait are withdrawn if the caller
+        is cancelled.
+
+        Raises:
+            InputError: no such operating point or label.
+        """
+        decide_by = self._decide_by(operating_point, thresholds)
+        rows = self._submit(list(records))
+        futures = [asyncio.wrap_future(row) for row in rows if isinstance(row, Future)]
+        readings = iter(await asyncio.gather(*futures))
+        return [
+            self._outcome(index, next(readings) if isinstance(row, Future) else row, decide_by)
+            for index, row in enumerate(rows)
+        ]
 
     def predict_proba(self, records: Records) -> NDArray[np.float32]:
         """Probabilities of shape (n, labels), columns in the order of `labels`.
@@ -344,10 +370,24 @@ class Predictor:
             InputError: a record has no text; names its index.
         """
         rows = [
-            _raise_if_error(index, row)
+            _raise_if_error(index, row).probabilities
             for index, row in enumerate(self._probability_rows(iterate_records(records)))
         ]
         return np.array(rows, dtype=np.float32).reshape(len(rows), len(self._manifest.labels))
+
+    def on(self, executor: Executor) -> Predictor:
+        """This predictor with its documents run by `executor`, one a task; the weights are shared.
+
+        A service shares its cores among requests in this way. Closing the returned predictor shuts
+        `executor` down and leaves this one as it is.
+        """
+        shared = object.__new__(Predictor)
+        for name in Predictor.__slots__:
+            if name != "__weakref__":
+                setattr(shared, name, getattr(self, name))
+        shared._lock = threading.Lock()
+        shared._executor, shared._executor_process = executor, os.getpid()
+        return shared
 
     def close(self) -> None:
         """Stop the threads once their work is done. The predictor starts new ones if used again."""
@@ -396,6 +436,14 @@ class Predictor:
             )
         return variant
 
+    def _decide_by(
+        self, operating_point: str | None, thresholds: Mapping[str, float] | None
+    ) -> NDArray[np.float64]:
+        """The thresholds of one call, shape (labels,)."""
+        if operating_point is None and thresholds is None:
+            return self._thresholds
+        return self._resolve(operating_point or self._operating_point, thresholds)
+
     def _resolve(
         self, operating_point: str, thresholds: Mapping[str, float] | None
     ) -> NDArray[np.float64]:
@@ -413,15 +461,16 @@ class Predictor:
         return resolved
 
     def _outcome(
-        self, index: int, row: _Row, thresholds: NDArray[np.float64], raises: bool
+        self, index: int, row: _Row, thresholds: NDArray[np.float64], raises: bool = False
     ) -> Outcome:
         if isinstance(row, InputError) and not raises:
             return row
-        probabilities = _raise_if_error(index, row)
+        reading = _raise_if_error(index, row)
         labels = self._manifest.labels
         return Prediction(
-            labels.decode(labels.decide(probabilities, thresholds)),
-            dict(zip(labels, probabilities.tolist(), strict=True)),
+            labels.decode(labels.decide(reading.probabilities, thresholds)),
+            dict(zip(labels, reading.probabilities.tolist(), strict=True)),
+            reading.tokens,
         )
 
     def _probability_rows(self, records: Iterator[Record]) -> Iterator[_Row]:
@@ -430,7 +479,7 @@ class Predictor:
         While one window's results are used, the next is already at work, so that neither reading
         nor writing leaves a core idle.
         """
-        windows: deque[list[Future[NDArray[np.float32]] | InputError]] = deque()
+        windows: deque[list[Future[Reading] | InputError]] = deque()
         try:
             while window := list(islice(records, WINDOW_PER_WORKER * self._workers)):
                 windows.append(self._submit(window))
@@ -443,7 +492,7 @@ class Predictor:
                 if isinstance(pending, Future):
                     pending.cancel()
 
-    def _submit(self, window: list[Record]) -> list[Future[NDArray[np.float32]] | InputError]:
+    def _submit(self, window: list[Record]) -> list[Future[Reading] | InputError]:
         """Start a window's work, longest text first, so that no core ends on a long one."""
         composed = [self._compose(record) for record in window]
         texts = [(index, text) for index, text in enumerate(composed) if isinstance(text, str)]
@@ -456,12 +505,12 @@ class Predictor:
             for index, text in enumerate(composed)
         ]
 
-    def _start(self, text: str) -> Future[NDArray[np.float32]]:
+    def _start(self, text: str) -> Future[Reading]:
         """Hand one text to the threads; another thread may close them at any moment."""
         while True:
             pool = self._pool()
             try:
-                return pool.submit(self._model.probabilities, text)
+                return pool.submit(self._model.read, text)
             except RuntimeError:
                 if pool is self._executor:  # not closed by us: the interpreter is shutting down
                     raise
@@ -476,7 +525,7 @@ class Predictor:
             return InputError("the text holds an unpaired surrogate; remove it")
         return text
 
-    def _pool(self) -> ThreadPoolExecutor:
+    def _pool(self) -> Executor:
         """The threads; started late, and again in a forked child, which inherits none."""
         with self._lock:
             if self._executor is None or self._executor_process != os.getpid():
@@ -490,11 +539,11 @@ def _load_predictor(path: str, options: dict[str, Any]) -> Predictor:
     return Predictor(path, **options)
 
 
-def _result(pending: Future[NDArray[np.float32]] | InputError) -> _Row:
+def _result(pending: Future[Reading] | InputError) -> _Row:
     return pending if isinstance(pending, InputError) else pending.result()
 
 
-def _raise_if_error(index: int, row: _Row) -> NDArray[np.float32]:
+def _raise_if_error(index: int, row: _Row) -> Reading:
     if isinstance(row, InputError):
         raise InputError(f"record {index}: {row}") from row
     return row

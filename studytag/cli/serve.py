@@ -1,0 +1,99 @@
+"""`studytag serve`: the tagger over HTTP, with a page for people."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import logging
+import os
+from pathlib import Path
+
+import uvicorn
+
+from studytag.cli.options import add_predictor_arguments, load_predictor
+from studytag.errors import InputError
+from studytag.service.app import create_app
+from studytag.service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.set_defaults(run=run)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 takes any")
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="holds the token that callers must send (Authorization: Bearer ...)",
+    )
+    parser.add_argument(
+        "--no-token",
+        action="store_true",
+        help="serve other machines without a token, as behind a proxy that asks for one",
+    )
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="FOLDER",
+        default=Path("studytag-state"),
+        help="where uploaded files and their results are kept",
+    )
+    add_predictor_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Serve until a signal to end comes; requests at work are finished first.
+
+    Raises:
+        StudytagError: an option or the bundle is wrong.
+    """
+    settings = _settings(options)
+    predictor = load_predictor(options)
+    app = create_app(predictor, settings)
+    config = uvicorn.Config(
+        app,
+        host=options.host,
+        port=options.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=30,
+    )
+    server = uvicorn.Server(config)
+    logger.info("serving %s on http://%s:%d", predictor.path, options.host, options.port)
+    server.run()
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    token = None if options.token_file is None else _token(options.token_file)
+    local = _is_loopback(options.host)
+    if not local and token is None and not options.no_token:
+        raise InputError(
+            f"--host {options.host}: other machines could use it; give --token-file, or --no-token"
+        )
+    hosts = LOOPBACK_NAMES if local and token is None else ()
+    return Settings(state=options.state, token=token, hosts=hosts)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _token(file: Path) -> str:
+    try:
+        token = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: cannot be read; give a text file with the token") from error
+    if not token:
+        raise InputError(f"{file}: is empty; write a long random token into it")
+    return token

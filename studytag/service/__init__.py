@@ -1,0 +1,1 @@
+"""The tagger over HTTP: an API for programs, a page for people."""

@@ -1,0 +1,145 @@
+"""Errors of the API: one status code, one type, one sentence each.
+
+Body and codes are those of text-embeddings-inference: `{"error": "...", "error_type": "..."}`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from studytag.errors import BundleError, InputError
+
+
+class ErrorType(str, Enum):
+    """What kind of error it is."""
+
+    EMPTY = "empty"
+    BAD_REQUEST = "bad_request"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    CONFLICT = "conflict"
+    TOO_LARGE = "too_large"
+    VALIDATION = "validation"
+    BACKEND = "backend"
+    OVERLOADED = "overloaded"
+    UNHEALTHY = "unhealthy"
+    TIMEOUT = "timeout"
+    STORAGE = "storage"
+
+
+class ErrorBody(BaseModel):
+    """Why a request was not fulfilled."""
+
+    error: str = Field(description="One sentence", examples=["articles[0]: no text"])
+    error_type: ErrorType
+
+
+class ApiError(Exception):
+    """A request that is not fulfilled.
+
+    Args:
+        status: The HTTP status code.
+        kind: What kind of error it is.
+        message: One sentence that says how to mend it.
+        retry_after: Seconds after which another try may succeed.
+    """
+
+    def __init__(
+        self, status: int, kind: ErrorType, message: str, retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.retry_after = retry_after
+
+    def response(self) -> JSONResponse:
+        """The answer to the caller."""
+        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = "Bearer"
+        body = ErrorBody(error=str(self), error_type=self.kind)
+        return JSONResponse(body.model_dump(mode="json"), self.status, headers)
+
+
+class Disconnected(Exception):
+    """The caller has gone; nobody reads an answer."""
+
+
+CLIENT_CLOSED_REQUEST = 499
+"""What logs and metrics call a request whose caller has gone."""
+
+_TYPES = {
+    400: ErrorType.BAD_REQUEST,
+    401: ErrorType.UNAUTHORIZED,
+    403: ErrorType.FORBIDDEN,
+    404: ErrorType.NOT_FOUND,
+    405: ErrorType.METHOD_NOT_ALLOWED,
+    409: ErrorType.CONFLICT,
+    413: ErrorType.TOO_LARGE,
+    422: ErrorType.VALIDATION,
+    424: ErrorType.BACKEND,
+    429: ErrorType.OVERLOADED,
+    503: ErrorType.UNHEALTHY,
+    507: ErrorType.STORAGE,
+}
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The entries of OpenAPI for the error codes that an operation may answer."""
+    return {
+        status: {"model": ErrorBody, "description": HTTPStatus(status).phrase}
+        for status in statuses
+    }
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer every error in the one form; a bug keeps its traceback in the log."""
+
+    async def api_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, ApiError)
+        return error.response()
+
+    async def http_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        kind = _TYPES.get(error.status_code, ErrorType.BAD_REQUEST)
+        answer = ApiError(error.status_code, kind, str(error.detail)).response()
+        answer.headers.update(error.headers or {})
+        return answer
+
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return ApiError(422, ErrorType.VALIDATION, _first(error)).response()
+
+    async def bad_input(request: Request, error: Exception) -> JSONResponse:
+        return ApiError(422, ErrorType.VALIDATION, str(error)).response()
+
+    async def backend(request: Request, error: Exception) -> JSONResponse:
+        return ApiError(424, ErrorType.BACKEND, str(error)).response()
+
+    async def disconnected(request: Request, error: Exception) -> Response:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+    app.add_exception_handler(ApiError, api_error)
+    app.add_exception_handler(Disconnected, disconnected)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(InputError, bad_input)
+    app.add_exception_handler(BundleError, backend)
+
+
+def _first(error: RequestValidationError) -> str:
+    """The first thing that is wrong, by its place; never the text itself, which may be long."""
+    (first, *rest) = error.errors()
+    place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
+    more = f" (and {len(rest)} more)" if rest else ""
+    return f"{place or 'body'}: {first['msg']}{more}"

@@ -1,0 +1,110 @@
+"""Who may call, from where, and what a browser may do with the answers."""
+
+from __future__ import annotations
+
+import hmac
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from studytag.service.errors import ApiError, ErrorType
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+_OPEN_PREFIXES = ("/health", "/v2/health/")
+_GUARDED_PREFIXES = ("/v1/", "/v2", "/predict", "/info", "/metrics", "/openapi.json")
+
+
+class SecurityHeaders:
+    """Adds the headers that keep a browser from misusing an answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                if scope["path"].startswith(_GUARDED_PREFIXES):
+                    headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
+
+
+class Guard:
+    """Refuses callers without the token, other hosts' names, and other sites' pages.
+
+    A page of another site can make a browser send requests here, also under a name of its own that
+    it points at this address; without a token nothing else tells such requests from the user's.
+
+    Args:
+        app: What is guarded.
+        token: None asks for none.
+        hosts: Names that the `Host` header may have; empty allows any.
+    """
+
+    def __init__(self, app: ASGIApp, token: str | None, hosts: tuple[str, ...]) -> None:
+        self._app = app
+        self._token = token
+        self._hosts = frozenset(host.lower() for host in hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it."""
+        if scope["type"] == "http" and (refusal := self._refusal(scope)):
+            await refusal.response()(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> ApiError | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if self._hosts and _host_name(host) not in self._hosts:
+            return ApiError(
+                403, ErrorType.FORBIDDEN, "this Host is not served; start it with --allow-host NAME"
+            )
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return ApiError(403, ErrorType.FORBIDDEN, "requests of other sites' pages are refused")
+        if self._token is None or not self._guarded(scope):
+            return None
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and hmac.compare_digest(
+            given.strip().encode(), self._token.encode()
+        ):
+            return None
+        return ApiError(
+            401, ErrorType.UNAUTHORIZED, "send the header Authorization: Bearer with the token"
+        )
+
+    @staticmethod
+    def _guarded(scope: Scope) -> bool:
+        """Whether a request needs the token: not health checks, and not the page itself."""
+        path = scope["path"]
+        if path.startswith(_OPEN_PREFIXES):
+            return False
+        return scope["method"] not in ("GET", "HEAD") or path.startswith(_GUARDED_PREFIXES)
+
+
+def _host_name(host: str) -> str:
+    """The name in a Host header, without its port."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""

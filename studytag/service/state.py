@@ -1,0 +1,46 @@
+"""What the routes of one app share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Request
+
+from studytag.inference.predictor import Predictor
+from studytag.service.metrics import Metrics
+from studytag.service.settings import Settings
+from studytag.service.tagging import Tagging
+
+if TYPE_CHECKING:
+    from studytag.service.model_api import ModelInfo
+
+
+@dataclass
+class Service:
+    """What the routes of one app share.
+
+    Attributes:
+        predictor: Tags.
+        settings: Limits.
+        metrics: For Prometheus.
+        tagging: The predictor as requests use it.
+        model: What there is to say of the bundle.
+        stopping: Whether the server is about to end.
+    """
+
+    predictor: Predictor
+    settings: Settings
+    metrics: Metrics
+    tagging: Tagging
+    model: ModelInfo
+    stopping: bool = False
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+Shared = Annotated[Service, Depends(_service)]
+"""How a route gets at it."""
