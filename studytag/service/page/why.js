@@ -71,7 +71,7 @@ function line(sentence, difference, scale) {
     "li",
     { class: side },
     h("span", { class: "points" }, number, h("span", { class: "hidden" }, " points: ")),
-    h("span", {}, sentence),
+    h("span", { class: "text" }, sentence),
   );
   return style(item, { "--weight": `${Math.round((100 * Math.abs(difference)) / scale)}%` });
 }
