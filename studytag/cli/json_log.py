@@ -66,7 +66,10 @@ class JsonListener:
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return _event("log", level=record.levelname.lower(), message=record.getMessage())
+        values = dict(getattr(record, "fields", {}))
+        if record.exc_info:
+            values["exception"] = self.formatException(record.exc_info)
+        return _event("log", level=record.levelname.lower(), message=record.getMessage(), **values)
 
 
 @contextmanager

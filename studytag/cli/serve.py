@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import logging
-import os
+import socket
+from contextlib import nullcontext
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
+from studytag.cli.json_log import json_log
 from studytag.cli.options import add_predictor_arguments, load_predictor
 from studytag.errors import InputError
 from studytag.service.app import create_app
@@ -18,6 +22,7 @@ from studytag.service.settings import Settings
 logger = logging.getLogger(__name__)
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+_GRACE_SECONDS = 30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("studytag-state"),
         help="where uploaded files and their results are kept",
     )
+    parser.add_argument("--log-json", action="store_true", help="log JSON, one object a line")
     add_predictor_arguments(parser)
 
 
@@ -53,20 +59,46 @@ def run(options: argparse.Namespace) -> None:
         StudytagError: an option or the bundle is wrong.
     """
     settings = _settings(options)
-    predictor = load_predictor(options)
-    app = create_app(predictor, settings)
-    config = uvicorn.Config(
-        app,
-        host=options.host,
-        port=options.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=30,
-    )
-    server = uvicorn.Server(config)
-    logger.info("serving %s on http://%s:%d", predictor.path, options.host, options.port)
-    server.run()
+    listening = _listen(options.host, options.port)
+    with listening, json_log() if options.log_json else nullcontext():
+        predictor = load_predictor(options)
+        app = create_app(predictor, settings)
+        host, port = listening.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        logger.info("serving %s on http://%s:%d", predictor.path, shown, port)
+        Server(app).run(sockets=[listening])
+
+
+class Server(uvicorn.Server):
+    """Tells the app as soon as a signal comes, so that what streams ends at once."""
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=_GRACE_SECONDS,
+            )
+        )
+        self._service = app.state.service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note the signal."""
+        self._service.stopping = True
+        super().handle_exit(sig, frame)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=2048)
+    except OSError as error:
+        raise InputError(
+            f"--host {host} --port {port}: cannot listen there ({error.strerror}); name others"
+        ) from error
 
 
 def _settings(options: argparse.Namespace) -> Settings:

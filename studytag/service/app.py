@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from studytag.inference.predictor import Predictor
-from studytag.service import model_api, tag_api
+from studytag.service import files_api, model_api, predict_api, tag_api, v2_api
 from studytag.service.errors import add_error_handlers
+from studytag.service.jobs import JobStore, Status
 from studytag.service.lanes import Cores
 from studytag.service.metrics import Metrics
+from studytag.service.observed import Observed
+from studytag.service.runner import Runner
 from studytag.service.security import Guard, SecurityHeaders
 from studytag.service.settings import Settings
 from studytag.service.state import Service
@@ -32,18 +38,26 @@ def create_app(predictor: Predictor, settings: Settings) -> FastAPI:
     """
     cores = Cores(predictor.workers)
     metrics = Metrics()
+    jobs = JobStore(settings.state)
+    metrics.watch_jobs([status.value for status in Status], jobs.count)
+    model = model_api.describe(predictor, settings.name)
     service = Service(
         predictor=predictor,
         settings=settings,
         metrics=metrics,
         tagging=Tagging(predictor, cores, settings, metrics),
-        model=model_api.describe(predictor, settings.name),
+        model=model,
+        jobs=jobs,
+        runner=Runner(jobs, predictor, cores, settings, metrics, model.bundle_sha256),
     )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        sweeping = asyncio.create_task(_sweep(service.runner))
         yield
         service.stopping = True
+        sweeping.cancel()
+        await to_thread.run_sync(service.runner.close)
         cores.close()
         predictor.close()
 
@@ -57,10 +71,32 @@ def create_app(predictor: Predictor, settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.service = service
-    for router in (tag_api.router, model_api.router):
+    for router in (tag_api.router, model_api.router, predict_api.router, v2_api.router):
         app.include_router(router)
+    app.include_router(files_api.router, max_body_size=settings.max_upload)
     app.mount("/", StaticFiles(directory=PAGE, html=True, check_dir=False), name="page")
     add_error_handlers(app)
     app.add_middleware(Guard, token=settings.token, hosts=settings.hosts)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(Observed, metrics=metrics)
+    _complete_openapi(app)
     return app
+
+
+def _complete_openapi(app: FastAPI) -> None:
+    """Add to the OpenAPI document what FastAPI cannot know."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        document["components"]["schemas"].update(v2_api.request_schemas())
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+async def _sweep(runner: Runner) -> None:
+    """Delete what has expired, every minute."""
+    while True:
+        await to_thread.run_sync(runner.sweep)
+        await asyncio.sleep(60)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 
 from studytag.errors import InputError
 from studytag.inference.predictor import Outcome
@@ -14,7 +21,13 @@ _TOKENS = (16, 32, 64, 128, 256, 384, 512, 1024, 2048)
 
 
 class Metrics:
-    """Counters of one app, in a registry of its own."""
+    """Counters of one app, in a registry of its own.
+
+    Attributes:
+        content_type: Of the exposition.
+    """
+
+    content_type = CONTENT_TYPE_LATEST
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -78,6 +91,10 @@ class Metrics:
         self._articles.labels("tagged").inc()
         if outcome.tokens is not None:
             self._tokens.observe(outcome.tokens)
+
+    def note_record(self, tagged: bool) -> None:
+        """Count a record of a file."""
+        self._articles.labels("tagged" if tagged else "error").inc()
 
     def exposition(self) -> bytes:
         """All of them, in Prometheus' text format."""

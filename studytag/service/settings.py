@@ -19,7 +19,6 @@ class Settings:
         name: Of the model, in `/info` and in paths of the open inference protocol.
         max_body: Bytes of a request that is not an upload.
         max_upload: Bytes of an uploaded file.
-        max_unpacked: Bytes of an uploaded file once it is unpacked.
         max_articles: Articles in one request.
         max_text: Characters of one article.
         max_waiting: Articles of all requests, files aside, that wait or run; more get 429.
@@ -36,7 +35,6 @@ class Settings:
     name: str = "studytag"
     max_body: int = 10 * MEBI
     max_upload: int = 200 * MEBI
-    max_unpacked: int = 1000 * MEBI
     max_articles: int = 1000
     max_text: int = 100_000
     max_waiting: int = 2000

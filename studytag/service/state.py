@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 from studytag.inference.predictor import Predictor
+from studytag.service.jobs import JobStore
 from studytag.service.metrics import Metrics
+from studytag.service.runner import Runner
 from studytag.service.settings import Settings
 from studytag.service.tagging import Tagging
 
@@ -26,6 +28,8 @@ class Service:
         metrics: For Prometheus.
         tagging: The predictor as requests use it.
         model: What there is to say of the bundle.
+        jobs: File jobs.
+        runner: Runs them.
         stopping: Whether the server is about to end.
     """
 
@@ -34,6 +38,8 @@ class Service:
     metrics: Metrics
     tagging: Tagging
     model: ModelInfo
+    jobs: JobStore
+    runner: Runner
     stopping: bool = False
 
 

@@ -22,7 +22,7 @@ _EXAMPLE = {
         {
             "id": "made-up-1",
             "title": "Fluoride varnish in preschool children: a randomised controlled trial",
-            "abstract": "We allocated 200 children at random. Fewer lesions were found at one year.",
+            "abstract": "We allocated 200 children at random. They had fewer lesions.",
         }
     ],
     "operating_point": "sensitive",
@@ -64,7 +64,7 @@ class Sentence(BaseModel):
 
     sentence: str
     contributions: dict[str, float] = Field(
-        description="By label: the probability of the whole article minus that without this sentence"
+        description="By label: the whole article's probability minus that without this sentence"
     )
 
 
@@ -153,9 +153,7 @@ def _result(
     )
 
 
-def _explanation(
-    parts: Parts, whole: Prediction, without: Sequence[Outcome]
-) -> list[Sentence]:
+def _explanation(parts: Parts, whole: Prediction, without: Sequence[Outcome]) -> list[Sentence]:
     return [
         Sentence(sentence=sentence, contributions=each)
         for sentence, each in zip(parts.sentences, contributions(whole, without), strict=False)

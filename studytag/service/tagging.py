@@ -134,9 +134,7 @@ def _length(article: Article) -> int:
     return sum(len(text) for text in article.values() if isinstance(text, str))
 
 
-async def _unless_disconnected(
-    request: Request, work: Coroutine[Any, Any, T], seconds: float
-) -> T:
+async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, T], seconds: float) -> T:
     """The result of `work`, which is cancelled when the caller goes or the time is over."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))

@@ -1,0 +1,264 @@
+"""/v1/files: files that are tagged beside everything else, and what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, BinaryIO, Literal
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import (
+    APIRouter,
+    Depends,
+    File,
+    Form,
+    Query,
+    UploadFile,
+)
+from fastapi import (
+    Path as PathParameter,
+)
+from fastapi.responses import FileResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel, Field
+from starlette.background import BackgroundTask
+
+from studytag.errors import InputError
+from studytag.files import FORMATS, format_name
+from studytag.inference.run import DISK_ERRORS
+from studytag.inference.screening import Rule
+from studytag.manifest import OperatingPoint
+from studytag.service.errors import ApiError, ErrorType, documented
+from studytag.service.jobs import ENDED, Job, Status, discard, now, shown_name, upload_name
+from studytag.service.results import Part, page_of, select_rows, write_download
+from studytag.service.state import Service, Shared
+
+router = APIRouter(prefix="/v1/files", tags=["files"])
+
+_POLL_SECONDS = 0.5
+_CONVERSIONS = CapacityLimiter(2)
+
+WritableFormat = Literal["parquet", "csv", "tsv", "xlsx", "jsonl", "ris", "nbib", "enw", "bibtex"]
+
+
+class JobInfo(BaseModel):
+    """A file job."""
+
+    id: str
+    name: str = Field(description="What the file was called")
+    status: Status
+    operating_point: str
+    done: int = Field(description="Records tagged so far")
+    total: int | None = Field(description="Records of the file; an estimate until it is done")
+    errors: int = Field(description="Records that could not be read or tagged")
+    error: str | None = Field(None, description="Why it failed")
+    counts: dict[str, int] | None = Field(None, description="Records that have each label")
+    expires: str = Field(description="When file and results are deleted, if it ended now; ISO 8601")
+
+
+class RowInfo(BaseModel):
+    """A tagged record."""
+
+    row: int = Field(description="Its number in the file, from 1")
+    title: str | None
+    pmid: str | None
+    year: str | None
+    labels: list[str]
+    probabilities: dict[str, float]
+    error: str | None
+
+
+class RowPage(BaseModel):
+    """Some of the records that match."""
+
+    total: int = Field(description="Records that match")
+    rows: list[RowInfo]
+
+
+def _job(
+    service: Shared,
+    id: Annotated[str, PathParameter(description="Of the job", pattern="^[0-9a-f]{32}$")],
+) -> Job:
+    if job := service.jobs.get(id):
+        return job
+    raise ApiError(404, ErrorType.NOT_FOUND, "no such job; it may have been deleted")
+
+
+def _done_job(job: Annotated[Job, Depends(_job)]) -> Job:
+    if job.status is not Status.DONE:
+        raise ApiError(409, ErrorType.CONFLICT, f"the job is {job.status.value}, not done")
+    return job
+
+
+AnyJob = Annotated[Job, Depends(_job)]
+DoneJob = Annotated[Job, Depends(_done_job)]
+
+
+@router.post("", status_code=202, responses=documented(400, 401, 403, 413, 422, 429, 503, 507))
+async def upload(
+    service: Shared,
+    file: Annotated[UploadFile, File(description="RIS, nbib, CSV, xlsx, ... also gzipped")],
+    operating_point: Annotated[OperatingPoint | None, Form()] = None,
+) -> JobInfo:
+    """Upload a file of articles; it is tagged beside everything else, also after a restart."""
+    waiting = service.jobs.count(Status.QUEUED) + service.jobs.count(Status.RUNNING)
+    if service.stopping:
+        raise ApiError(503, ErrorType.UNHEALTHY, "the server is ending; try again", retry_after=10)
+    if waiting >= service.settings.max_jobs:
+        raise ApiError(
+            429, ErrorType.OVERLOADED, f"{waiting} files are waiting; try later", retry_after=60
+        )
+    point = operating_point or service.predictor.operating_point
+    service.predictor.manifest.thresholds(service.predictor.variant, point)
+    job = await to_thread.run_sync(_keep, service, file.file, shown_name(file.filename), point)
+    service.runner.start(job)
+    return _info(job, service)
+
+
+@router.get("/{id}", responses=documented(401, 403, 404, 422))
+async def status(job: AnyJob, service: Shared) -> JobInfo:
+    """How far a job is."""
+    return _info(job, service)
+
+
+@router.delete("/{id}", status_code=204, responses=documented(401, 403, 404, 422))
+async def delete(job: AnyJob, service: Shared) -> None:
+    """Delete a file and its results; a job that runs ends."""
+    await to_thread.run_sync(service.jobs.remove, job)
+
+
+@router.get(
+    "/{id}/events",
+    response_class=EventSourceResponse,
+    responses=documented(401, 403, 404, 422),
+)
+async def events(job: AnyJob, service: Shared) -> AsyncIterator[ServerSentEvent]:
+    """Progress as server-sent events: `progress` whenever it changes, then `done` or `failed`."""
+    last = None
+    while not service.stopping and not job.cancelled:
+        info = _info(job, service)
+        if job.status in ENDED:
+            yield ServerSentEvent(data=info, event=job.status.value)
+            return
+        shown = (info.status, info.done, info.total)
+        if shown != last:
+            yield ServerSentEvent(data=info, event="progress")
+            last = shown
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+@router.get("/{id}/rows", responses=documented(401, 403, 404, 409, 422))
+async def rows(
+    job: DoneJob,
+    service: Shared,
+    offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    label: Annotated[str | None, Query(description="Goes with decision")] = None,
+    decision: Annotated[Literal["present", "absent"] | None, Query()] = None,
+    search: Annotated[str | None, Query(max_length=500, description="In the title")] = None,
+    sort: Annotated[str | None, Query(description="row, title, year or a label")] = None,
+    descending: bool = False,
+) -> RowPage:
+    """A page of the records that match."""
+
+    def selected() -> RowPage:
+        labels = service.predictor.labels
+        table = select_rows(
+            job,
+            labels,
+            label=label,
+            present=None if decision is None else decision == "present",
+            search=search,
+            sort=sort,
+            descending=descending,
+        )
+        found = [RowInfo(**row) for row in page_of(table, labels, offset, limit)]
+        return RowPage(total=table.num_rows, rows=found)
+
+    return await to_thread.run_sync(selected, limiter=_CONVERSIONS)
+
+
+@router.get(
+    "/{id}/download",
+    response_class=FileResponse,
+    responses=documented(401, 403, 404, 409, 422, 507),
+)
+async def download(
+    job: DoneJob,
+    service: Shared,
+    format: Annotated[WritableFormat, Query(description="Of the file to write")] = "csv",
+    keep: Annotated[
+        list[str] | None, Query(description="Labels of which a kept record has one")
+    ] = None,
+    part: Annotated[Part, Query(description="kept, set-aside: divided by keep")] = "all",
+) -> FileResponse:
+    """The records with their tags, every field as it was; or one part of them, for screening."""
+    rule = None
+    if part != "all":
+        rule = Rule(keep=tuple(keep or ()))
+        rule.check(service.predictor.labels)
+    folder = Path(tempfile.mkdtemp(prefix="download-", dir=job.folder))
+    suffix = FORMATS[format].suffixes[0]
+    target = folder / f"tagged{suffix}"
+    try:
+        await to_thread.run_sync(
+            write_download,
+            *(job, service.predictor.labels, target, format, rule, part),
+            limiter=_CONVERSIONS,
+        )
+    except BaseException:
+        discard(folder)
+        raise
+    stem = Path(job.name.removesuffix(".gz")).stem
+    name = f"{stem}.{'tagged' if part == 'all' else part}{suffix}"
+    return FileResponse(
+        target,
+        media_type="application/octet-stream",
+        filename=name,
+        background=BackgroundTask(discard, folder),
+    )
+
+
+def _keep(service: Service, content: BinaryIO, name: str, point: str) -> Job:
+    """Put an upload on disk and make a job of it; nothing stays of one that cannot be read."""
+    folder = service.jobs.new_folder()
+    stored = folder / upload_name(name)
+    try:
+        with open(stored, "xb") as file:
+            shutil.copyfileobj(content, file, 1 << 20)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            format = format_name(stored)
+        except InputError as error:
+            raise InputError(str(error).replace(str(stored), name)) from error
+        job = Job(folder.name, name, stored.name, format, point, now().isoformat(), folder=folder)
+        service.jobs.add(job)
+    except OSError as error:
+        discard(folder)
+        if error.errno in DISK_ERRORS:
+            raise ApiError(507, ErrorType.STORAGE, "the server's disk is full") from error
+        raise
+    except BaseException:
+        discard(folder)
+        raise
+    return job
+
+
+def _info(job: Job, service: Service) -> JobInfo:
+    return JobInfo(
+        id=job.id,
+        name=job.name,
+        status=job.status,
+        operating_point=job.operating_point,
+        done=job.done,
+        total=job.total,
+        errors=job.errors,
+        error=job.error,
+        counts=job.counts,
+        expires=job.expires(service.settings.keep_hours).isoformat(),
+    )

@@ -1,0 +1,164 @@
+"""Runs file jobs beside the requests, and goes on after a restart with those that had not ended."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from studytag.errors import InputError, StoppedError, StudytagError
+from studytag.files import ERROR_COLUMN
+from studytag.inference.files import Options, predict_file
+from studytag.inference.predictor import Predictor
+from studytag.inference.progress import FileSummary
+from studytag.records import PREDICTED_COLUMN
+from studytag.service.jobs import ENDED, Job, JobStore, Status, discard, now
+from studytag.service.lanes import Cores
+from studytag.service.metrics import Metrics
+from studytag.service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_COMMIT_SECONDS = 5.0
+
+
+class Runner:
+    """Runs the jobs of a store. Close when done.
+
+    Args:
+        store: The jobs.
+        predictor: Tags them.
+        cores: Shared with requests: a file is one lane among them.
+        settings: Limits.
+        metrics: Counts records.
+        bundle: SHA-256 of the predictor's manifest.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        predictor: Predictor,
+        cores: Cores,
+        settings: Settings,
+        metrics: Metrics,
+        bundle: str,
+    ) -> None:
+        self._store = store
+        self._predictor = predictor
+        self._cores = cores
+        self._settings = settings
+        self._metrics = metrics
+        self._bundle = bundle
+        self._stopping = False
+        self._threads = ThreadPoolExecutor(settings.running_jobs, thread_name_prefix="studytag-job")
+        for job in store.jobs():
+            if job.status is Status.QUEUED:
+                self.start(job)
+
+    def start(self, job: Job) -> None:
+        """Let a job wait for its turn."""
+        self._threads.submit(self._run, job)
+
+    def sweep(self) -> None:
+        """Delete the jobs whose time is over."""
+        for job in self._store.jobs():
+            if job.status in ENDED and job.expires(self._settings.keep_hours) <= now():
+                self._store.remove(job)
+                logger.info("job %s: deleted, as its time is over", job.id)
+
+    def close(self) -> None:
+        """Commit what the running jobs have finished, and end; the next start goes on with them."""
+        self._stopping = True
+        self._threads.shutdown(cancel_futures=True)
+
+    def _run(self, job: Job) -> None:
+        if job.cancelled or self._stopping:
+            return
+        try:
+            self._tag(job)
+        except StoppedError:
+            if not self._stopping and not job.cancelled:
+                job.end(
+                    Status.FAILED,
+                    f"has more than {self._settings.max_records} records; divide the file",
+                )
+        except StudytagError as error:
+            self._fail(job, _without_paths(str(error), job))
+        except Exception:
+            logger.exception("job %s", job.id)
+            self._fail(job, "the server could not tag this file; its log says why")
+        finally:
+            if job.cancelled:
+                discard(job.folder)
+
+    def _fail(self, job: Job, reason: str) -> None:
+        """Note a failure; if the disk does not take even that, the next start tries again."""
+        logger.warning("job %s: failed", job.id)
+        try:
+            job.end(Status.FAILED, reason)
+        except InputError as error:
+            logger.error("job %s: %s", job.id, error)
+
+    def _tag(self, job: Job) -> None:
+        restart = job.bundle not in (None, self._bundle)
+        job.status, job.bundle = Status.RUNNING, self._bundle
+        job.save()
+        logger.info("job %s: running", job.id)
+        if restart or not job.result.exists():  # else it was killed just before it was called done
+            self._predict(job, restart)
+        job.done, job.errors, job.counts = _count(job.result, self._predictor.labels)
+        job.total = job.done
+        job.end(Status.DONE)
+        logger.info("job %s: done, %d records, %d errors", job.id, job.done, job.errors)
+
+    def _predict(self, job: Job, restart: bool) -> None:
+        limit = self._settings.max_records
+        with self._cores.lane() as lane:
+            predict_file(
+                self._predictor.on(lane),
+                job.source,
+                job.result,
+                source_format=job.format,
+                operating_point=job.operating_point,  # type: ignore[arg-type]
+                options=Options(restart=restart, commit_seconds=_COMMIT_SECONDS),
+                stop=lambda: self._stopping or job.cancelled or job.done > limit,
+                progress=_Progress(job, self._metrics),
+            )
+
+
+class _Progress:
+    """Keeps a job's numbers up to date while it runs."""
+
+    def __init__(self, job: Job, metrics: Metrics) -> None:
+        self._job = job
+        self._metrics = metrics
+
+    def begin(self, source: Path, total: int | None, kept: int) -> None:
+        self._job.total, self._job.done, self._job.errors = total, kept, 0
+
+    def row(self, number: int, error: str | None) -> None:
+        self._job.done = number
+        self._job.errors += error is not None
+        self._metrics.note_record(error is None)
+
+    def end(self, summary: FileSummary | None) -> None:
+        pass
+
+
+def _count(result: Path, labels: list[str]) -> tuple[int, int, dict[str, int]]:
+    """Records, those with an error, and those that have each label."""
+    table = pq.read_table(result, columns=[PREDICTED_COLUMN, ERROR_COLUMN])
+    found = pc.value_counts(pc.list_flatten(table[PREDICTED_COLUMN])).to_pylist()
+    counts = {entry["values"]: entry["counts"] for entry in found}
+    errors = table.num_rows - table[ERROR_COLUMN].null_count
+    return table.num_rows, errors, {label: counts.get(label, 0) for label in labels}
+
+
+def _without_paths(message: str, job: Job) -> str:
+    """A message that calls the file by its name: where the server keeps it is nobody's business."""
+    for path in (job.source, job.source.resolve(), job.result, job.result.resolve()):
+        message = message.replace(str(path), job.name)
+    return message.replace(str(job.folder.resolve()), "").replace(str(job.folder), "")
