@@ -3,7 +3,16 @@
 import { download } from "./api.js";
 import { announce, h, showError } from "./dom.js";
 
-const FORMATS = { ris: "RIS", csv: "CSV", xlsx: "Excel", nbib: "PubMed (.nbib)", jsonl: "JSON Lines", parquet: "parquet" };
+const FORMATS = {
+  ris: "RIS",
+  csv: "CSV",
+  xlsx: "Excel",
+  nbib: "PubMed (.nbib)",
+  enw: "EndNote (.enw)",
+  bibtex: "BibTeX",
+  jsonl: "JSON Lines",
+  parquet: "parquet",
+};
 let ids = 0;
 
 /** The downloads of a job. */
@@ -12,14 +21,14 @@ export function downloads(job, model) {
   const format = h(
     "select",
     {},
-    Object.entries(FORMATS).map(([value, name]) => h("option", { value, selected: value === suffix }, name)),
+    Object.entries(FORMATS).map(([value, name]) => h("option", { value, selected: value.startsWith(suffix) }, name)),
   );
   const error = h("p", { class: "error", role: "alert", hidden: true });
   const save = async (button, query) => {
     showError(error, null);
     button.disabled = true;
     try {
-      const parameters = new URLSearchParams({ format: format.value, ...query });
+      const parameters = new URLSearchParams([["format", format.value], ...query]);
       const name = await download(`v1/files/${job.id}/download?${parameters}`, `tagged.${format.value}`);
       announce(`Saved ${name}.`);
     } catch (problem) {
@@ -34,7 +43,7 @@ export function downloads(job, model) {
       "div",
       { class: "toolbar" },
       h("label", {}, "Format ", format),
-      h("button", { class: "primary", type: "button", onclick: ({ currentTarget }) => save(currentTarget, { part: "all" }) }, "Download all, with tags"),
+      h("button", { class: "primary", type: "button", onclick: ({ currentTarget }) => save(currentTarget, [["part", "all"]]) }, "Download all, with tags"),
     ),
     screening(model, save, error),
     error,
@@ -46,7 +55,7 @@ function screening(model, save, error) {
   const part = (name) => async ({ currentTarget }) => {
     const keep = boxes.filter((box) => box.checked).map((box) => box.value);
     if (!keep.length) return showError(error, "Choose the labels to keep first.");
-    await save(currentTarget, { part: name, keep: keep.join(",") });
+    await save(currentTarget, [["part", name], ...keep.map((label) => ["keep", label])]);
   };
   const id = `screening-note-${++ids}`;
   return h(

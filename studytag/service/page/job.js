@@ -8,7 +8,7 @@ import { onOperatingPoint, operatingPoint } from "./operating-point.js";
 import { startTable } from "./table.js";
 
 const ENDED = ["done", "failed"];
-const TRIES = 5;
+const TRIES = 30; // a second each: a server that is started again takes some
 
 let model;
 let source = null; // the File of the job that is shown, where this page uploaded it

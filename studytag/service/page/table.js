@@ -143,7 +143,7 @@ function heading(key, title, view, update) {
 
 function line(row, view) {
   const pubmed = /^\d+$/.test(row.pmid ?? "") ? `https://pubmed.ncbi.nlm.nih.gov/${row.pmid}/` : null;
-  const title = row.title || `Record ${count(row.row + 1)}, without a title`;
+  const title = row.title || `Record ${count(row.row)}, without a title`;
   return h(
     "tr",
     {},
