@@ -1,6 +1,7 @@
 // Calls of the server's API, whose addresses are relative: the page also works below a path.
 
 import { $ } from "./dom.js";
+import { recall, remember } from "./storage.js";
 
 const TOKEN = "studytag-token";
 const TRIES_WHEN_BUSY = 4;
@@ -19,7 +20,12 @@ export const get = async (path, options) => (await request(path, options)).json(
 /** A POST of JSON for JSON. */
 export async function post(path, body, options = {}) {
   const headers = { "content-type": "application/json" };
-  const response = await request(path, { ...options, method: "POST", headers, body: JSON.stringify(body) });
+  const response = await request(path, {
+    ...options,
+    method: "POST",
+    headers,
+    body: JSON.stringify(body),
+  });
   return response.json();
 }
 
@@ -27,7 +33,7 @@ export async function post(path, body, options = {}) {
  * A busy server is asked again when it says so. */
 export async function request(path, options = {}, tries = TRIES_WHEN_BUSY) {
   const headers = new Headers(options.headers);
-  const token = sessionStorage.getItem(TOKEN);
+  const token = recall("sessionStorage", TOKEN);
   if (token) headers.set("authorization", `Bearer ${token}`);
   const response = await fetch(path, { ...options, headers }).catch((error) => {
     if (error.name === "AbortError") throw error;
@@ -50,7 +56,8 @@ export const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resol
 
 async function refusal(response) {
   const body = await response.json().catch(() => ({}));
-  const message = typeof body.error === "string" ? body.error : `The server answered ${response.status}.`;
+  const message =
+    typeof body.error === "string" ? body.error : `The server answered ${response.status}.`;
   return new ApiError(message, response.status);
 }
 
@@ -58,14 +65,14 @@ let asking = null;
 
 /** Open the dialog; all calls that wait for a token share it. A token that came meanwhile is enough. */
 function askForToken(refused) {
-  if (sessionStorage.getItem(TOKEN) !== refused) return Promise.resolve();
+  if (recall("sessionStorage", TOKEN) !== refused) return Promise.resolve();
   asking ??= new Promise((resolve, reject) => {
     const dialog = $("token-dialog");
     let given = false;
     $("token").value = "";
     $("token-form").onsubmit = (event) => {
       event.preventDefault();
-      sessionStorage.setItem(TOKEN, $("token").value.trim());
+      remember("sessionStorage", TOKEN, $("token").value.trim());
       given = true;
       dialog.close();
     };

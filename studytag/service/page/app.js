@@ -12,7 +12,7 @@ const TABS = ["article", "file", "history", "model"];
 const WITH_OPERATING_POINT = ["article", "file"];
 
 /** Show one panel; the address keeps it, so that a link and the back button work. */
-function showTab(name, { focus = false } = {}) {
+function showTab(name, { focus = false, keep = true } = {}) {
   for (const tab of TABS) {
     const selected = tab === name;
     $(`tab-${tab}`).setAttribute("aria-selected", String(selected));
@@ -21,22 +21,24 @@ function showTab(name, { focus = false } = {}) {
   }
   $("operating-point").classList.toggle("away", !WITH_OPERATING_POINT.includes(name));
   if (focus) $(`tab-${name}`).focus();
-  if (location.hash.slice(1) !== name) history.pushState(null, "", `#${name}`);
+  if (keep && location.hash.slice(1) !== name) history.pushState(null, "", `#${name}`);
 }
 
 function startTabs() {
   for (const [index, name] of TABS.entries()) {
     $(`tab-${name}`).addEventListener("click", () => showTab(name));
     $(`tab-${name}`).addEventListener("keydown", (event) => {
-      const step = { ArrowRight: 1, ArrowLeft: -1, Home: -index, End: TABS.length - 1 - index }[event.key];
+      const step = { ArrowRight: 1, ArrowLeft: -1, Home: -index, End: TABS.length - 1 - index }[
+        event.key
+      ];
       if (step === undefined) return;
       event.preventDefault();
       showTab(TABS[(index + step + TABS.length) % TABS.length], { focus: true });
     });
   }
   const showHash = () => {
-    const name = location.hash.slice(1);
-    if (TABS.includes(name)) showTab(name);
+    const name = location.hash.slice(1) || TABS[0];
+    if (TABS.includes(name)) showTab(name, { keep: false });
   };
   window.addEventListener("popstate", showHash);
   showHash();

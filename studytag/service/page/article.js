@@ -20,7 +20,7 @@ export function startArticle(ofModel) {
   $("article-form").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) tagArticle();
   });
-  $("article-form").addEventListener("input", () => $("result").classList.toggle("stale", shown !== null));
+  $("article-form").addEventListener("input", markStale);
   $("clear").addEventListener("click", clear);
   $("example").addEventListener("click", async () => {
     const response = await fetch("example.json");
@@ -40,15 +40,28 @@ function clear() {
   latest += 1;
   shown = null;
   $("article-form").reset();
-  $("result").classList.remove("stale");
-  $("result").replaceChildren(h("p", { class: "empty" }, "Each label’s probability will be shown here."));
+  markStale();
+  $("result").replaceChildren(
+    h("p", { class: "empty" }, "Each label’s probability will be shown here."),
+  );
   showError($("article-error"), null);
   hideWhy();
   $("title").focus();
 }
 
+const entered = () => ({ title: $("title").value.trim(), abstract: $("abstract").value.trim() });
+
+/** Say so when the labels shown are those of an earlier text. */
+function markStale() {
+  const { title, abstract } = entered();
+  $("result").classList.toggle(
+    "stale",
+    shown !== null && (title !== shown.title || abstract !== shown.abstract),
+  );
+}
+
 async function tagArticle() {
-  const article = { title: $("title").value.trim(), abstract: $("abstract").value.trim() };
+  const article = entered();
   if (!article.title && !article.abstract) {
     showError($("article-error"), "Paste a title or an abstract first.");
     $("title").focus();
@@ -83,16 +96,29 @@ async function tag(article) {
 function show(result) {
   const verdict = result.labels.length ? result.labels.join(", ") : "No label";
   announce(`Tagged: ${verdict}.`);
-  $("result").classList.remove("stale");
+  markStale();
   fill(
     $("result"),
-    h("p", { class: "verdict" }, result.labels.length ? chips(result.labels) : "No label reaches its threshold."),
+    h(
+      "p",
+      { class: "verdict" },
+      result.labels.length ? chips(result.labels) : "No label reaches its threshold.",
+    ),
     h("p", { class: "hint when-stale" }, "The text has changed since; tag it again."),
     result.truncated
-      ? h("p", { class: "hint" }, `The text is longer than the model’s ${model.max_length} tokens; its end was not read.`)
+      ? h(
+          "p",
+          { class: "hint" },
+          `The text is longer than the model’s ${model.max_length} tokens; its end was not read.`,
+        )
       : null,
     bars(result),
-    h("p", { class: "legend quiet" }, h("span", { class: "mark-key", "aria-hidden": "true" }), "The mark is the label’s threshold: a bar that reaches it means yes."),
+    h(
+      "p",
+      { class: "legend quiet" },
+      h("span", { class: "mark-key", "aria-hidden": "true" }),
+      "The mark is the label’s threshold: a bar that reaches it means yes.",
+    ),
   );
 }
 
@@ -103,8 +129,20 @@ function bars(result) {
       "table",
       { class: "bars" },
       h("caption", { class: "hidden" }, "Probability, threshold and decision of each label"),
-      h("thead", { class: "hidden" }, h("tr", {}, head.map((title) => h("th", { scope: "col" }, title)))),
-      h("tbody", {}, model.labels.map((label) => bar(label, result))),
+      h(
+        "thead",
+        { class: "hidden" },
+        h(
+          "tr",
+          {},
+          head.map((title) => h("th", { scope: "col" }, title)),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        model.labels.map((label) => bar(label, result)),
+      ),
     ),
   );
 }
@@ -112,7 +150,12 @@ function bars(result) {
 function bar(label, result) {
   const { probability, threshold, present } = result.decisions[label];
   const implied = present && probability < threshold ? impliedBy(label, result.labels) : null;
-  const track = h("span", { class: "track", "aria-hidden": "true" }, h("span", { class: "fill" }), h("span", { class: "mark" }));
+  const track = h(
+    "span",
+    { class: "track", "aria-hidden": "true" },
+    h("span", { class: "fill" }),
+    h("span", { class: "mark" }),
+  );
   style(track, { "--probability": probability, "--threshold": threshold });
   return h(
     "tr",
@@ -120,8 +163,26 @@ function bar(label, result) {
     h("th", { scope: "row" }, label),
     h("td", { class: "measure" }, track, h("span", { class: "value" }, percent(probability))),
     h("td", { class: "needs quiet" }, `needs ${percent(threshold)}`),
-    h("td", { class: "decision" }, present ? "Yes" : "No", implied && h("span", { class: "quiet" }, ` follows from ${implied}`)),
-    h("td", {}, h("button", { class: "small", type: "button", "aria-label": `Why ${label}?`, onclick: () => showWhy(label, shown, model) }, "Why?")),
+    h(
+      "td",
+      { class: "decision" },
+      present ? "Yes" : "No",
+      implied && h("span", { class: "quiet" }, ` follows from ${implied}`),
+    ),
+    h(
+      "td",
+      {},
+      h(
+        "button",
+        {
+          class: "small",
+          type: "button",
+          "aria-label": `Why ${label}?`,
+          onclick: () => showWhy(label, shown, model),
+        },
+        "Why?",
+      ),
+    ),
   );
 }
 

@@ -28,7 +28,14 @@ export function fill(place, ...children) {
 
 /** State the roles of a table and its parts, which browsers drop where a style lays them out anew. */
 export function withRoles(table) {
-  const roles = { thead: "rowgroup", tbody: "rowgroup", tr: "row", td: "cell", "th[scope=row]": "rowheader", "th[scope=col]": "columnheader" };
+  const roles = {
+    thead: "rowgroup",
+    tbody: "rowgroup",
+    tr: "row",
+    td: "cell",
+    "th[scope=row]": "rowheader",
+    "th[scope=col]": "columnheader",
+  };
   table.setAttribute("role", "table");
   for (const [selector, role] of Object.entries(roles)) {
     for (const part of table.querySelectorAll(selector)) part.setAttribute("role", role);
@@ -41,7 +48,7 @@ export const chips = (labels) => labels.map((label) => h("span", { class: "chip"
 
 /** Show an error in its place, or none. */
 export function showError(place, error) {
-  place.textContent = error ? error.message ?? String(error) : "";
+  place.textContent = error ? (error.message ?? String(error)) : "";
   place.hidden = !error;
 }
 
@@ -55,7 +62,7 @@ export function percent(share) {
   const value = 100 * share;
   const margin = Math.min(value, 100 - value);
   const digits = margin === 0 || margin >= 10 ? 0 : margin >= 1 ? 1 : margin >= 0.1 ? 2 : 3;
-  return `${value.toFixed(digits)} %`;
+  return `${value.toFixed(digits)}\u00a0%`;
 }
 
 /** "+12.3": percentage points with their sign; a real minus, as wide as a plus. */

@@ -21,7 +21,9 @@ export function downloads(job, model) {
   const format = h(
     "select",
     {},
-    Object.entries(FORMATS).map(([value, name]) => h("option", { value, selected: value.startsWith(suffix) }, name)),
+    Object.entries(FORMATS).map(([value, name]) =>
+      h("option", { value, selected: value.startsWith(suffix) }, name),
+    ),
   );
   const error = h("p", { class: "error", role: "alert", hidden: true });
   const save = async (button, query) => {
@@ -29,7 +31,10 @@ export function downloads(job, model) {
     button.disabled = true;
     try {
       const parameters = new URLSearchParams([["format", format.value], ...query]);
-      const name = await download(`v1/files/${job.id}/download?${parameters}`, `tagged.${format.value}`);
+      const name = await download(
+        `v1/files/${job.id}/download?${parameters}`,
+        `tagged.${format.value}`,
+      );
       announce(`Saved ${name}.`);
     } catch (problem) {
       showError(error, problem);
@@ -43,7 +48,15 @@ export function downloads(job, model) {
       "div",
       { class: "toolbar" },
       h("label", {}, "Format ", format),
-      h("button", { class: "primary", type: "button", onclick: ({ currentTarget }) => save(currentTarget, [["part", "all"]]) }, "Download all, with tags"),
+      h(
+        "button",
+        {
+          class: "primary",
+          type: "button",
+          onclick: ({ currentTarget }) => save(currentTarget, [["part", "all"]]),
+        },
+        "Download all, with tags",
+      ),
     ),
     screening(model, save, error),
     error,
@@ -52,11 +65,13 @@ export function downloads(job, model) {
 
 function screening(model, save, error) {
   const boxes = model.labels.map((label) => h("input", { type: "checkbox", value: label }));
-  const part = (name) => async ({ currentTarget }) => {
-    const keep = boxes.filter((box) => box.checked).map((box) => box.value);
-    if (!keep.length) return showError(error, "Choose the labels to keep first.");
-    await save(currentTarget, [["part", name], ...keep.map((label) => ["keep", label])]);
-  };
+  const part =
+    (name) =>
+    async ({ currentTarget }) => {
+      const keep = boxes.filter((box) => box.checked).map((box) => box.value);
+      if (!keep.length) return showError(error, "Choose the labels to keep first.");
+      await save(currentTarget, [["part", name], ...keep.map((label) => ["keep", label])]);
+    };
   const id = `screening-note-${++ids}`;
   return h(
     "details",
@@ -66,9 +81,17 @@ function screening(model, save, error) {
       "fieldset",
       { "aria-describedby": id },
       h("legend", {}, "Keep records with one of these labels"),
-      h("div", { class: "checks" }, boxes.map((box) => h("label", {}, box, box.value))),
+      h(
+        "div",
+        { class: "checks" },
+        boxes.map((box) => h("label", {}, box, box.value)),
+      ),
     ),
-    h("p", { class: "hint", id }, "Every record is in one of the two parts. Records without an abstract, or with too short a one to judge, are always kept."),
+    h(
+      "p",
+      { class: "hint", id },
+      "Every record is in one of the two parts. Records without an abstract, or with too short a one to judge, are always kept.",
+    ),
     h(
       "div",
       { class: "actions" },

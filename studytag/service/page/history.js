@@ -1,6 +1,7 @@
 // The history: in this browser's storage alone, newest first.
 
 import { $, h, plural, when } from "./dom.js";
+import { recall, remember } from "./storage.js";
 
 const STORED = "studytag-history";
 const MOST = 50;
@@ -35,7 +36,7 @@ const key = (entry) => (entry.kind === "file" ? entry.id : `${entry.title}\n${en
 
 function load() {
   try {
-    const entries = JSON.parse(localStorage.getItem(STORED));
+    const entries = JSON.parse(recall("localStorage", STORED));
     return Array.isArray(entries) ? entries : [];
   } catch {
     return [];
@@ -43,12 +44,7 @@ function load() {
 }
 
 function save(entries) {
-  try {
-    if (entries.length) localStorage.setItem(STORED, JSON.stringify(entries));
-    else localStorage.removeItem(STORED);
-  } catch {
-    // A full or forbidden storage costs the history, nothing else.
-  }
+  remember("localStorage", STORED, entries.length ? JSON.stringify(entries) : null);
   show();
 }
 
@@ -56,19 +52,37 @@ function show() {
   const entries = load();
   $("forget").hidden = !entries.length;
   $("entries").replaceChildren(
-    ...(entries.length ? entries.map(item) : [h("li", { class: "empty" }, "Nothing yet. What you tag is listed here.")]),
+    ...(entries.length
+      ? entries.map(item)
+      : [h("li", { class: "empty" }, "Nothing yet. What you tag is listed here.")]),
   );
 }
 
 function item(entry) {
   const name = entry.kind === "file" ? entry.name : entry.title || entry.abstract;
-  const detail = entry.kind === "file" ? plural(entry.records ?? 0, "record") : entry.labels.join(", ") || "no label";
+  const detail =
+    entry.kind === "file"
+      ? plural(entry.records ?? 0, "record")
+      : entry.labels.join(", ") || "no label";
   return h(
     "li",
     {},
     h("button", { class: "link", type: "button", onclick: () => open[entry.kind](entry) }, name),
-    h("span", { class: "quiet" }, `${entry.kind === "file" ? "File" : "Article"} · ${detail} · ${when(entry.time)}`),
-    h("button", { class: "small", type: "button", "aria-label": `Remove ${name}`, onclick: () => remove(entry) }, "Remove"),
+    h(
+      "span",
+      { class: "quiet" },
+      `${entry.kind === "file" ? "File" : "Article"} · ${detail} · ${when(entry.time)}`,
+    ),
+    h(
+      "button",
+      {
+        class: "small",
+        type: "button",
+        "aria-label": `Remove ${name}`,
+        onclick: () => remove(entry),
+      },
+      "Remove",
+    ),
   );
 }
 

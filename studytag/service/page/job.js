@@ -37,7 +37,9 @@ export function startFiles(ofModel, goThere) {
     event.preventDefault();
     document.body.classList.remove("dragging");
     goThere();
-    uploadFile(event.dataTransfer.files[0]);
+    const [file, ...others] = event.dataTransfer.files;
+    if (others.length) showError($("file-error"), "Drop one file at a time.");
+    else if (file) uploadFile(file);
   });
   onOperatingPoint(() => current?.status === "done" && showOtherPoint());
 }
@@ -58,16 +60,19 @@ export async function openJob(entry) {
 }
 
 async function uploadFile(file) {
-  stop();
+  const signal = stop();
   showError($("file-error"), null);
   $("job").hidden = false;
   $("job-title").textContent = file.name;
-  $("job-body").replaceChildren(h("progress", { "aria-label": "Upload" }), h("p", {}, "Uploading …"));
+  $("job-body").replaceChildren(
+    h("progress", { "aria-label": "Upload" }),
+    h("p", {}, "Uploading …"),
+  );
   const form = new FormData();
   form.append("file", file);
   form.append("operating_point", operatingPoint());
   try {
-    const response = await request("v1/files", { method: "POST", body: form });
+    const response = await request("v1/files", { method: "POST", body: form, signal });
     source = file;
     await follow(await response.json());
   } catch (error) {
@@ -82,20 +87,21 @@ function fail(error) {
   showError($("file-error"), error);
 }
 
+/** Give up what goes on; the signal of what begins. */
 function stop() {
   following?.abort();
   following = new AbortController();
+  return following.signal;
 }
 
 /** Show a job until it has ended; a lost connection is taken up again. */
 async function follow(job) {
-  stop();
-  const { signal } = following;
+  const signal = stop();
   $("job").hidden = false;
   $("job-title").textContent = job.name;
   const progress = startProgress(job);
   progress.show(job);
-  for (let tries = 0; !ENDED.includes(job.status); ) {
+  for (let tries = 0; !ENDED.includes(job.status);) {
     try {
       for await (job of events(`v1/files/${job.id}/events`, signal)) {
         tries = 0;
@@ -110,7 +116,8 @@ async function follow(job) {
     if (!ENDED.includes(job.status)) await sleep(1000);
     if (signal.aborted) return;
   }
-  if (job.status === "failed") throw new Error(`${job.name}: ${job.error ?? "could not be tagged"}`);
+  if (job.status === "failed")
+    throw new Error(`${job.name}: ${job.error ?? "could not be tagged"}`);
   showResult(job);
 }
 
@@ -128,7 +135,9 @@ function startProgress(first) {
     const speed = (1000 * (done - before)) / (performance.now() - started);
     const left = total && speed > 0 ? ` · about ${duration((total - done) / speed)} left` : "";
     text.textContent =
-      job.status === "queued" ? "Waiting for its turn …" : `${count(done)}${total ? ` of ${count(total)}` : ""} records tagged${left}`;
+      job.status === "queued"
+        ? "Waiting for its turn …"
+        : `${count(done)}${total ? ` of ${count(total)}` : ""} records tagged${left}`;
   };
   return { show };
 }
@@ -169,7 +178,11 @@ function showOtherPoint() {
   place.hidden = point === current.operating_point;
   place.replaceChildren(
     source
-      ? h("button", { type: "button", onclick: () => uploadFile(source) }, `Tag the file again at “${point.replaceAll("_", " ")}”`)
+      ? h(
+          "button",
+          { type: "button", onclick: () => uploadFile(source) },
+          `Tag the file again at “${point.replaceAll("_", " ")}”`,
+        )
       : `To tag it at “${point.replaceAll("_", " ")}”, choose the file again.`,
   );
 }

@@ -15,9 +15,17 @@ export function showModel(model) {
   fill(
     $("model-body"),
     h("h2", {}, "Model"),
-    h("dl", {}, Object.entries(facts).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
+    h(
+      "dl",
+      {},
+      Object.entries(facts).map(([name, value]) =>
+        h("div", {}, h("dt", {}, name), h("dd", {}, value)),
+      ),
+    ),
     model.card ? h("h3", {}, "Card") : null,
-    model.card ? h("pre", { class: "model-card", tabindex: 0, "aria-label": "Model card" }, model.card) : null,
+    model.card
+      ? h("pre", { class: "model-card", tabindex: 0, "aria-label": "Model card" }, model.card)
+      : null,
   );
   $("version").textContent = `studytag ${model.version}, ${model.name} (${model.variant}).`;
 }

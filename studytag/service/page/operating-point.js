@@ -1,6 +1,7 @@
 // The operating point: which one is chosen, and what it promises.
 
 import { $, count, h, percent } from "./dom.js";
+import { recall, remember } from "./storage.js";
 
 const STORED = "studytag-operating-point";
 
@@ -18,7 +19,7 @@ export const onOperatingPoint = (listener) => listeners.push(listener);
 export function showOperatingPoints(ofModel) {
   model = ofModel;
   const names = Object.keys(model.operating_points);
-  const last = localStorage.getItem(STORED);
+  const last = recall("localStorage", STORED);
   chosen = names.includes(last) ? last : model.default_operating_point;
   $("points").replaceChildren(...names.map(segment));
   $("operating-point").hidden = false;
@@ -29,7 +30,7 @@ function segment(name) {
   const input = h("input", { type: "radio", name: "point", value: name, checked: name === chosen });
   input.addEventListener("change", () => {
     chosen = name;
-    localStorage.setItem(STORED, name);
+    remember("localStorage", STORED, name);
     showPromise();
     for (const listener of listeners) listener(name);
   });
@@ -40,12 +41,26 @@ function showPromise() {
   const point = model.operating_points[chosen];
   const open = $("promise").querySelector("details")?.open;
   $("promise").replaceChildren(
-    h("p", { "aria-live": "polite" }, h("strong", {}, sentence(point.description)), average(point.metrics)),
+    h(
+      "p",
+      { "aria-live": "polite" },
+      h("strong", {}, sentence(point.description)),
+      average(point.metrics),
+    ),
     h(
       "details",
       { open },
       h("summary", {}, "What to expect of each label"),
-      h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "What to expect of each label" }, promises(point)),
+      h(
+        "div",
+        {
+          class: "scroll",
+          tabindex: 0,
+          role: "region",
+          "aria-label": "What to expect of each label",
+        },
+        promises(point),
+      ),
     ),
   );
 }
@@ -58,7 +73,8 @@ function sentence(text) {
 function average(metrics) {
   const scores = Object.values(metrics ?? {}).filter((score) => score.support);
   if (!scores.length) return "How well it does at this point has not been measured.";
-  const mean = (name) => rounded(scores.reduce((sum, score) => sum + score[name], 0) / scores.length);
+  const mean = (name) =>
+    rounded(scores.reduce((sum, score) => sum + score[name], 0) / scores.length);
   return (
     `On the articles it was tuned on, averaged over the labels, it found ${mean("recall")} of those ` +
     `that have a label, and ${mean("precision")} of its labels were right.`
@@ -66,10 +82,11 @@ function average(metrics) {
 }
 
 /** A measured share: no more digits than some hundred articles give. */
-const rounded = (share) => `${Math.round(100 * share)} %`;
+const rounded = (share) => `${Math.round(100 * share)}\u00a0%`;
 
 function promises(point) {
-  const cell = (score, name) => h("td", { class: "number" }, score?.support ? rounded(score[name]) : "–");
+  const cell = (score, name) =>
+    h("td", { class: "number" }, score?.support ? rounded(score[name]) : "–");
   return h(
     "table",
     {},
@@ -79,8 +96,8 @@ function promises(point) {
       h(
         "tr",
         {},
-        ...["Label", "Threshold", "Found (recall)", "Right (precision)", "Articles measured"].map((title, index) =>
-          h("th", { scope: "col", class: index ? "number" : null }, title),
+        ...["Label", "Threshold", "Found (recall)", "Right (precision)", "Articles measured"].map(
+          (title, index) => h("th", { scope: "col", class: index ? "number" : null }, title),
         ),
       ),
     ),

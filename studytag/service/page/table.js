@@ -8,7 +8,14 @@ const PAUSE = 250; // milliseconds without typing before a search starts
 
 /** Show the records of a job in `place`. */
 export function startTable(place, job, model) {
-  const view = { offset: 0, label: "", decision: "present", search: "", sort: "", descending: false };
+  const view = {
+    offset: 0,
+    label: "",
+    decision: "present",
+    search: "",
+    sort: "",
+    descending: false,
+  };
   const parts = {
     counts: h("div", { class: "counts", role: "group", "aria-label": "Records per label" }),
     controls: h("div", { class: "toolbar" }),
@@ -33,9 +40,12 @@ export function startTable(place, job, model) {
     }
   };
   const draw = (page) => {
-    parts.counts.replaceChildren(...model.labels.map((label) => countButton(label, job, view, update)));
+    const counts = model.labels.map((label) => countButton(label, job, view, update));
+    keepFocus(parts.counts, () => parts.counts.replaceChildren(...counts));
     decision.update();
-    const summary = page.total ? `${plural(page.total, "record")} ${described(view)}`.trim() : "No record matches.";
+    const summary = page.total
+      ? `${plural(page.total, "record")} ${described(view)}`.trim()
+      : "No record matches.";
     parts.summary.textContent = summary;
     announce(summary);
     keepFocus(parts.rows, () => parts.rows.replaceChildren(table(page.rows, view, update)));
@@ -62,7 +72,8 @@ function query(view) {
 
 function described(view) {
   const parts = [];
-  if (view.label && view.decision) parts.push(`${view.decision === "present" ? "with" : "without"} ${view.label}`);
+  if (view.label && view.decision)
+    parts.push(`${view.decision === "present" ? "with" : "without"} ${view.label}`);
   if (view.search) parts.push(`that contain “${view.search}”`);
   return parts.join(" ");
 }
@@ -78,7 +89,13 @@ function countButton(label, job, view, update) {
   const pressed = view.label === label;
   return h(
     "button",
-    { type: "button", class: "count", "aria-pressed": String(pressed), onclick: () => update({ label: pressed ? "" : label, decision: "present" }) },
+    {
+      type: "button",
+      class: "count",
+      "data-name": label,
+      "aria-pressed": String(pressed),
+      onclick: () => update({ label: pressed ? "" : label, decision: "present" }),
+    },
     label,
     " ",
     h("strong", {}, count(job.counts?.[label] ?? 0)),
@@ -86,7 +103,7 @@ function countButton(label, job, view, update) {
 }
 
 function searchBox(update) {
-  const input = h("input", { type: "search", autocomplete: "off" });
+  const input = h("input", { type: "search", autocomplete: "off", maxlength: 500 });
   let timer;
   input.addEventListener("input", () => {
     clearTimeout(timer);
@@ -99,7 +116,7 @@ function searchBox(update) {
 function decisionChoice(view, update) {
   const choices = { present: "with", absent: "without", "": "with or without" };
   const select = h("select", { onchange: () => update({ decision: select.value }) });
-  const element = h("label", {}, "Records ", select);
+  const element = h("label", {}, "Show ", select);
   return {
     element,
     update: () => {
@@ -114,15 +131,31 @@ function decisionChoice(view, update) {
 }
 
 function table(rows, view, update) {
-  const columns = [["title", "Article"], ["year", "Year"], [null, "Labels"]];
+  const columns = [
+    ["title", "Article"],
+    ["year", "Year"],
+    [null, "Labels"],
+  ];
   if (view.label) columns.push([view.label, view.label]);
   return withRoles(
     h(
       "table",
       { class: "records" },
       h("caption", { class: "hidden" }, "Records of the file"),
-      h("thead", {}, h("tr", {}, columns.map(([key, title]) => heading(key, title, view, update)))),
-      h("tbody", {}, rows.map((row) => line(row, view))),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          columns.map(([key, title]) => heading(key, title, view, update)),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        rows.map((row) => line(row, view)),
+      ),
     ),
   );
 }
@@ -132,17 +165,29 @@ function heading(key, title, view, update) {
   const sorted = view.sort === key;
   // Probabilities are sorted from the highest, all else from the lowest; then the other way; then not.
   const first = key === view.label;
-  const next = !sorted ? { sort: key, descending: first } : view.descending === first ? { sort: key, descending: !first } : { sort: "" };
+  const next = !sorted
+    ? { sort: key, descending: first }
+    : view.descending === first
+      ? { sort: key, descending: !first }
+      : { sort: "" };
   const arrow = sorted ? (view.descending ? "▼" : "▲") : "↕";
   return h(
     "th",
     { scope: "col", "aria-sort": sorted ? (view.descending ? "descending" : "ascending") : null },
-    h("button", { type: "button", class: "sort", "data-name": key, onclick: () => update(next) }, title, " ", h("span", { "aria-hidden": "true" }, arrow)),
+    h(
+      "button",
+      { type: "button", class: "sort", "data-name": key, onclick: () => update(next) },
+      title,
+      " ",
+      h("span", { "aria-hidden": "true" }, arrow),
+    ),
   );
 }
 
 function line(row, view) {
-  const pubmed = /^\d+$/.test(row.pmid ?? "") ? `https://pubmed.ncbi.nlm.nih.gov/${row.pmid}/` : null;
+  const pubmed = /^\d+$/.test(row.pmid ?? "")
+    ? `https://pubmed.ncbi.nlm.nih.gov/${row.pmid}/`
+    : null;
   const title = row.title || `Record ${count(row.row)}, without a title`;
   return h(
     "tr",
@@ -151,11 +196,35 @@ function line(row, view) {
       "td",
       { class: "title" },
       title,
-      pubmed ? [" ", h("a", { href: pubmed, rel: "noreferrer", target: "_blank", "aria-label": `PubMed ${row.pmid}, opens in a new tab` }, `PubMed ${row.pmid}`)] : null,
+      pubmed
+        ? [
+            " ",
+            h(
+              "a",
+              {
+                href: pubmed,
+                rel: "noreferrer",
+                target: "_blank",
+                "aria-label": `PubMed ${row.pmid}, opens in a new tab`,
+              },
+              `PubMed ${row.pmid}`,
+            ),
+          ]
+        : null,
     ),
     h("td", { class: "number" }, row.year ?? ""),
-    h("td", {}, row.error ? h("span", { class: "row-error" }, row.error) : row.labels.length ? chips(row.labels) : h("span", { class: "quiet" }, "no label")),
-    view.label ? h("td", { class: "number" }, row.error ? "" : percent(row.probabilities[view.label])) : null,
+    h(
+      "td",
+      {},
+      row.error
+        ? h("span", { class: "row-error" }, row.error)
+        : row.labels.length
+          ? chips(row.labels)
+          : h("span", { class: "quiet" }, "no label"),
+    ),
+    view.label
+      ? h("td", { class: "number" }, row.error ? "" : percent(row.probabilities[view.label]))
+      : null,
   );
 }
 
@@ -163,7 +232,16 @@ function pages(total, view, update) {
   if (total <= PAGE) return [];
   const last = Math.min(total, view.offset + PAGE);
   const turn = (name, offset, possible) =>
-    h("button", { type: "button", "data-name": name, "aria-disabled": String(!possible), onclick: () => possible && update({ offset }) }, name);
+    h(
+      "button",
+      {
+        type: "button",
+        "data-name": name,
+        "aria-disabled": String(!possible),
+        onclick: () => possible && update({ offset }),
+      },
+      name,
+    );
   return [
     turn("Previous", Math.max(0, view.offset - PAGE), view.offset > 0),
     h("span", {}, `${count(view.offset + 1)}–${count(last)} of ${count(total)}`),

@@ -21,7 +21,9 @@ export async function showWhy(label, article, model) {
   $("why").hidden = false;
   $("why-title").textContent = `Why ${label}?`;
   if (explained.article !== article) {
-    $("why-body").replaceChildren(h("p", { class: "quiet" }, "Reading the article without each of its sentences …"));
+    $("why-body").replaceChildren(
+      h("p", { class: "quiet" }, "Reading the article without each of its sentences …"),
+    );
     try {
       const answer = await post("v1/tag", { articles: article, explain: true });
       const [{ explanation }] = answer.results;
@@ -43,10 +45,19 @@ export async function showWhy(label, article, model) {
 function show(label, model) {
   $("why-title").textContent = `Why ${label}?`;
   if (!explained.sentences.length) {
-    $("why-body").replaceChildren(h("p", { class: "quiet" }, "The article is a single sentence: there is nothing to compare it with."));
+    $("why-body").replaceChildren(
+      h(
+        "p",
+        { class: "quiet" },
+        "The article is a single sentence: there is nothing to compare it with.",
+      ),
+    );
     return;
   }
-  const moved = explained.sentences.map(({ sentence, contributions }) => [sentence, contributions[label]]);
+  const moved = explained.sentences.map(({ sentence, contributions }) => [
+    sentence,
+    contributions[label],
+  ]);
   const scale = Math.max(LEAST_SCALE, ...moved.map(([, difference]) => Math.abs(difference)));
   if (strongestFirst) moved.sort((one, other) => Math.abs(other[1]) - Math.abs(one[1]));
   $("why-body").replaceChildren(
@@ -60,7 +71,11 @@ function show(label, model) {
       ". Sentences that say the same share their part, so numbers need not add up.",
     ),
     h("div", { class: "toolbar" }, labelChoice(label, model), orderChoice(label, model)),
-    h("ol", { class: "sentences" }, moved.map(([sentence, difference]) => line(sentence, difference, scale))),
+    h(
+      "ol",
+      { class: "sentences" },
+      moved.map(([sentence, difference]) => line(sentence, difference, scale)),
+    ),
   );
 }
 
@@ -77,7 +92,11 @@ function line(sentence, difference, scale) {
 }
 
 function labelChoice(label, model) {
-  const select = h("select", {}, model.labels.map((name) => h("option", { selected: name === label }, name)));
+  const select = h(
+    "select",
+    {},
+    model.labels.map((name) => h("option", { selected: name === label }, name)),
+  );
   select.addEventListener("change", () => redraw(select, () => show(select.value, model), 0));
   return h("label", {}, "Label ", select);
 }
@@ -85,7 +104,13 @@ function labelChoice(label, model) {
 function orderChoice(label, model) {
   const choices = { strongest: "Strongest first", written: "As written" };
   const chosen = strongestFirst ? "strongest" : "written";
-  const select = h("select", {}, Object.entries(choices).map(([value, text]) => h("option", { value, selected: value === chosen }, text)));
+  const select = h(
+    "select",
+    {},
+    Object.entries(choices).map(([value, text]) =>
+      h("option", { value, selected: value === chosen }, text),
+    ),
+  );
   select.addEventListener("change", () => {
     strongestFirst = select.value === "strongest";
     redraw(select, () => show(label, model), 1);
