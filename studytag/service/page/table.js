@@ -29,7 +29,7 @@ export function startTable(place, job, model) {
 
   const update = async (change) => {
     Object.assign(view, { offset: 0 }, change);
-    if (!view.label && model.labels.includes(view.sort)) view.sort = "";
+    if (model.labels.includes(view.sort) && view.sort !== view.label) view.sort = "";
     const request = ++latest;
     showError(parts.error, null);
     try {
@@ -47,7 +47,7 @@ export function startTable(place, job, model) {
       ? `${plural(page.total, "record")} ${described(view)}`.trim()
       : "No record matches.";
     parts.summary.textContent = summary;
-    announce(summary);
+    if (latest > 1) announce(summary); // the first one comes with the news that the file is tagged
     keepFocus(parts.rows, () => parts.rows.replaceChildren(table(page.rows, view, update)));
     keepFocus(parts.pages, () => parts.pages.replaceChildren(...pages(page.total, view, update)));
   };
@@ -74,7 +74,7 @@ function described(view) {
   const parts = [];
   if (view.label && view.decision)
     parts.push(`${view.decision === "present" ? "with" : "without"} ${view.label}`);
-  if (view.search) parts.push(`that contain “${view.search}”`);
+  if (view.search) parts.push(`containing “${view.search}”`);
   return parts.join(" ");
 }
 
