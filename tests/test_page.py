@@ -254,9 +254,8 @@ class TestAFile:
 
     def test_a_file_that_cannot_be_read_says_why(self, visit):
         page = visit.open()
-        drop(page, "<b>notes</b>.ris", "no record in here")
-        error = page.locator("#file-error")
-        expect(error).to_contain_text("notes")
+        drop(page, "<i>notes.ris", "no record in here")
+        expect(page.locator("#file-error")).to_contain_text("<i>notes.ris: ")
         expect(page.locator("#job")).to_be_hidden()
 
 

@@ -116,9 +116,13 @@ async function follow(job) {
     if (!ENDED.includes(job.status)) await sleep(1000);
     if (signal.aborted) return;
   }
-  if (job.status === "failed")
-    throw new Error(`${job.name}: ${job.error ?? "could not be tagged"}`);
+  if (job.status === "failed") throw new Error(reason(job));
   showResult(job);
+}
+
+/** Why a job failed; the server's sentence may begin with the file's name itself. */
+function reason({ name, error }) {
+  return error.startsWith(name) ? error : `${name}: ${error}`;
 }
 
 function startProgress(first) {
