@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
 
 from axe_playwright_python.sync_playwright import Axe
 from documentation import REPOSITORY
 from playwright.sync_api import Browser, BrowserContext, Page
+from service_support import start_server
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 SCREENSHOTS = REPOSITORY / "artifacts" / "page"
@@ -25,40 +19,13 @@ PATIENCE = 120.0  # seconds: a busy machine is slow, not wrong
 
 
 @contextmanager
-def serving(folder: Path, *options: str) -> Iterator[str]:
+def serving(folder: Path, bundle: Path | None = None, *options: str) -> Iterator[str]:
     """Run `studytag serve` and yield its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"http://127.0.0.1:{port}/"
-    command = [sys.executable, "-m", "studytag", "serve", "--port", str(port)]
-    log = folder / "serve.log"
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            [*command, "--state", str(folder / "state"), *options],
-            stderr=stream,
-            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        )
-        try:
-            _wait(address, process, log)
-            yield address
-        finally:
-            process.terminate()
-            process.wait(PATIENCE)
-
-
-def _wait(address: str, process: subprocess.Popen, log: Path) -> None:
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        assert process.poll() is None, log.read_text(encoding="utf-8")
-        try:
-            with urlopen(address, timeout=5):
-                return
-        except HTTPError:
-            raise
-        except (URLError, OSError):
-            time.sleep(0.1)
-    raise AssertionError(f"no answer in {PATIENCE:.0f} s: {log.read_text(encoding='utf-8')}")
+    server = start_server(folder, bundle, *options)
+    try:
+        yield f"{server.url}/"
+    finally:
+        server.stop()
 
 
 @dataclass

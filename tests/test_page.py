@@ -349,7 +349,7 @@ class TestOtherServers:
     def test_a_token_is_asked_for_until_it_is_right(self, browser, tmp_path, rows):
         (tmp_path / "token").write_text("a-long-random-token\n", encoding="utf-8")
         with (
-            serving(tmp_path, "--token-file", str(tmp_path / "token")) as address,
+            serving(tmp_path, None, "--token-file", str(tmp_path / "token")) as address,
             visiting(browser, address) as visit,
         ):
             page = visit.page
@@ -364,7 +364,7 @@ class TestOtherServers:
 
     def test_another_fields_labels_are_its_own(self, browser, tmp_path, exported_field):
         with (
-            serving(tmp_path, "--bundle", str(exported_field.bundle)) as address,
+            serving(tmp_path, exported_field.bundle) as address,
             visiting(browser, address) as visit,
         ):
             page = visit.open()

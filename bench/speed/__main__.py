@@ -3,13 +3,15 @@
     python -m bench.speed contenders --source articles.parquet --model artifacts/model/best
     python -m bench.speed footprint --source articles.parquet --model artifacts/model/best
     python -m bench.speed cost --source articles.parquet --bundle artifacts/bundle
+    python -m bench.speed service --source articles.parquet
 
 `contenders` measures documents a second beside optimum, OpenVINO, CTranslate2 and transformers'
 pipeline; of labelled articles and with `--bundle`, the tuned bundle of the same model, also
 micro-F1, and draws a picture. `footprint` measures cold start, the latency of single articles and
-memory, `cost` processor time, and what a collection such as PubMed takes of it. `--distilbert`
-takes DistilBERT's shape with random weights. Contenders take turns, because the speed of shared
-machines drifts: compare figures within a table, not across tables.
+memory, `cost` processor time, and what a collection such as PubMed takes of it, `service` what
+`studytag serve` makes of the predictor's speed under load. `--distilbert` takes DistilBERT's shape
+with random weights. Contenders take turns, because the speed of shared machines drifts: compare
+figures within a table, not across tables.
 """
 
 import time
@@ -50,6 +52,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--rounds", type=int, default=5)
     command.add_argument("--records", type=int, default=PUBMED, help="size of the collection")
     command.add_argument("--name", default="speed-cost", help="of the results")
+    command = commands.add_parser("service")
+    command.add_argument("--source", type=Path, required=True, help="table of real articles")
+    command.add_argument("--bundle", help="default: the tagger that ships")
+    command.add_argument("--articles", type=int, default=200)
+    command.add_argument("--clients", type=int, default=32)
+    command.add_argument("--rounds", type=int, default=5)
+    command.add_argument("--seconds", type=float, default=60.0, help="of a round, for each")
+    command.add_argument("--name", default="speed-service", help="of the results")
     commands.add_parser("one").add_argument("arguments", nargs="+")  # a child of footprint
     return parser
 
@@ -57,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Measure, keep the figures, and write the table."""
     options = _parser().parse_args()
-    from bench.speed import cost, inference
+    from bench.speed import cost, inference, service
 
     if options.command == "one":
         name, *paths = options.arguments
@@ -71,6 +81,7 @@ def main() -> None:
         "contenders": inference.contenders,
         "footprint": inference.footprint,
         "cost": cost.cost,
+        "service": service.service,
     }
     save_raw(options.name, measures[options.command](options))
     sys.stdout.write(tables.write(options.name))

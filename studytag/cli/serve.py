@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from studytag.cli.json_log import json_log
 from studytag.cli.options import add_predictor_arguments, load_predictor
+from studytag.cli.signals import stop_requests
 from studytag.errors import InputError
 from studytag.service.app import create_app
 from studytag.service.settings import Settings
@@ -48,6 +49,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("studytag-state"),
         help="where uploaded files and their results are kept",
     )
+    parser.add_argument(
+        "--keep-hours",
+        type=float,
+        metavar="H",
+        default=Settings.keep_hours,
+        help="how long a file and its results are kept once it is tagged",
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        metavar="NAME",
+        default=[],
+        help="a name under which callers reach it, as behind a proxy; may be given again",
+    )
     parser.add_argument("--log-json", action="store_true", help="log JSON, one object a line")
     add_predictor_arguments(parser)
 
@@ -66,7 +81,8 @@ def run(options: argparse.Namespace) -> None:
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         logger.info("serving %s on http://%s:%d", predictor.path, shown, port)
-        Server(app).run(sockets=[listening])
+        with stop_requests():  # uvicorn passes signals on when it has ended: end well, not by them
+            Server(app).run(sockets=[listening])
 
 
 class Server(uvicorn.Server):
@@ -108,8 +124,10 @@ def _settings(options: argparse.Namespace) -> Settings:
         raise InputError(
             f"--host {options.host}: other machines could use it; give --token-file, or --no-token"
         )
-    hosts = LOOPBACK_NAMES if local and token is None else ()
-    return Settings(state=options.state, token=token, hosts=hosts)
+    hosts = tuple(options.allow_host)
+    if hosts or (local and token is None):
+        hosts += LOOPBACK_NAMES
+    return Settings(state=options.state, token=token, hosts=hosts, keep_hours=options.keep_hours)
 
 
 def _is_loopback(host: str) -> bool:

@@ -84,7 +84,7 @@ class Model:
 
     def _count(self, encoding: Encoding) -> int:
         """The tokens of a document; each piece that was cut off has special tokens of its own."""
-        special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        special: int = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         return len(encoding) + sum(len(piece) - special for piece in encoding.overflowing)
 
     def _file(self, manifest: Manifest) -> str:

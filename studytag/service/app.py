@@ -26,6 +26,8 @@ from studytag.service.state import Service
 from studytag.service.tagging import Tagging
 from studytag.version import __version__
 
+_SWEEP_SECONDS = 10.0
+
 PAGE = Path(__file__).parent / "page"
 
 
@@ -67,16 +69,15 @@ def create_app(predictor: Predictor, settings: Settings) -> FastAPI:
         description="Study-design tags for biomedical articles, from title and abstract.",
         docs_url=None,  # they load scripts of another server
         redoc_url=None,
-        max_body_size=settings.max_body,
         lifespan=lifespan,
     )
     app.state.service = service
     for router in (tag_api.router, model_api.router, predict_api.router, v2_api.router):
-        app.include_router(router)
+        app.include_router(router, max_body_size=settings.max_body)
     app.include_router(files_api.router, max_body_size=settings.max_upload)
     app.mount("/", StaticFiles(directory=PAGE, html=True, check_dir=False), name="page")
     add_error_handlers(app)
-    app.add_middleware(Guard, token=settings.token, hosts=settings.hosts)
+    app.add_middleware(Guard, settings=settings)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Observed, metrics=metrics)
     _complete_openapi(app)
@@ -96,7 +97,7 @@ def _complete_openapi(app: FastAPI) -> None:
 
 
 async def _sweep(runner: Runner) -> None:
-    """Delete what has expired, every minute."""
+    """Delete what has expired, again and again."""
     while True:
         await to_thread.run_sync(runner.sweep)
-        await asyncio.sleep(60)
+        await asyncio.sleep(_SWEEP_SECONDS)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from studytag.errors import BundleError, InputError
+from studytag.service.settings import MAX_ARTICLES
 
 
 class ErrorType(str, Enum):
@@ -71,6 +72,10 @@ class ApiError(Exception):
         return JSONResponse(body.model_dump(mode="json"), self.status, headers)
 
 
+ONE, MANY = "one", "many"
+"""Tags of fields that take one thing or a list; they are no part of a place in a body."""
+
+
 class Disconnected(Exception):
     """The caller has gone; nobody reads an answer."""
 
@@ -94,10 +99,17 @@ _TYPES = {
 }
 
 
+_SCHEMA = "#/components/schemas/ErrorBody"
+
+
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The entries of OpenAPI for the error codes that an operation may answer."""
     return {
-        status: {"model": ErrorBody, "description": HTTPStatus(status).phrase}
+        status: {
+            "description": HTTPStatus(status).phrase,
+            # Not as "model", which would be documented in the content type of a good answer.
+            "content": {"application/json": {"schema": {"$ref": _SCHEMA}}},
+        }
         for status in statuses
     }
 
@@ -118,7 +130,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        return ApiError(422, ErrorType.VALIDATION, _first(error)).response()
+        return _invalid(error).response()
 
     async def bad_input(request: Request, error: Exception) -> JSONResponse:
         return ApiError(422, ErrorType.VALIDATION, str(error)).response()
@@ -137,9 +149,16 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(BundleError, backend)
 
 
-def _first(error: RequestValidationError) -> str:
+def _invalid(error: RequestValidationError) -> ApiError:
     """The first thing that is wrong, by its place; never the text itself, which may be long."""
     (first, *rest) = error.errors()
-    place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
-    more = f" (and {len(rest)} more)" if rest else ""
-    return f"{place or 'body'}: {first['msg']}{more}"
+    if first["type"] == "json_invalid":
+        return ApiError(422, ErrorType.VALIDATION, "the body is not JSON")
+    place = ".".join(str(part) for part in first["loc"] if part not in _NO_PLACES) or "body"
+    message = f"{place}: {first['msg']}" + (f" (and {len(rest)} more)" if rest else "")
+    if first["type"] == "too_long" and first["ctx"]["max_length"] == MAX_ARTICLES:
+        return ApiError(413, ErrorType.TOO_LARGE, message)
+    return ApiError(422, ErrorType.VALIDATION, message)
+
+
+_NO_PLACES = ("body", "query", "path", ONE, MANY)

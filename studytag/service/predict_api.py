@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from studytag.errors import InputError
 from studytag.inference.predictor import Prediction
-from studytag.service.errors import ApiError, ErrorType, documented
+from studytag.service.errors import MANY, ONE, ApiError, ErrorType, documented
+from studytag.service.settings import MAX_ARTICLES
 from studytag.service.state import Service, Shared
 from studytag.service.tagging import Article, Tagged
 
@@ -33,6 +34,16 @@ class Parameters(BaseModel):
     function_to_apply: Activation | None = Field(None, description="sigmoid without it")
 
 
+TEXT = "text"
+
+
+def _shape(inputs: Any) -> str:
+    """Which of its three shapes `inputs` has, by its first item."""
+    if not isinstance(inputs, list):
+        return TEXT
+    return ONE if inputs and isinstance(inputs[0], str) else MANY
+
+
 class PredictRequest(BaseModel):
     """Texts to tag."""
 
@@ -45,9 +56,12 @@ class PredictRequest(BaseModel):
         }
     )
 
-    inputs: str | Pair | list[Pair] = Field(
-        description="A text, [text], [title, abstract], or a list of these lists"
-    )
+    inputs: Annotated[
+        Annotated[str, Tag(TEXT)]
+        | Annotated[Pair, Tag(ONE)]
+        | Annotated[list[Pair], Field(max_length=MAX_ARTICLES), Tag(MANY)],
+        Discriminator(_shape),
+    ] = Field(description="A text, [text], [title, abstract], or a list of these lists")
     raw_scores: bool = Field(False, description="Give logits instead of probabilities")
     truncate: bool = Field(True, description="Cut long texts off, rather than refuse them")
     parameters: Parameters | None = None
@@ -97,7 +111,9 @@ async def predict(
     started = time.perf_counter()
     articles = body.articles
     tagged = await service.tagging.tag(request, articles)
-    predictions = [_checked(index, each, body, service) for index, each in enumerate(tagged.outcomes)]
+    predictions = [
+        _checked(index, each, body, service) for index, each in enumerate(tagged.outcomes)
+    ]
     response.headers.update(_timings(articles, predictions, tagged, time.perf_counter() - started))
     top = body.parameters.top_k if body.parameters else None
     scores = [_scores(each, body.activation)[:top] for each in predictions]
@@ -133,9 +149,9 @@ async def info(service: Shared) -> dict[str, Any]:
         "model_type": {"classifier": {"id2label": numbers, "label2id": names}},
         "max_concurrent_requests": settings.max_waiting,
         "max_input_length": model.max_length,
-        "max_batch_tokens": settings.max_articles * model.max_length,
+        "max_batch_tokens": MAX_ARTICLES * model.max_length,
         "max_batch_requests": 1,
-        "max_client_batch_size": settings.max_articles,
+        "max_client_batch_size": MAX_ARTICLES,
         "auto_truncate": True,
         "tokenization_workers": service.predictor.workers,
         "version": model.version,
@@ -157,7 +173,6 @@ async def metrics(service: Shared) -> Response:
 
 def _article(texts: list[str]) -> Article:
     return texts[0] if len(texts) == 1 else {"title": texts[0], "abstract": texts[1]}
-
 
 
 def _checked(index: int, outcome: Any, body: PredictRequest, service: Service) -> Prediction:

@@ -24,6 +24,7 @@ from studytag.service.jobs import Job
 Part = Literal["all", "kept", "set-aside"]
 
 _SHOWN = ("title", "pmid", "year")
+_SORTABLE = ("title", "year")
 _BATCH = 1000
 
 
@@ -59,13 +60,12 @@ def select_rows(
     if search:
         title = pc.fill_null(pc.cast(table["title"], pa.string()), "")
         table = table.filter(pc.match_substring(title, search, ignore_case=True))
-    column = probability_column(sort) if sort in labels else (sort or "row")
-    if column not in table.column_names or column in (PREDICTED_COLUMN, ERROR_COLUMN):
-        raise InputError(f"sort: choose from row, title, year, {', '.join(labels)}")
+    sort = sort or "row"
+    if sort not in ("row", *_SORTABLE, *labels):
+        raise InputError(f"sort: choose from row, {', '.join((*_SORTABLE, *labels))}")
+    column = probability_column(sort) if sort in labels else sort
     order = "descending" if descending else "ascending"
-    return table.sort_by(
-        [(column, order), ("row", "ascending")] if column != "row" else [(column, order)]
-    )
+    return table.sort_by([(column, order), *([("row", "ascending")] if sort != "row" else [])])
 
 
 def page_of(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
 from pathlib import Path
+from queue import SimpleQueue
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -23,6 +25,7 @@ from studytag.service.settings import Settings
 logger = logging.getLogger(__name__)
 
 _COMMIT_SECONDS = 5.0
+_GRACE_SECONDS = 20.0
 
 
 class Runner:
@@ -53,14 +56,20 @@ class Runner:
         self._metrics = metrics
         self._bundle = bundle
         self._stopping = False
-        self._threads = ThreadPoolExecutor(settings.running_jobs, thread_name_prefix="studytag-job")
+        self._waiting: SimpleQueue[Job | None] = SimpleQueue()
         for job in store.jobs():
             if job.status is Status.QUEUED:
                 self.start(job)
+        self._threads = [
+            threading.Thread(target=self._work, name=f"studytag-job-{number}", daemon=True)
+            for number in range(settings.running_jobs)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def start(self, job: Job) -> None:
         """Let a job wait for its turn."""
-        self._threads.submit(self._run, job)
+        self._waiting.put(job)
 
     def sweep(self) -> None:
         """Delete the jobs whose time is over."""
@@ -70,29 +79,39 @@ class Runner:
                 logger.info("job %s: deleted, as its time is over", job.id)
 
     def close(self) -> None:
-        """Commit what the running jobs have finished, and end; the next start goes on with them."""
-        self._stopping = True
-        self._threads.shutdown(cancel_futures=True)
+        """Commit what the running jobs have finished, and end; the next start goes on with them.
 
-    def _run(self, job: Job) -> None:
-        if job.cancelled or self._stopping:
-            return
-        try:
-            self._tag(job)
-        except StoppedError:
-            if not self._stopping and not job.cancelled:
-                job.end(
-                    Status.FAILED,
-                    f"has more than {self._settings.max_records} records; divide the file",
-                )
-        except StudytagError as error:
-            self._fail(job, _without_paths(str(error), job))
-        except Exception:
-            logger.exception("job %s", job.id)
-            self._fail(job, "the server could not tag this file; its log says why")
-        finally:
+        A job that does not end in time, as while it reads a long file for the first time, is cut
+        off, which costs no more than a kill does.
+        """
+        self._stopping = True
+        until = time.monotonic() + _GRACE_SECONDS
+        for _ in self._threads:
+            self._waiting.put(None)
+        for thread in self._threads:
+            thread.join(max(until - time.monotonic(), 0))
+
+    def _work(self) -> None:
+        while (job := self._waiting.get()) is not None:
+            if not job.cancelled and not self._stopping:
+                self._run(job)
             if job.cancelled:
                 discard(job.folder)
+
+    def _run(self, job: Job) -> None:
+        try:
+            self._tag(job)
+        except Exception as error:
+            if self._stopping or job.cancelled:
+                return
+            if isinstance(error, StoppedError):
+                limit = self._settings.max_records
+                self._fail(job, f"has more than {limit} records; divide the file")
+            elif isinstance(error, StudytagError):
+                self._fail(job, _without_paths(str(error), job))
+            else:
+                logger.exception("job %s", job.id)
+                self._fail(job, "the server could not tag this file; its log says why")
 
     def _fail(self, job: Job, reason: str) -> None:
         """Note a failure; if the disk does not take even that, the next start tries again."""

@@ -9,6 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from studytag.service.errors import ApiError, ErrorType
+from studytag.service.settings import Settings
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -23,6 +24,9 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+UPLOADS = "/v1/files"
+"""Where bodies may be larger than elsewhere."""
+
 _OPEN_PREFIXES = ("/health", "/v2/health/")
 _GUARDED_PREFIXES = ("/v1/", "/v2", "/predict", "/info", "/metrics", "/openapi.json")
 
@@ -56,14 +60,14 @@ class Guard:
 
     Args:
         app: What is guarded.
-        token: None asks for none.
-        hosts: Names that the `Host` header may have; empty allows any.
+        settings: Token, host names, and how long a body may say it is.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None, hosts: tuple[str, ...]) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        self._token = token
-        self._hosts = frozenset(host.lower() for host in hosts)
+        self._settings = settings
+        self._token = settings.token
+        self._hosts = frozenset(host.lower() for host in settings.hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it."""
@@ -82,16 +86,27 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != host:
             return ApiError(403, ErrorType.FORBIDDEN, "requests of other sites' pages are refused")
-        if self._token is None or not self._guarded(scope):
-            return None
+        if self._token is not None and self._guarded(scope) and not self._has_token(headers):
+            return ApiError(
+                401, ErrorType.UNAUTHORIZED, "send the header Authorization: Bearer with the token"
+            )
+        return self._too_large(scope, headers)
+
+    def _has_token(self, headers: Headers) -> bool:
+        assert self._token is not None
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(
-            given.strip().encode(), self._token.encode()
-        ):
+        right = hmac.compare_digest(given.strip().encode(), self._token.encode())
+        return right and scheme.lower() == "bearer"
+
+    def _too_large(self, scope: Scope, headers: Headers) -> ApiError | None:
+        """FastAPI counts what comes; a body that says its length is refused in our words."""
+        length = headers.get("content-length", "")
+        upload = scope["path"] == UPLOADS
+        limit = self._settings.max_upload if upload else self._settings.max_body
+        if not length.isdecimal() or int(length) <= limit:
             return None
-        return ApiError(
-            401, ErrorType.UNAUTHORIZED, "send the header Authorization: Bearer with the token"
-        )
+        message = f"the body has {length} bytes; send at most {limit}"
+        return ApiError(413, ErrorType.TOO_LARGE, message)
 
     @staticmethod
     def _guarded(scope: Scope) -> bool:

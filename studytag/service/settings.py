@@ -7,6 +7,9 @@ from pathlib import Path
 
 MEBI = 1 << 20
 
+MAX_ARTICLES = 1000
+"""Articles in one request; part of the API's schema, so that a longer list is refused unread."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -19,7 +22,6 @@ class Settings:
         name: Of the model, in `/info` and in paths of the open inference protocol.
         max_body: Bytes of a request that is not an upload.
         max_upload: Bytes of an uploaded file.
-        max_articles: Articles in one request.
         max_text: Characters of one article.
         max_waiting: Articles of all requests, files aside, that wait or run; more get 429.
         max_seconds: How long one request may take.
@@ -35,7 +37,6 @@ class Settings:
     name: str = "studytag"
     max_body: int = 10 * MEBI
     max_upload: int = 200 * MEBI
-    max_articles: int = 1000
     max_text: int = 100_000
     max_waiting: int = 2000
     max_seconds: float = 120.0

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from studytag.errors import InputError
 from studytag.inference.predictor import Outcome, Prediction, Predictor
 from studytag.manifest import OperatingPoint
-from studytag.service.errors import ErrorBody, ErrorType, documented
+from studytag.service.errors import MANY, ONE, ErrorBody, ErrorType, documented
 from studytag.service.sentences import Parts, contributions
+from studytag.service.settings import MAX_ARTICLES
 from studytag.service.state import Service, Shared
 
 router = APIRouter(prefix="/v1", tags=["studytag"])
@@ -42,7 +43,11 @@ class TagRequest(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
-    articles: list[Article] | Article = Field(description="A list, or one article")
+    articles: Annotated[
+        Annotated[Article, Tag(ONE)]
+        | Annotated[list[Article], Field(max_length=MAX_ARTICLES), Tag(MANY)],
+        Discriminator(lambda given: MANY if isinstance(given, list) else ONE),
+    ] = Field(description="One article, or a list")
     operating_point: OperatingPoint | None = Field(
         None, description="Whose thresholds decide; the service's own without it"
     )

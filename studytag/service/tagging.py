@@ -89,13 +89,6 @@ class Tagging:
     def _check(self, articles: Sequence[Article]) -> None:
         if not articles:
             raise ApiError(400, ErrorType.EMPTY, "no article to tag; send at least one")
-        if len(articles) > self._settings.max_articles:
-            raise ApiError(
-                413,
-                ErrorType.TOO_LARGE,
-                f"{len(articles)} articles; send at most {self._settings.max_articles} at once, "
-                "or a file to /v1/files",
-            )
         for index, article in enumerate(articles):
             if _length(article) > self._settings.max_text:
                 raise ApiError(
@@ -108,13 +101,15 @@ class Tagging:
     @contextmanager
     def _admitted(self, count: int) -> Iterator[None]:
         """Hold the places of `count` articles, or refuse them."""
-        if self._pending + count > self._settings.max_waiting:
-            seconds = math.ceil(self._pending * self._mean / self._cores.count)
+        pending, settings = self._pending, self._settings
+        seconds = pending * self._mean / self._cores.count
+        late = seconds + count * self._mean / self._cores.count > settings.max_seconds
+        if pending and (late or pending + count > settings.max_waiting):
             raise ApiError(
                 429,
                 ErrorType.OVERLOADED,
-                f"{self._pending} articles are waiting; try again later",
-                retry_after=min(max(seconds, 1), 60),
+                f"{pending} articles are waiting; try again later",
+                retry_after=min(max(math.ceil(seconds), 1), 60),
             )
         self._pending += count
         try:

@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 from studytag.errors import InputError
 from studytag.inference.predictor import Prediction
 from studytag.service.errors import ApiError, ErrorType, documented
+from studytag.service.settings import MAX_ARTICLES
 from studytag.service.state import Service, Shared
 from studytag.service.tagging import Article
 
@@ -161,6 +162,9 @@ async def infer(
     head = len(content) if json_bytes is None else json_bytes
     body = _parsed(content[:head])
     articles = _articles(dict(_tensors(body, memoryview(content)[head:])))
+    if len(articles) > MAX_ARTICLES:
+        message = f"{len(articles)} articles; send at most {MAX_ARTICLES} at once"
+        raise ApiError(413, ErrorType.TOO_LARGE, message)
     tagged = await service.tagging.tag(request, articles)
     predictions = []
     for index, outcome in enumerate(tagged.outcomes):

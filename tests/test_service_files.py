@@ -1,0 +1,309 @@
+"""/v1/files: a file is tagged beside everything else, kept across restarts, and given back."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import random
+import signal
+import time
+import zipfile
+
+import pytest
+from service_support import ris, start_server, upload, wait_for_job
+from support import invented_articles
+
+from studytag import Predictor, predict_file
+from studytag.files import FORMATS, read_rows
+from studytag.inference.screen_file import screen_file
+from studytag.inference.screening import Rule, set_aside_path
+from studytag.service.files_api import WritableFormat
+
+ARTICLES = invented_articles(40, seed=3)
+
+
+@pytest.fixture(scope="module")
+def server(exported, tmp_path_factory):
+    running = start_server(tmp_path_factory.mktemp("service"), exported.bundle)
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture
+def client(server):
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def done(server):
+    """A job that has ended well."""
+    with server.client() as client:
+        answer = upload(client, "my articles.ris", ris(ARTICLES))
+        assert answer.status_code == 202
+        return wait_for_job(client, answer.json()["id"])
+
+
+class TestJob:
+    def test_says_how_it_went(self, done, exported):
+        assert (done["status"], done["done"], done["total"], done["errors"]) == ("done", 40, 40, 0)
+        assert done["name"] == "my articles.ris"
+        with Predictor(exported.bundle) as predictor:
+            tagged = predictor.predict(ARTICLES)
+            counts = {
+                label: sum(label in each.labels for each in tagged) for label in predictor.labels
+            }
+        assert done["counts"] == counts
+
+    def test_tells_its_progress_in_events(self, client):
+        id = upload(client, "a.ris", ris(ARTICLES)).json()["id"]
+        events = client.get(f"/v1/files/{id}/events").text.strip().split("\n\n")
+        names = [event.splitlines()[0] for event in events]
+        assert names[-1] == "event: done"
+        assert set(names[:-1]) <= {"event: progress"}
+        last = json.loads(events[-1].splitlines()[1].removeprefix("data: "))
+        assert last == client.get(f"/v1/files/{id}").json()
+
+    def test_a_row_that_cannot_be_tagged_is_an_error_of_its_own(self, client):
+        content = b'{"title": "A trial"}\n{"title": ""}\nno JSON\n'
+        id = upload(client, "a.jsonl", content).json()["id"]
+        job = wait_for_job(client, id)
+        assert (job["status"], job["done"], job["errors"]) == ("done", 3, 2)
+        rows = client.get(f"/v1/files/{id}/rows").json()["rows"]
+        assert [row["error"] is None for row in rows] == [True, False, False]
+        assert [bool(row["probabilities"]) for row in rows] == [True, False, False]
+
+    def test_a_file_that_cannot_be_read_fails_and_says_so_without_paths(self, client, server):
+        id = upload(client, "mine.csv", b"one,two\n1,2\n").json()["id"]
+        job = wait_for_job(client, id)
+        assert job["status"] == "failed"
+        assert "mine.csv" in job["error"]
+        assert str(server.log.parent) not in job["error"]
+        assert client.get(f"/v1/files/{id}/rows").status_code == 409
+        assert client.get(f"/v1/files/{id}/events").text.startswith("event: failed")
+
+    def test_is_gone_once_deleted(self, client, server):
+        id = upload(client, "a.ris", ris(ARTICLES)).json()["id"]
+        wait_for_job(client, id)
+        assert client.delete(f"/v1/files/{id}").status_code == 204
+        assert client.get(f"/v1/files/{id}").status_code == 404
+        assert not (server.log.parent / "state" / "jobs" / id).exists()
+
+    def test_takes_an_operating_point(self, client):
+        answer = upload(client, "a.ris", ris(ARTICLES[:2]), operating_point="precise")
+        assert answer.json()["operating_point"] == "precise"
+        wrong = upload(client, "a.ris", ris(ARTICLES[:2]), operating_point="best")
+        assert wrong.status_code == 422
+
+
+class TestRows:
+    def rows(self, client, done, **query):
+        return client.get(f"/v1/files/{done['id']}/rows", params=query).json()
+
+    def test_are_given_in_pages(self, client, done):
+        page = self.rows(client, done, offset=30, limit=5)
+        assert page["total"] == 40
+        assert [row["row"] for row in page["rows"]] == [31, 32, 33, 34, 35]
+        assert page["rows"][0]["title"] == ARTICLES[30]["title"]
+
+    def test_are_filtered_by_decision_and_text(self, client, done):
+        present = self.rows(client, done, label="RCT", decision="present")
+        absent = self.rows(client, done, label="RCT", decision="absent")
+        assert present["total"] == done["counts"]["RCT"]
+        assert present["total"] + absent["total"] == 40
+        assert all("RCT" in row["labels"] for row in present["rows"])
+        found = self.rows(client, done, search="LASER")
+        assert found["total"] == sum("laser" in row["title"].lower() for row in ARTICLES)
+
+    def test_are_sorted_by_probability(self, client, done):
+        rows = self.rows(client, done, sort="Cohort", descending=True)["rows"]
+        values = [row["probabilities"]["Cohort"] for row in rows]
+        assert values == sorted(values, reverse=True)
+
+    @pytest.mark.parametrize(
+        "query",
+        [{"sort": "p_RCT"}, {"decision": "present"}, {"label": "x", "decision": "absent"}],
+    )
+    def test_unknown_labels_and_columns_are_refused(self, client, done, query):
+        answer = client.get(f"/v1/files/{done['id']}/rows", params=query)
+        assert answer.status_code == 422
+
+
+class TestDownload:
+    @pytest.mark.parametrize("format", ["ris", "csv", "nbib", "jsonl", "bibtex", "tsv", "enw"])
+    def test_is_what_the_command_would_have_written(self, client, done, exported, tmp_path, format):
+        source = tmp_path / "in.ris"
+        source.write_bytes(ris(ARTICLES))
+        target = tmp_path / f"out{FORMATS[format].suffixes[0]}"
+        with Predictor(exported.bundle) as predictor:
+            predict_file(predictor, source, target, progress=False)
+        answer = client.get(f"/v1/files/{done['id']}/download", params={"format": format})
+        assert answer.content == target.read_bytes()
+        named = answer.headers["content-disposition"]
+        assert "attachment" in named
+        assert f"my%20articles.tagged{target.suffix}" in named
+
+    @pytest.mark.parametrize("format", ["xlsx", "parquet"])
+    def test_tables_have_every_row(self, client, done, tmp_path, format):
+        answer = client.get(f"/v1/files/{done['id']}/download", params={"format": format})
+        target = tmp_path / f"out.{format}"
+        target.write_bytes(answer.content)
+        assert [row["title"] for row in read_rows(target)] == [row["title"] for row in ARTICLES]
+
+    def test_parts_are_those_of_screening(self, client, done, exported, tmp_path):
+        source, target = tmp_path / "in.ris", tmp_path / "out.ris"
+        source.write_bytes(ris(ARTICLES))
+        with Predictor(exported.bundle) as predictor:
+            screen_file(predictor, source, target, Rule(keep=("RCT",)))
+        for part, path in (("kept", target), ("set-aside", set_aside_path(target))):
+            query = {"format": "ris", "keep": "RCT", "part": part}
+            answer = client.get(f"/v1/files/{done['id']}/download", params=query)
+            assert answer.content == path.read_bytes()
+
+    def test_a_part_needs_a_label(self, client, done):
+        url = f"/v1/files/{done['id']}/download"
+        assert client.get(url, params={"part": "kept"}).status_code == 422
+        assert client.get(url, params={"part": "kept", "keep": "x"}).status_code == 422
+        assert client.get(url, params={"format": "docx"}).status_code == 422
+
+    def test_formats_are_those_that_are_written(self):
+        written = {name for name, format in FORMATS.items() if format.write}
+        assert set(WritableFormat.__args__) == written
+
+    def test_leaves_nothing_behind(self, client, done, server):
+        client.get(f"/v1/files/{done['id']}/download", params={"format": "csv"})
+        folder = server.log.parent / "state" / "jobs" / done["id"]
+        for _ in range(100):
+            names = sorted(path.name for path in folder.iterdir())
+            if names == ["job.json", "tagged.parquet", "upload.ris"]:
+                break
+            time.sleep(0.05)
+        else:
+            raise AssertionError(names)
+
+
+class TestBadUploads:
+    @pytest.mark.parametrize(
+        "name",
+        ["../../escape.ris", "/etc/passwd.ris", "C:\\windows\\x.ris", "\x00.ris", "a" * 5000],
+    )
+    def test_names_are_never_paths(self, client, server, name):
+        answer = upload(client, name, ris(ARTICLES[:2]))
+        if answer.status_code == 400:  # longer than any header may be
+            assert len(name) > 200
+            return
+        assert answer.status_code == 202, answer.text
+        job = wait_for_job(client, answer.json()["id"])
+        assert job["status"] == "done"
+        assert not set("/\\\0") & set(job["name"])
+        assert len(job["name"]) <= 200
+        folder = server.log.parent / "state" / "jobs" / job["id"]
+        assert {path.name for path in folder.iterdir()} <= {
+            *("job.json", "tagged.parquet", "upload.ris", "upload"),
+        }
+
+    def test_an_unknown_format_is_refused_at_once(self, client, server):
+        before = len(list((server.log.parent / "state" / "jobs").iterdir()))
+        answer = upload(client, "x.bin", b"\0\1\2\3")
+        assert answer.status_code == 422
+        assert "x.bin" in answer.json()["error"]
+        assert str(server.log.parent) not in answer.json()["error"]
+        assert upload(client, "x.ris", b"").status_code == 422
+        assert client.post("/v1/files", data={"file": "no file"}).status_code == 422
+        assert len(list((server.log.parent / "state" / "jobs").iterdir())) == before
+
+    def test_bombs_end_in_an_error(self, client):
+        packed = gzip.compress(b"TY  - JOUR\nTI  - " + b"a" * 300_000_000, 9)
+        book = io.BytesIO()
+        with zipfile.ZipFile(book, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("[Content_Types].xml", b"x")
+            file.writestr("xl/workbook.xml", b" " * 300_000_000)
+        for name, content in (("a.ris.gz", packed), ("a.xlsx", book.getvalue())):
+            answer = upload(client, name, content)
+            if answer.status_code == 202:
+                assert wait_for_job(client, answer.json()["id"])["status"] == "failed"
+            else:
+                assert answer.status_code == 422
+        assert client.get("/health").status_code == 200
+
+    @pytest.mark.parametrize("id", ["..", "%2e%2e", "0" * 32, "x" * 32])
+    def test_ids_are_not_paths_either(self, client, id):
+        assert client.get(f"/v1/files/{id}/rows").status_code in (404, 405, 422)
+
+
+def test_files_and_results_outlive_the_server(exported, tmp_path):
+    first = start_server(tmp_path, exported.bundle)
+    with first.client() as client:
+        id = upload(client, "a.ris", ris(ARTICLES)).json()["id"]
+        before = wait_for_job(client, id)
+        unfinished = upload(client, "long.ris", ris(ARTICLES * 100)).json()["id"]
+    assert first.stop() == 0
+    second = start_server(tmp_path, exported.bundle)
+    with second.client() as client:
+        after = client.get(f"/v1/files/{id}").json()
+        assert {**after, "total": None} == {**before, "total": None}
+        assert client.get(f"/v1/files/{id}/download").status_code == 200
+        job = wait_for_job(client, unfinished)
+        assert (job["status"], job["done"]) == ("done", 4000)
+    assert second.stop() == 0
+
+
+def test_are_deleted_after_their_time(exported, tmp_path):
+    server = start_server(tmp_path, exported.bundle, "--keep-hours", "0")
+    with server.client() as client:
+        id = upload(client, "a.ris", ris(ARTICLES[:2])).json()["id"]
+        for _ in range(600):
+            if client.get(f"/v1/files/{id}").status_code == 404:
+                break
+            time.sleep(0.1)
+        else:
+            raise AssertionError("it is still there")
+    assert not list((tmp_path / "state" / "jobs").iterdir())
+    server.stop()
+
+
+def _watch(client, ids: list[str], finished: dict[str, dict], records: int) -> None:
+    """Until so many records more are done; what is `finished` must stay as it was."""
+    first = None
+    while len(finished) < len(ids):
+        jobs = [client.get(f"/v1/files/{id}").json() for id in ids]
+        for job in jobs:
+            assert job["status"] != "failed", job
+            if job["id"] in finished:
+                assert job["counts"] == finished[job["id"]]["counts"]
+                assert job["status"] == "done"
+            elif job["status"] == "done":
+                finished[job["id"]] = job
+        done = sum(job["done"] for job in jobs)
+        first = done if first is None else first
+        if done - first >= records:
+            return
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_lose_nothing(exported, tmp_path):
+    """Ten jobs, kill -9 again and again: what was called done stays done, the others go on."""
+    chance = random.Random(7)
+    inputs = [ris(invented_articles(3000, seed=seed)) for seed in range(10)]
+    server = start_server(tmp_path, exported.bundle)
+    with server.client() as client:
+        ids = [upload(client, f"{n}.ris", each).json()["id"] for n, each in enumerate(inputs)]
+    finished: dict[str, dict] = {}
+    kills = 0
+    while len(finished) < len(ids):
+        with server.client() as client:
+            _watch(client, ids, finished, records=chance.randint(100, 8000))
+        server.stop(signal.SIGKILL)
+        kills += 1
+        server = start_server(tmp_path, exported.bundle)
+    with Predictor(exported.bundle) as predictor, server.client() as client:
+        for number, id in enumerate(ids):
+            source = tmp_path / f"{number}.ris"
+            source.write_bytes(inputs[number])
+            predict_file(predictor, source, tmp_path / f"{number}.csv", progress=False)
+            answer = client.get(f"/v1/files/{id}/download")
+            assert answer.content == (tmp_path / f"{number}.csv").read_bytes()
+    server.stop()
+    assert kills > 1
