@@ -57,12 +57,12 @@ export function announce(message) {
   $("status").textContent = message;
 }
 
-/** "93 %"; finer near both ends, where a rounded figure would say 0 or 100. */
+/** "43 %", "98.5 %", ">99.9 %", "0.017 %": small thresholds must be told apart. */
 export function percent(share) {
   const value = 100 * share;
-  const margin = Math.min(value, 100 - value);
-  const digits = margin === 0 || margin >= 10 ? 0 : margin >= 1 ? 1 : margin >= 0.1 ? 2 : 3;
-  return `${value.toFixed(digits)}\u00a0%`;
+  if (value > 99.9 && value < 100) return ">99.9\u00a0%";
+  const digits = value >= 90 ? 1 : value >= 10 ? 0 : value >= 1 ? 1 : value >= 0.1 ? 2 : 3;
+  return `${value.toFixed(value % 100 === 0 ? 0 : digits)}\u00a0%`;
 }
 
 /** "+12.3": percentage points with their sign; a real minus, as wide as a plus. */
