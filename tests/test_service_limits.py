@@ -160,6 +160,15 @@ class TestLimits:
         metrics = run_app(exported, tmp_path, calls, max_waiting=6)
         assert "studytag_queue_articles 0.0" in metrics
 
+    def test_explaining_too_much_is_refused(self, exported, tmp_path):
+        async def calls(client):
+            article = {"title": "A trial", "abstract": "It is so. " * 20}
+            body = {"articles": [article] * 3, "explain": True}
+            return await client.post("/v1/tag", json=body)
+
+        answer = run_app(exported, tmp_path, calls, max_waiting=20)
+        assert (answer.status_code, answer.json()["error_type"]) == (413, "too_large")
+
     def test_time_is_limited(self, exported, tmp_path):
         async def calls(client):
             return await client.post("/v1/tag", json={"articles": {"title": "A trial"}})

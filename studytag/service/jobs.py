@@ -11,14 +11,15 @@ import secrets
 import shutil
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from pathlib import Path
 
 from studytag.documents import read_json
 from studytag.errors import InputError
-from studytag.files import SUFFIXES, write_json_atomically
+from studytag.files import write_json_atomically
+from studytag.files.registry import SUFFIXES
 
 _JOB = "job.json"
 _RESULT = "tagged.parquet"
@@ -103,9 +104,10 @@ class Job:
         write_json_atomically(self.folder / _JOB, {name: values[name] for name in kept})
 
     def end(self, status: Status, error: str | None = None) -> None:
-        """Note how it ended, durably."""
-        self.status, self.error, self.ended = status, error, now().isoformat()
-        self.save()
+        """Note how it ended. Nobody hears of it before it is durable."""
+        ended = now().isoformat()
+        replace(self, status=status, error=error, ended=ended).save()
+        self.error, self.ended, self.status = error, ended, status
 
 
 class JobStore:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -69,7 +70,7 @@ class Metrics:
     def watch_jobs(self, statuses: Iterable[str], count: Callable[[str], int]) -> None:
         """Read the number of jobs of each status from `count`."""
         for status in statuses:
-            self._jobs.labels(status).set_function(lambda status=status: count(status))
+            self._jobs.labels(status).set_function(partial(count, status))
 
     def note_request(self, path: str, method: str, status: int, seconds: float) -> None:
         """Count an answered request; `path` is a route, not what the caller wrote."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from studytag.evaluation.scores import Scores
 from studytag.hashing import sha256
 from studytag.inference.predictor import Predictor
 from studytag.manifest import MANIFEST, OPERATING_POINTS
@@ -77,14 +78,17 @@ def _point(predictor: Predictor, point: str) -> OperatingPointInfo:
     return OperatingPointInfo(
         description=OPERATING_POINTS.get(point, ""),
         thresholds=dict(zip(predictor.labels, variant.thresholds[point], strict=True)),
-        metrics=scores
-        and {
-            label: LabelMetrics(
-                precision=each.precision, recall=each.recall, f1=each.f1, support=each.support
-            )
-            for label, each in scores.labels.items()
-        },
+        metrics=None if scores is None else _metrics(scores),
     )
+
+
+def _metrics(scores: Scores) -> dict[str, LabelMetrics]:
+    return {
+        label: LabelMetrics(
+            precision=each.precision, recall=each.recall, f1=each.f1, support=each.support
+        )
+        for label, each in scores.labels.items()
+    }
 
 
 def _card(predictor: Predictor) -> str | None:

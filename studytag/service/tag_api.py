@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic.config import JsonDict
 
 from studytag.errors import InputError
 from studytag.inference.predictor import Outcome, Prediction, Predictor
@@ -18,7 +19,7 @@ from studytag.service.state import Service, Shared
 
 router = APIRouter(prefix="/v1", tags=["studytag"])
 
-_EXAMPLE = {
+_EXAMPLE: JsonDict = {
     "articles": [
         {
             "id": "made-up-1",
@@ -81,7 +82,7 @@ class Result(BaseModel):
     decisions: dict[str, Verdict]
     truncated: bool = Field(description="Whether the end of the text was not read")
     explanation: list[Sentence] | None = Field(
-        None, description="With `explain`; empty for an article of one sentence"
+        default=None, description="With `explain`; empty for an article of one sentence"
     )
 
 
@@ -112,7 +113,9 @@ async def tag(
     point = body.operating_point or service.predictor.operating_point
     parts = [Parts.of(each.title, each.abstract) for each in articles] if body.explain else []
     without = [part.without_each() for part in parts]
-    records = [{"title": each.title, "abstract": each.abstract} for each in articles]
+    records: list[Mapping[str, Any]] = [
+        {"title": each.title, "abstract": each.abstract} for each in articles
+    ]
     records += [record for each in without for record in each]
     tagged = await service.tagging.tag(request, records, body.operating_point)
     rest = iter(tagged.outcomes[len(articles) :])

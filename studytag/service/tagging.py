@@ -89,6 +89,13 @@ class Tagging:
     def _check(self, articles: Sequence[Article]) -> None:
         if not articles:
             raise ApiError(400, ErrorType.EMPTY, "no article to tag; send at least one")
+        if len(articles) > self._settings.max_waiting:
+            raise ApiError(
+                413,
+                ErrorType.TOO_LARGE,
+                f"{len(articles)} texts to tag, those without a sentence included; "
+                f"send at most {self._settings.max_waiting} at once",
+            )
         for index, article in enumerate(articles):
             if _length(article) > self._settings.max_text:
                 raise ApiError(
