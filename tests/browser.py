@@ -78,8 +78,12 @@ class Visit:
 
     def barriers(self) -> list[str]:
         """What axe finds wrong for people with a screen reader, a keyboard or weak sight."""
-        found = Axe().run(self.page).response["violations"]
-        return [f"{each['id']} ({each['impact']}): {each['nodes'][0]['html']}" for each in found]
+        found = Axe().run(self.page).response
+        assert len(found["passes"]) > 10, "axe has not looked at the page"
+        return [
+            f"{each['id']} ({each['impact']}): {each['nodes'][0]['html']}"
+            for each in found["violations"]
+        ]
 
 
 @contextmanager
