@@ -47,7 +47,7 @@ def start_server(folder: Path, bundle: Path | None, *options: str) -> Running:
         command += ["--bundle", str(bundle)]
     with log.open("wb") as stream:
         process = subprocess.Popen(command, stderr=stream, stdout=stream)
-    for _ in range(600):
+    for _ in range(6000):
         if found := re.search(r"on (http://\S+)", log.read_text(encoding="utf-8")):
             server = Running(found.group(1).rstrip('",}'), process, log)
             if _answers(server):
