@@ -1,7 +1,7 @@
 r"""Who made a bundle: an Ed25519 signature of its manifest, which holds the hash of every file.
 
 Keys are PEM files and the signature is the 64 bytes that the standard defines, so that openssl
-makes and verifies them too:
+makes and verifies them too::
 
     openssl genpkey -algorithm ed25519 -out key.pem
     openssl pkey -in key.pem -pubout -out key.pub
