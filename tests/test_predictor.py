@@ -431,6 +431,7 @@ def test_a_graph_of_another_number_of_labels_is_refused(bundle):
     edit_manifest(
         bundle,
         labels=[*LABELS, "InVitro"],
+        golden=[],
         variants={
             "fp32": {
                 "file": "onnx/model.onnx",
