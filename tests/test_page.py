@@ -329,6 +329,7 @@ class TestThePage:
         page.get_by_role("tab", name="History").click()
         page.get_by_role("button", name=rows[0]["title"], exact=True).click()
         expect(page.get_by_label("Abstract")).to_have_value(rows[0]["abstract"])
+        expect(page.locator(".bars")).to_be_visible()  # the answer makes it an entry again
         page.get_by_role("tab", name="History").click()
         page.get_by_role("button", name="Clear the history").click()
         assert page.evaluate("localStorage.getItem('studytag-history')") is None
