@@ -356,8 +356,8 @@ class TestOtherServers:
             page = visit.page
             page.goto(address)
             for token in ("wrong", "a-long-random-token"):
-                expect(page.get_by_label("Token")).to_have_value("")
-                page.get_by_label("Token").fill(token)
+                expect(page.get_by_label("Token", exact=True)).to_have_value("")
+                page.get_by_label("Token", exact=True).fill(token)
                 page.get_by_role("button", name="Continue").click()
             expect(page.get_by_role("radio").first).to_be_visible()
             upload(page, ARTICLES)
