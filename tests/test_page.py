@@ -329,6 +329,7 @@ class TestThePage:
         page.get_by_role("tab", name="History").click()
         page.get_by_role("button", name=rows[0]["title"], exact=True).click()
         expect(page.get_by_label("Abstract")).to_have_value(rows[0]["abstract"])
+        expect(page.locator(".bars")).to_be_visible()  # the answer makes it an entry again
         page.get_by_role("tab", name="History").click()
         page.get_by_role("button", name="Clear the history").click()
         assert page.evaluate("localStorage.getItem('studytag-history')") is None
@@ -355,8 +356,8 @@ class TestOtherServers:
             page = visit.page
             page.goto(address)
             for token in ("wrong", "a-long-random-token"):
-                expect(page.get_by_label("Token")).to_have_value("")
-                page.get_by_label("Token").fill(token)
+                expect(page.get_by_label("Token", exact=True)).to_have_value("")
+                page.get_by_label("Token", exact=True).fill(token)
                 page.get_by_role("button", name="Continue").click()
             expect(page.get_by_role("radio").first).to_be_visible()
             upload(page, ARTICLES)
