@@ -216,7 +216,7 @@ def _raw_probabilities(
     )
     model = Model(bundle, plain, variant)
     with ThreadPoolExecutor(available_cores()) as pool:
-        return np.array(list(pool.map(model.probabilities, texts)))
+        return np.array([reading.probabilities for reading in pool.map(model.read, texts)])
 
 
 def _adjusted(
