@@ -34,6 +34,9 @@ OperatingPoint = Literal["f1", "label_f1", "sensitive", "balanced", "precise", "
 DEFAULT_OPERATING_POINT: OperatingPoint = "f1"
 FIXED: OperatingPoint = "fixed"
 
+Engine = Literal["onnxruntime", "openvino"]
+"""What runs a graph."""
+
 Thresholds = dict[str, list[float]]
 """Operating point to thresholds, one per label in label order."""
 
@@ -67,7 +70,7 @@ class Adjustment:
 
 @dataclass(frozen=True)
 class Variant:
-    """One set of weights: `pytorch`, or an ONNX graph.
+    """One set of weights: `pytorch`, or a graph of ONNX or OpenVINO.
 
     Attributes:
         file: Its path inside the folder.
@@ -82,6 +85,17 @@ class Variant:
     scores: Mapping[str, Scores] = field(default_factory=dict)
     parity: Mapping[str, float] = field(default_factory=dict)
     adjustment: Adjustment = field(default_factory=Adjustment)
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the graph; OpenVINO's have a suffix of their own."""
+        return "openvino" if self.file.endswith(".xml") else "onnxruntime"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that is read for this variant alone; OpenVINO keeps weights beside the graph."""
+        weights = self.file.removesuffix(".xml") + ".bin"
+        return (self.file, weights) if self.engine == "openvino" else (self.file,)
 
 
 @dataclass(frozen=True)
@@ -108,7 +122,8 @@ class Manifest:
         text_recipe: How title and abstract become text.
         max_length: Texts are cut to this many tokens, special tokens included.
         encoder: The encoder that was fine-tuned.
-        variants: By name: `pytorch` in a model folder, `fp32` and mostly `int8` in a bundle.
+        variants: By name: `pytorch` in a model folder; `fp32`, mostly `int8`, and
+            `int8-openvino` where it was asked for, in a bundle.
         truncation_side: The side on which a long text loses tokens.
         calibration: How logits became calibrated.
         prevalence: Each label's share among the articles that calibration was fitted to.
@@ -207,8 +222,9 @@ class Manifest:
         self._check_files()
         for name, variant in self.variants.items():
             self._check_adjustment(name, variant.adjustment)
-            if variant.file not in self.files:
-                raise BundleError(f"variant {name!r}: {variant.file} has no checksum; {_ADVICE}")
+            for file in variant.files:
+                if file not in self.files:
+                    raise BundleError(f"variant {name!r}: {file} has no checksum; {_ADVICE}")
             for point, thresholds in variant.thresholds.items():
                 if len(thresholds) != len(self.labels) or not all(map(_is_share, thresholds)):
                     raise BundleError(
@@ -266,7 +282,7 @@ def load_manifest(folder: str | Path, variants: Sequence[str] | None = None) -> 
         manifest = Manifest.from_dict(stored)
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from error
-    graphs = {variant.file for variant in manifest.variants.values()}
+    graphs = {file for variant in manifest.variants.values() for file in variant.files}
     for name in manifest.files.keys() - graphs:
         _verify(folder / name, manifest.files[name])
     for name in manifest.variants if variants is None else variants:
@@ -280,8 +296,8 @@ def verify_variant(folder: Path, manifest: Manifest, variant: str) -> None:
     Raises:
         BundleError: the file is missing or altered.
     """
-    name = manifest.variants[variant].file
-    _verify(folder / name, manifest.files[name])
+    for name in manifest.variants[variant].files:
+        _verify(folder / name, manifest.files[name])
 
 
 def refuse_foreign_folder(folder: Path) -> None:

@@ -22,6 +22,7 @@ from studytag.evaluation.prevalence import label_prevalence
 from studytag.evaluation.thresholds import tune_thresholds
 from studytag.export.config import repeat_thresholds
 from studytag.export.graph import export_graph
+from studytag.export.openvino import export_openvino
 from studytag.export.parity import shape_difference
 from studytag.export.quantisation import quantise
 from studytag.files import atomic_folder
@@ -43,8 +44,13 @@ from studytag.version import __version__
 
 logger = logging.getLogger(__name__)
 
-GRAPHS = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
+GRAPHS = {
+    "fp32": "onnx/model.onnx",
+    "int8": "onnx/model_quantized.onnx",
+    "int8-openvino": "openvino/openvino_model.xml",
+}
 """Variant to its file, under the names that optimum and transformers.js look for."""
+DEFAULT_VARIANTS = ("fp32", "int8")
 TOKENIZER_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json")
 PARITY_ROWS = 256
 """Validation rows on which graphs are compared with PyTorch, spread evenly."""
@@ -60,7 +66,7 @@ def export_bundle(
     output: str | Path,
     validation: str | Path,
     *,
-    variants: Sequence[str] = tuple(GRAPHS),
+    variants: Sequence[str] = DEFAULT_VARIANTS,
     max_f1_drop: float = 0.005,
     tolerance: float = 1e-4,
 ) -> Manifest:
@@ -70,14 +76,16 @@ def export_bundle(
         model_dir: A best model folder.
         output: The bundle, replaced if it is there.
         validation: The labelled table to tune thresholds and measure on.
-        variants: Which graphs the bundle keeps; all are measured, and fp32 must pass its gates.
-        max_f1_drop: The int8 variant is left out if its micro-F1 is lower than float32's by
+        variants: Which graphs the bundle keeps; fp32 and int8 are always made and measured, and
+            fp32 must pass its gates.
+        max_f1_drop: An int8 variant is left out if its micro-F1 is lower than float32's by
             more than this.
         tolerance: Largest difference from PyTorch that a float32 probability may have.
 
     Raises:
         InputError: the table is unusable, or `output` holds something that is no bundle.
         BundleError: the model folder is incomplete.
+        MissingDependencyError: a package that a variant needs is not installed.
         StudytagError: the float32 graph differs from PyTorch by more than `tolerance`.
     """
     output = Path(output)
@@ -86,13 +94,16 @@ def export_bundle(
     table = load_evaluable(validation, trained.manifest.labels)
     with atomic_folder(output) as folder:
         _write_files(trained, folder)
+        if "int8-openvino" in variants:
+            texts = [trained.manifest.text_recipe.compose_record(row) for row in table.rows]
+            export_openvino(trained, texts, folder / GRAPHS["int8-openvino"])
         _check_shapes(trained, folder / GRAPHS["fp32"], tolerance)
         manifest = _draft(trained, folder)
         measured = _measure_all(trained, table, folder, manifest)
         _check_parity(measured["fp32"], tolerance)
         kept = _without_losses(measured, folder, max_f1_drop)
         for name in kept.keys() - set(variants):
-            (folder / kept.pop(name).file).unlink()
+            _delete(kept.pop(name), folder)
         if not kept:
             raise StudytagError(
                 f"none of the variants {', '.join(variants)} is left; nothing was written"
@@ -129,7 +140,11 @@ def _draft(trained: TrainedModel, folder: Path) -> Manifest:
     }
     manifest = replace(
         trained.manifest,
-        variants={name: Variant(file, untuned) for name, file in GRAPHS.items()},
+        variants={
+            name: Variant(file, untuned)
+            for name, file in GRAPHS.items()
+            if (folder / file).is_file()
+        },
         files=hash_files(folder, {MANIFEST}),
         versions=package_versions(_PACKAGES) | {"studytag": __version__},
     )
@@ -210,7 +225,12 @@ def _without_losses(
                 "raise --max-f1-drop to keep it",
                 *(name, drop, max_f1_drop),
             )
-            (folder / variant.file).unlink()
+            _delete(variant, folder)
         else:
             kept[name] = variant
     return kept
+
+
+def _delete(variant: Variant, folder: Path) -> None:
+    for file in variant.files:
+        (folder / file).unlink()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from studytag.errors import BundleError
+from studytag.errors import BundleError, StudytagError
 from studytag.inference.session import open_session
 from studytag.manifest import TOKENIZER, Manifest
 
@@ -97,6 +97,8 @@ def _load(load: Callable[[], Loaded], folder: Path) -> Loaded:
     """What `load` returns; onnxruntime and tokenizers raise exceptions of their own."""
     try:
         return load()
+    except StudytagError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise BundleError(f"{folder}: cannot be loaded ({reason}); export it again") from error
