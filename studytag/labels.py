@@ -100,7 +100,7 @@ class LabelSet:
 
         Args:
             probabilities: Shape (..., labels), with `raise_implied` applied.
-            thresholds: Shape (labels,).
+            thresholds: Shape (labels,), or that of `probabilities`.
         """
         decisions: NDArray[np.bool_] = probabilities >= np.asarray(thresholds, dtype=np.float64)
         direct = decisions.copy()

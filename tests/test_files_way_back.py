@@ -258,8 +258,62 @@ def test_excel_opens_csv_without_computing(tmp_path):
     with open_writer(tmp_path / "a.csv", excel=True) as writer:
         writer.write({"title": "=HYPERLINK(1)", "n": -0.5, "m": "-x"})
     assert (tmp_path / "a.csv").read_bytes() == (
-        b"\xef\xbb\xbftitle,n,m\n'=HYPERLINK(1),-0.5,'-x\n"
+        b"\xef\xbb\xbftitle,n,m,studytag_apostrophes\n'=HYPERLINK(1),-0.5,'-x,title; m\n"
     )
+
+
+def test_only_our_own_apostrophes_are_taken_away_again(tmp_path):
+    rows = [
+        {"title": "=A", "a;b": "'=theirs", "abstract": "'tis"},
+        {"title": "B", "a;b": "-1", "abstract": "=C"},
+    ]
+    with open_writer(tmp_path / "a.csv", excel=True) as writer:
+        for row in rows:
+            writer.write(row)
+    assert list(read_rows(tmp_path / "a.csv")) == rows
+    # Whoever took one away by hand keeps it so; columns may be moved about.
+    table = list(csv.reader(io.StringIO((tmp_path / "a.csv").read_text("utf-8-sig"))))
+    table[1][0] = "=A"
+    with open(tmp_path / "b.csv", "w", newline="") as stream:
+        csv.writer(stream).writerows(cells[2::-1] + cells[3:] for cells in table)
+    assert list(read_rows(tmp_path / "b.csv")) == rows
+    copy(tmp_path / "b.csv", tmp_path / "c.csv")
+    lines = (tmp_path / "c.csv").read_text().splitlines()
+    assert lines == ["abstract,a;b,title", "'tis,'=theirs,=A", "=C,-1,B"]
+
+
+PREAMBLE = 'Embase export;;\r\n"2 results,\n of 2";\r\n\r\n'
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.xlsx"])
+def test_lines_before_a_header_come_back(tmp_path, name):
+    source, target = tmp_path / name, tmp_path / f"b{name}"
+    if name == "a.xlsx":
+        import openpyxl
+
+        book = openpyxl.Workbook()
+        for cells in (["Embase export"], [None, 2], ["Title", "Year"], ["A", 2020]):
+            book.active.append(cells)
+        book.save(source)
+    else:
+        source.write_bytes(f"{PREAMBLE}Title;Year\r\nA;2020\r\n".encode())
+    for _ in range(2):
+        copy(source, target, TAGS)
+        if name == "a.xlsx":
+            sheet = openpyxl.load_workbook(target).active
+            found = [row[:2] for row in sheet.iter_rows(values_only=True)]
+            assert found == [("Embase export", None), (None, 2), ("Title", "Year"), ("A", 2020)]
+        else:
+            written = target.read_bytes().decode()
+            assert written.startswith(f"{PREAMBLE}Title;Year;studytag_labels;")
+            assert "\r\nA;2020;" in written
+        source, target = target, tmp_path / f"c{name}"
+
+
+def test_the_line_that_tells_excel_the_delimiter_comes_back(tmp_path):
+    (tmp_path / "a.csv").write_text("sep=;\ntitle;year\nA;2020\n")
+    copy(tmp_path / "a.csv", tmp_path / "b.csv")
+    assert (tmp_path / "b.csv").read_text() == "sep=;\ntitle;year\nA;2020\n"
 
 
 def test_excel_workbooks(tmp_path):
@@ -360,7 +414,7 @@ ROWS = st.lists(
 )
 WRITABLE = [
     *("a.csv", "a.tsv", "a.jsonl", "a.parquet", "a.xlsx", "a.ris", "a.nbib", "a.enw", "a.bib"),
-    "a.csv.gz",
+    *("a.csv.gz", "excel.csv"),
 ]
 
 
@@ -376,7 +430,7 @@ def test_whatever_is_written_is_read_again_equal(name, rows, headers, data):
     lined = name in ("a.ris", "a.nbib", "a.enw", "a.bib")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
-        with open_writer(path) as writer:
+        with open_writer(path, excel=name == "excel.csv") as writer:
             for row in rows:
                 writer.write(row)
         back = list(read_rows(path))

@@ -17,8 +17,8 @@ from test_resume import articles, write
 
 from studytag import Predictor
 from studytag.errors import InputError
-from studytag.files import read_rows
-from studytag.inference.files import predict_file
+from studytag.files import WriteOptions, read_rows
+from studytag.inference.files import Options, predict_file
 from studytag.inference.folder import failures, predict_folder
 
 ROOT = Path(__file__).parents[1]
@@ -73,6 +73,25 @@ def test_outputs_of_different_bundles_are_not_mixed(exported, predictor, records
     with Predictor(exported.bundle, variant="fp32", operating_point="fixed") as other:
         with pytest.raises(InputError, match=r"tagged differently \(operating point: f1, now fix"):
             predict_folder(other, records, tmp_path / "tagged", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (Options(encoding="cp1252"), "encoding: None, now cp1252"),
+        (Options(writing=WriteOptions(prefix="x: ")), "--prefix: studytag: , now x: "),
+        (Options(writing=WriteOptions(excel=True)), "--excel: False, now True"),
+        (Options(writing=WriteOptions(indicators=("RCT",))), r"--indicators: \[\], now \['RCT'\]"),
+    ],
+)
+def test_outputs_written_in_different_ways_are_not_mixed(
+    predictor, records, tmp_path, options, message
+):
+    tagged = tmp_path / "tagged"
+    predict_folder(predictor, records, tagged, progress=False)
+    predict_folder(predictor, records, tagged, options=Options(), progress=False)
+    with pytest.raises(InputError, match=rf"tagged differently \({message}\)"):
+        predict_folder(predictor, records, tagged, options=options, progress=False)
 
 
 def test_shards_share_the_files(predictor, records, tmp_path):

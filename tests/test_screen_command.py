@@ -9,8 +9,10 @@ from support import invented_articles
 
 from studytag import Predictor
 from studytag.cli.main import main
-from studytag.files import read_rows
-from studytag.inference.screening import FEWEST_WORDS
+from studytag.errors import StoppedError
+from studytag.files import output_in_use, read_rows
+from studytag.inference.screen_file import screen_file
+from studytag.inference.screening import FEWEST_WORDS, Rule, set_aside_path
 
 EXTRA = "The children were seen again by the same examiners after a year of follow-up at school. "
 
@@ -51,18 +53,18 @@ def test_every_record_is_in_exactly_one_file_with_its_fields(screened):
         assert text.count(field) == len(kept), field
 
 
-def test_who_is_kept_follows_the_tags_and_what_cannot_be_judged_stays(screened, exported):
+def test_who_is_kept_follows_the_tags_and_what_cannot_be_assessed_stays(screened, exported):
     source, output, report, _ = screened
     kept = {row["pmid"] for row in read_rows(output)}
-    unjudged = {record["pmid"] for record in report["records_not_judged"]}
+    unassessed = {record["pmid"] for record in report["records_not_assessed"]}
     with Predictor(exported.bundle, operating_point="sensitive") as predictor:
         for row in read_rows(source):
             (prediction,) = predictor.predict(row)
             wanted = bool({"RCT", "Cohort"} & set(prediction.labels))
             too_short = len((row["abstract"] or "").split()) < FEWEST_WORDS
-            assert (row["pmid"] in unjudged) == too_short
+            assert (row["pmid"] in unassessed) == too_short
             assert (row["pmid"] in kept) == (wanted or too_short)
-    assert unjudged
+    assert unassessed
 
 
 def test_the_report_can_be_printed_in_a_review(screened):
@@ -71,6 +73,99 @@ def test_the_report_can_be_printed_in_a_review(screened):
     for part in ("studytag", "SHA-256", "operating point 'sensitive'", "95 % CI"):
         assert part in report["methods"]
     assert report["thresholds"].keys() == {"RCT", "Cohort"}
+
+
+@pytest.fixture
+def screen(exported, capsys):
+    """Runs the command; its report."""
+
+    def run(source, output, *flags, keep="RCT"):
+        report = output.with_name("report.json")
+        arguments = [str(source), str(output), "--keep", keep, "--report", str(report)]
+        main(["screen", *arguments, "--bundle", str(exported.bundle), *map(str, flags)])
+        capsys.readouterr()
+        return json.loads(report.read_text(encoding="utf-8"))
+
+    return run
+
+
+def both(output):
+    return [*read_rows(output), *read_rows(set_aside_path(output))]
+
+
+def test_a_row_that_cannot_be_read_goes_on_to_people(screen, tmp_path):
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.csv"
+    lines = [json.dumps(row) for row in invented_articles(30, seed=4)]
+    lines = ["no json", *lines[:20], "{broken", *lines[20:]]
+    source.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    report = screen(source, output)
+    assert (report["records"], len(both(output))) == (32, 32)
+    unread = [one["record"] for one in report["records_not_assessed"] if not one["title"]]
+    assert unread == [1, 22]
+    errors = [row["studytag_error"] for row in read_rows(output) if row["studytag_error"]]
+    assert ["line 1: not JSON" in errors[0], "line 22: not JSON" in errors[1]] == [True, True]
+
+
+def test_fields_that_only_some_records_have(screen, tmp_path):
+    source, output = tmp_path / "in.ris", tmp_path / "out.csv"
+    records = []
+    for number, row in enumerate(invented_articles(40, seed=4)):
+        own = [f"C{number % 8}  - of {number}"] if number else []
+        text = f"{EXTRA}{row['abstract']}"
+        records += ["TY  - JOUR", f"TI  - {row['title']}", f"AB  - {text}", *own, "ER  - ", ""]
+    source.write_text("\n".join(records), encoding="utf-8")
+    report = screen(source, output)
+    assert 0 < report["kept"] < 40
+    rows = both(output)
+    assert len(rows) == 40
+    assert sorted(str(row[f"C{n}"]) for n in range(8) for row in rows if row[f"C{n}"]) == sorted(
+        f"of {number}" for number in range(1, 40)
+    )
+
+
+def test_files_are_read_and_written_as_by_predict(screen, tmp_path):
+    source, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_bytes(f"title,remarks\nMüller,{EXTRA}\n".encode("mac-roman"))
+    with pytest.raises(SystemExit):
+        screen(source, output)
+    screen(source, output, "--title-only", "--encoding", "mac-roman", "--indicators", "--excel")
+    (row,) = read_rows(output)
+    assert row["title"] == "Müller"
+    assert {"tag_studytag_RCT", "tag_studytag_Cohort"} <= row.keys()
+    assert output.read_bytes().startswith(b"\xef\xbb\xbf")
+
+
+@pytest.mark.parametrize("held", ["out.ris", "out.set-aside.ris"])
+def test_an_output_that_another_run_writes(screen, tmp_path, held, capsys):
+    source = tmp_path / "in.nbib"
+    source.write_text(nbib(invented_articles(2)), encoding="utf-8")
+    with output_in_use(tmp_path / held), pytest.raises(SystemExit):
+        screen(source, tmp_path / "out.ris")
+    assert f"{tmp_path / held}: is being written by process" in capsys.readouterr().err
+
+
+def test_a_screening_goes_on_where_it_stopped(exported, tmp_path):
+    source, output = tmp_path / "in.nbib", tmp_path / "out.ris"
+    articles = invented_articles(400, seed=4)
+    source.write_text(nbib([row | {"abstract": EXTRA * 40} for row in articles]), encoding="utf-8")
+    rule = Rule(keep=("RCT",))
+    asked = []
+
+    def stop():
+        asked.append(True)
+        return len(asked) > 200
+
+    with Predictor(exported.bundle) as predictor:
+        with pytest.raises(StoppedError, match="200 rows are kept in"):
+            screen_file(predictor, source, output, rule, stop=stop, progress=False)
+        assert not output.exists()
+        assert not set_aside_path(output).exists()
+        screening = screen_file(predictor, source, output, rule, progress=False)
+        whole = tmp_path / "whole.ris"
+        assert screen_file(predictor, source, whole, rule, progress=False) == screening
+    assert screening.records == 400
+    assert whole.read_bytes() == output.read_bytes()
+    assert set_aside_path(whole).read_bytes() == set_aside_path(output).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Screening by tags: nothing is deleted, nothing unjudged is set aside, all is reported."""
+"""Screening by tags: nothing is deleted, nothing unassessed is set aside, all is reported."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def article(abstract: str | None = LONG, **columns):
         (Rule(drop=("Animal",)), [], Decision.KEPT),
         (Rule(drop=("Animal",)), ["Animal", "RCT"], Decision.SET_ASIDE),
         (Rule(keep=("RCT",), drop=("Animal",)), ["Animal", "RCT"], Decision.SET_ASIDE),
-        (Rule(keep=("RCT",)), None, Decision.NOT_JUDGED),
+        (Rule(keep=("RCT",)), None, Decision.NOT_ASSESSED),
     ],
 )
 def test_decisions(rule, labels, decision):
@@ -52,10 +52,10 @@ def test_decisions(rule, labels, decision):
 
 
 @pytest.mark.parametrize("abstract", [None, "", "  ", "No abstract available.", 5])
-def test_what_cannot_be_judged_is_never_set_aside(abstract):
+def test_what_cannot_be_assessed_is_never_set_aside(abstract):
     for rule in (Rule(keep=("RCT",)), Rule(drop=("RCT",))):
         for labels in ([], ["RCT"]):
-            assert rule.decide(article(abstract), labels)[0] is Decision.NOT_JUDGED
+            assert rule.decide(article(abstract), labels)[0] is Decision.NOT_ASSESSED
 
 
 @pytest.mark.parametrize(
@@ -75,16 +75,17 @@ def test_rules_that_make_no_sense(rule, message):
 def test_the_report_counts_every_record():
     screening = Screening(Rule(keep=("RCT", "Cohort"), drop=("Animal",)))
     for labels in (["RCT"], ["Animal", "RCT"], [], [], None):
-        screening.decide(article(), labels)
-    screening.decide(article(None, pmid=None), ["RCT"])
+        screening.count(article(), *screening.rule.decide(article(), labels))
+    empty = article(None, pmid=None)
+    screening.count(empty, *screening.rule.decide(empty, ["RCT"]))
     report = screening.to_dict(TAGGER)
     assert json.loads(json.dumps(report)) == report
-    assert (report["records"], report["kept"], report["not_judged"]) == (6, 1, 2)
+    assert (report["records"], report["kept"], report["not_assessed"]) == (6, 1, 2)
     assert report["marked_as_ineligible_by_automation_tools"] == 3
     assert report["to_be_screened_by_people"] == 3
     assert sum(entry["records"] for entry in report["reasons"]) == 5
     assert report["thresholds"] == {"RCT": 0.25, "Cohort": 0.3, "Animal": 0.4}
-    assert [record["reason"] for record in report["records_not_judged"]] == [
+    assert [record["reason"] for record in report["records_not_assessed"]] == [
         *("could not be tagged", "no abstract"),
     ]
     text = screening.to_text(TAGGER)
@@ -119,12 +120,13 @@ def test_from_pubmed_to_a_screened_ris_without_losing_a_record(tmp_path):
     source = tmp_path / "pubmed.nbib"
     record = "PMID- {0}\nOWN - NLM\nTI  - Title {0}\nAB  - {1}\nFAU - Example, Anna\n\n"
     source.write_text("".join(record.format(90000001 + n, LONG if n else "") for n in range(6)))
-    screening = Screening(Rule(keep=("RCT",)))
+    rule = Rule(keep=("RCT",))
     with open_screened(tmp_path / "kept.ris") as writers:
         for number, row in enumerate(read_rows(source)):
             labels = ["RCT"] if number % 2 else ["Cohort"]
             row = tagged(row, {"studytag_labels": labels})
-            writers[screening.decide(row, labels)].write(row)
+            decision, _ = rule.decide(row, labels)
+            writers[decision].write(row)
     kept = list(read_rows(tmp_path / "kept.ris"))
     aside = list(read_rows(tmp_path / "kept.set-aside.ris"))
     assert [row["pmid"][-1] for row in kept] == ["1", "2", "4", "6"]  # the first has no abstract

@@ -10,28 +10,16 @@ Options after `--` go to every training: `-- --max-length 128` makes it short.
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 from bench.ablation.variants import BASELINE, HOOKS, OPTIONS
+from bench.harness.commands import add_training_arguments, parser_of, run
 from bench.quality import protocols
 from bench.quality.systems import Encoder, System
-from studytag.errors import StudytagError
 
 
-def main() -> None:
-    """Train what is missing, and write the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("table", type=Path, help="with columns fold, and source or group")
-    parser.add_argument("--config", default="minilm", help="the recipe")
-    parser.add_argument("--only", nargs="+", choices=[*OPTIONS, *HOOKS], metavar="CHANGE")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[42])
-    parser.add_argument("--work", type=Path, default=Path("artifacts/bench"))
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
-    parser.add_argument("--name", default="ablation-grouped", help="of the results")
-    parser.add_argument("further", nargs="*", help="after --: options of every training")
-    options = parser.parse_args()
+def _run(options: argparse.Namespace) -> str:
+    """Train what is missing; the table's text."""
     systems: dict[tuple[str, int], tuple[System, str]] = {}
     for name in dict.fromkeys([BASELINE, *(options.only or [*OPTIONS, *HOOKS])]):
         for seed in options.seeds:
@@ -40,11 +28,17 @@ def main() -> None:
             if name in HOOKS:
                 encoder = replace(encoder, command=("-m", "bench.ablation.variants", name))
             systems[name, seed] = (encoder, " ".join([options.config, *encoder.options]))
-    run = (options.table, options.name, systems, options.jobs, BASELINE)
-    try:
-        sys.stdout.write(protocols.grouped(*run, once=True))
-    except StudytagError as error:
-        sys.exit(f"error: {error}")
+    return protocols.grouped(options.table, options.name, systems, BASELINE, once=True)
+
+
+def main() -> None:
+    """Train what is missing, and write the table."""
+    parser = parser_of(__doc__)
+    add_training_arguments(parser, "ablation-grouped")
+    parser.add_argument("--config", default="minilm", help="the recipe")
+    parser.add_argument("--only", nargs="+", choices=[*OPTIONS, *HOOKS], metavar="CHANGE")
+    parser.add_argument("further", nargs="*", help="after --: options of every training")
+    run(parser, _run)
 
 
 if __name__ == "__main__":

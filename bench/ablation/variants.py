@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
+import yaml
 from torch.nn import functional
 
 from studytag.training.hooks import TrainingHooks
@@ -17,16 +19,10 @@ from studytag.training.options import parse_config
 
 BASELINE = "the recipe as it is"
 
+_CHANGES = Path(__file__).parents[1] / "configs" / "ablation.yaml"
 OPTIONS: dict[str, tuple[str, ...]] = {
-    BASELINE: (),
-    "the head learns as fast as the encoder": ("--head-lr-factor", "1"),
-    "the head learns 30 times as fast": ("--head-lr-factor", "30"),
-    "output biases start at 0": ("--init-output-bias", "false"),
-    "rate 5e-5": ("--learning-rate", "5e-5"),
-    "rate 2e-4": ("--learning-rate", "2e-4"),
-    "cosine decay": ("--lr-scheduler-type", "cosine"),
-    "no truncated epochs": ("--truncated-epochs", "0"),
-    "256 tokens": ("--max-length", "256"),
+    name: tuple(options.split())
+    for name, options in yaml.safe_load(_CHANGES.read_text(encoding="utf-8")).items()
 }
 """Change to options of training."""
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 import random
+import re
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
-
-import numpy as np
 
 from studytag.hardware import available_cores, processor_flags
 
@@ -29,13 +26,10 @@ SHAPE = (512, 3072, 768)
 
 def describe_machine() -> str:
     """The processor's name, and which of `INT8_FLAGS` it has."""
-    name = platform.processor() or platform.machine()
     listing = Path("/proc/cpuinfo")
-    if listing.exists():
-        for line in listing.read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                name = value.strip()
+    text = listing.read_text(encoding="utf-8") if listing.exists() else ""
+    found = re.search(r"^model name\s*: *(.+)$", text, re.MULTILINE)
+    name = found.group(1) if found else platform.processor() or platform.machine()
     flags = processor_flags() or frozenset()
     present = [flag for flag in INT8_FLAGS if flag in flags]
     return f"{name} ({', '.join(present)})" if present else name
@@ -68,51 +62,33 @@ def run_command(*command: str, capture: bool = False) -> str:
     return done.stdout or ""
 
 
-def on_own_cores(tasks: Iterable[Callable[[], None]], at_once: int) -> None:
-    """Do the tasks, `at_once` at a time, each on cores that no other uses meanwhile (Linux).
-
-    Two trainings on a core each get more done than one after the other on both: neither waits.
-    """
-    shares: SimpleQueue[set[int]] = SimpleQueue()
-    cores = sorted(os.sched_getaffinity(0))
-    for share in np.array_split(cores, min(at_once, len(cores))):
-        shares.put({int(core) for core in share})
-
-    def bind() -> None:
-        # Of this thread and of the processes that it starts.
-        os.sched_setaffinity(0, shares.get())
-
-    with ThreadPoolExecutor(shares.qsize(), initializer=bind) as pool:
-        for done in [pool.submit(task) for task in tasks]:
-            done.result()
-
-
 def interleaved(
     tasks: Mapping[str, Callable[[int], object]],
     rounds: int,
     before_round: Callable[[], object] = lambda: None,
-) -> dict[str, list[float]]:
-    """Seconds that each warm task, given the number of the round, takes in each round.
+    clock: Callable[[], Any] = time.perf_counter,
+) -> dict[str, list[Any]]:
+    """Seconds by `clock` that each warm task, given the number of the round, takes in each round.
 
     Their order changes from round to round; `before_round` is not timed.
     """
     order = random.Random(0)
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    seconds: dict[str, list[Any]] = {name: [] for name in tasks}
     for number in range(rounds):
         before_round()
         for name in order.sample(list(tasks), len(tasks)):
-            started = time.perf_counter()
+            started = clock()
             tasks[name](number)
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(clock() - started)
     return seconds
 
 
 def product_rates() -> dict[str, dict[str, float]]:
     """Billions of operations a second of one matrix product on each core, by library.
 
-    No library is the fastest on every processor: MKL's float32
-    product runs at a quarter of OpenBLAS's on AMD, so the best of them is the machine's rate. An
-    operation is a multiplication or an addition; the best of five tries counts.
+    No library is the fastest on every processor: MKL's float32 product runs at a quarter of
+    OpenBLAS's on AMD, so the best of them is the machine's rate. An operation is a multiplication
+    or an addition; the best of five tries counts.
 
     Returns:
         `fp32` and `int8`, each by name of the library.
@@ -121,22 +97,22 @@ def product_rates() -> dict[str, dict[str, float]]:
     from threadpoolctl import threadpool_limits
 
     cores, threads = available_cores(), torch.get_num_threads()
-    rates: dict[str, dict[str, float]] = {}
     torch.set_num_threads(1)
     with (
         threadpool_limits(1),
         ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
-        for kind, products in _products(*SHAPE).items():
-            for library, product in products.items():
-                seconds = []
-                for _ in range(5):
-                    started = time.perf_counter()
-                    for done in [pool.submit(product) for _ in range(4 * cores)]:
-                        done.result()
-                    seconds.append((time.perf_counter() - started) / (4 * cores))
-                rate = 2 * math.prod(SHAPE) / min(seconds) / 1e9
-                rates.setdefault(kind, {})[library] = rate
+
+        def rate(product: Callable[[], object]) -> float:
+            def everywhere(_: int) -> None:
+                for done in [pool.submit(product) for _ in range(4 * cores)]:
+                    done.result()
+
+            (seconds,) = interleaved({"": everywhere}, 5).values()
+            return 8.0 * cores * math.prod(SHAPE) / float(min(seconds)) / 1e9
+
+        products = _products(*SHAPE).items()
+        rates = {kind: {name: rate(run) for name, run in own.items()} for kind, own in products}
     torch.set_num_threads(threads)
     return rates
 

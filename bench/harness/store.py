@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from studytag.documents import read_json
 from studytag.errors import InputError
-from studytag.evaluation.thresholds import tune_thresholds
-from studytag.files import atomic_path, write_json_atomically
+from studytag.files import atomic_path, open_writer, write_json_atomically
 from studytag.labels import LabelSet
+from studytag.records import Row
 
 RESULTS = Path(os.environ.get("BENCH_RESULTS", Path(__file__).parents[1] / "results"))
 """Another folder, by the environment, keeps results of other records apart."""
@@ -32,7 +32,7 @@ PREDICTIONS = RESULTS / "predictions"
 TRUTH = "truth.npz"
 
 POINTS = ("f1", "sensitive")
-"""Operating points whose thresholds are kept; `fixed` is 0.5 everywhere."""
+"""Operating points whose thresholds are kept."""
 
 Rows = NDArray[np.bool_]
 
@@ -77,16 +77,14 @@ class Truth:
             return
         pairs = [(name, to) for name, implied in self.labels.implications.items() for to in implied]
         implications = np.array(pairs, dtype=np.str_).reshape(-1, 2)
-        labels = np.array(self.labels.names)
-        _save(folder / TRUTH, labels=labels, implications=implications, **self.arrays)
+        _save(folder / TRUTH, labels=self.labels.names, implications=implications, **self.arrays)
 
     @classmethod
     def load(cls, folder: Path) -> Truth:
         """Read the `truth.npz` of a folder of predictions; InputError without one."""
         if not (folder / TRUTH).is_file():
             raise InputError(f"{folder} has no {TRUTH}; make it with: python -m bench.quality")
-        with np.load(folder / TRUTH) as stored:
-            arrays = dict(stored)
+        arrays = load_arrays(folder / TRUTH)
         implications: dict[str, tuple[str, ...]] = {}
         for name, implied in arrays.pop("implications").tolist():
             implications[name] = (*implications.get(name, ()), implied)
@@ -113,11 +111,11 @@ class Predictions:
     seed: int = 0
     recipe: str = ""
 
-    def decide(self, truth: Truth, point: str) -> NDArray[np.bool_]:
-        """Decisions of shape (n, labels), by the thresholds of each article's own fold."""
+    def thresholds_at(self, truth: Truth, point: str) -> NDArray[np.float64]:
+        """Those of each article's own fold, shape (n, labels); `fixed` is 0.5 everywhere."""
         if point == "fixed":
-            return truth.labels.decide(self.probabilities, [0.5] * len(truth.labels))
-        return truth.labels.decide(self.probabilities, self.thresholds[point][truth.fold])
+            return np.full(truth.truth.shape, 0.5)
+        return self.thresholds[point][truth.fold]
 
     def select(self, rows: Rows) -> Predictions:
         """For the articles where `rows`, shape (n,), is True."""
@@ -125,27 +123,18 @@ class Predictions:
 
     def save(self, folder: Path) -> None:
         """Write `SYSTEM-SEED.npz`."""
-        facts = {name: np.array(getattr(self, name)) for name in ("system", "seed", "recipe")}
-        _save(
-            predictions_file(folder, self.system, self.seed),
-            **facts,
-            measured=np.array(self.measured),
-            probabilities=self.probabilities,
-            **{f"thresholds_{point}": values for point, values in self.thresholds.items()},
-        )
+        content = dict(vars(self))
+        thresholds = content.pop("thresholds").items()
+        content |= {f"thresholds_{point}": values for point, values in thresholds}
+        _save(predictions_file(folder, self.system, self.seed), **content)
 
     @classmethod
     def load(cls, path: Path) -> Predictions:
         """Read one file."""
-        with np.load(path) as stored:
-            return cls(
-                system=str(stored["system"]),
-                probabilities=stored["probabilities"].astype(np.float32),
-                thresholds={point: stored[f"thresholds_{point}"] for point in POINTS},
-                measured=str(stored["measured"]),
-                seed=int(stored["seed"]),
-                recipe=str(stored["recipe"]),
-            )
+        stored = load_arrays(path)
+        thresholds = {point: stored.pop(f"thresholds_{point}") for point in POINTS}
+        probabilities = stored.pop("probabilities").astype(np.float32)
+        return cls(probabilities=probabilities, thresholds=thresholds, **stored)
 
 
 def predictions_file(folder: Path, system: str, seed: int) -> Path:
@@ -165,20 +154,8 @@ def load_predictions(folder: Path) -> dict[str, list[Predictions]]:
     return systems
 
 
-def cross_fitted_thresholds(
-    truth: Truth, probabilities: NDArray[np.floating]
-) -> dict[str, NDArray[np.float64]]:
-    """For each of `POINTS`, thresholds of shape (folds, labels), tuned on all other folds."""
-    tuned = []
-    for fold in range(int(truth.fold.max()) + 1):
-        rows = truth.fold != fold
-        tuned.append(tune_thresholds(truth.truth[rows], truth.known[rows], probabilities[rows]))
-    return {point: np.array([of_fold[point] for of_fold in tuned]) for point in POINTS}
-
-
 def save_raw(name: str, content: Mapping[str, Any]) -> None:
     """Keep a measurement; its `kind` names the renderer of its table."""
-    RAW.mkdir(parents=True, exist_ok=True)
     write_json_atomically(RAW / f"{name}.json", dict(content))
 
 
@@ -187,7 +164,19 @@ def load_raw(name: str) -> dict[str, Any]:
     return read_json(RAW / f"{name}.json", "measure again")
 
 
-def _save(path: Path, **arrays: NDArray[Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write a file of articles."""
+    with open_writer(path) as writer:
+        for row in rows:
+            writer.write(row)
+
+
+def _save(path: Path, **arrays: Any) -> None:
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(stream, **arrays)
+
+
+def load_arrays(path: Path) -> dict[str, Any]:
+    """The arrays of an npz file; numbers and texts as such."""
+    with np.load(path) as stored:
+        return {name: values if values.ndim else values.item() for name, values in stored.items()}

@@ -11,12 +11,11 @@ gives labels away. bench/quality/protocols.py says what a table needs.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from bench.harness.commands import add_training_arguments, parser_of, run
 from bench.quality import protocols
 from bench.quality.systems import BASELINES, Encoder
-from studytag.errors import StudytagError
 
 
 def _systems(options: argparse.Namespace) -> protocols.Systems:
@@ -35,24 +34,20 @@ def _run(options: argparse.Namespace) -> str:
         return protocols.add(*where, options.seed, options.recipe)
     measured = (options.name or options.command, _systems(options))
     if options.command == "grouped":
-        return protocols.grouped(options.table, *measured, options.jobs, options.reference)
+        return protocols.grouped(options.table, *measured, options.reference)
     bundles = {name: Path(path) for name, _, path in (b.partition("=") for b in options.bundle)}
-    return protocols.human(options.table, options.train, *measured, bundles, options.jobs)
+    return protocols.human(options.table, options.train, *measured, bundles)
 
 
 def main() -> None:
     """Evaluate, keep the predictions, and write the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("grouped", "human2019"):
         command = commands.add_parser(name)
-        command.add_argument("table", type=Path, help="articles to evaluate on")
-        command.add_argument("--name", help="of the results")
+        add_training_arguments(command)
         command.add_argument("--encoder", action="append", default=[], metavar="SYSTEM=CONFIG")
         command.add_argument("--baselines", nargs="*", default=list(BASELINES), choices=BASELINES)
-        command.add_argument("--seeds", type=int, nargs="+", default=[42], help="of the encoders")
-        command.add_argument("--work", type=Path, default=Path("artifacts/bench"))
-        command.add_argument("--jobs", type=int, default=1, help="systems at a time")
     commands.choices["grouped"].add_argument("--reference", help="show gains over this system")
     command.add_argument("--train", type=Path, required=True, help="labelled, to train on")
     command.add_argument("--bundle", action="append", default=[], metavar="SYSTEM=FOLDER")
@@ -62,10 +57,7 @@ def main() -> None:
     command.add_argument("--system", required=True)
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--recipe", default="", help="how it came about")
-    try:
-        sys.stdout.write(_run(parser.parse_args()))
-    except StudytagError as error:
-        sys.exit(f"error: {error}")
+    run(parser, _run)
 
 
 if __name__ == "__main__":

@@ -8,21 +8,20 @@ results/predictions/NAME; what is kept is not measured again. No text goes there
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.harness.machine import measured_now, on_own_cores
+from bench.harness.machine import measured_now
 from bench.harness.store import (
     POINTS,
     PREDICTIONS,
     RAW,
     Predictions,
     Truth,
-    cross_fitted_thresholds,
+    load_arrays,
     predictions_file,
     save_raw,
 )
@@ -30,6 +29,7 @@ from bench.quality.systems import HELD_OUT, System, sources
 from bench.tables import write
 from studytag.dataset import LabelledTable, concatenate, load_evaluable, load_table, read_label_set
 from studytag.errors import InputError
+from studytag.evaluation.thresholds import cross_fitted_thresholds
 from studytag.inference.predictor import Predictor
 from studytag.labels import LabelSet
 
@@ -63,7 +63,7 @@ def truth_of(labels: LabelSet, table: LabelledTable, folds: NDArray[np.intp]) ->
 
 
 def grouped(
-    path: Path, name: str, systems: Systems, jobs: int, reference: str | None, once: bool = False
+    path: Path, name: str, systems: Systems, reference: str | None, once: bool = False
 ) -> str:
     """Predict each fold's articles by systems that saw none of its sources; the table's text.
 
@@ -83,13 +83,11 @@ def grouped(
             probabilities[rows] = predict(labels, train, table.select(rows).rows)
         return probabilities[evaluated]
 
-    _keep(name, truth, systems, out_of_fold, jobs)
+    _keep(name, truth, systems, out_of_fold)
     return describe(name, reference=reference)
 
 
-def human(
-    path: Path, train: Path, name: str, systems: Systems, bundles: Mapping[str, Path], jobs: int
-) -> str:
+def human(path: Path, train: Path, name: str, systems: Systems, bundles: Mapping[str, Path]) -> str:
     """Score systems on articles that people labelled; the table's text.
 
     Nothing is tuned on them: thresholds come from articles held out of the training table, those of
@@ -103,7 +101,7 @@ def human(
     learned = table.select(np.sort(order[cut:]))
     others = concatenate([table.select(np.sort(order[:cut])), persons])
     truth = truth_of(labels, others, np.repeat([-1, 0], [cut, len(persons)]))
-    _keep(name, truth, systems, lambda predict: predict(labels, learned, others.rows), jobs)
+    _keep(name, truth, systems, lambda predict: predict(labels, learned, others.rows))
     for system, bundle in bundles.items():
         with Predictor.from_pretrained(bundle) as predictor:
             probabilities = predictor.predict_proba(others.rows)
@@ -119,12 +117,11 @@ def human(
 def add(name: str, path: Path, system: str, seed: int, recipe: str) -> str:
     """Keep probabilities that were made elsewhere, in the order of the kept truth; the table."""
     truth = Truth.load(PREDICTIONS / name)
-    with np.load(path) as stored:
-        probabilities = stored["probabilities"]
+    probabilities = load_arrays(path)["probabilities"]
     if probabilities.shape != truth.truth.shape:
         raise InputError(f"{path}: shape {probabilities.shape}, expected {truth.truth.shape}")
     systems: Systems = {(system, seed): (lambda *_: probabilities, recipe)}
-    _keep(name, truth, systems, lambda _: probabilities, 1)
+    _keep(name, truth, systems, lambda _: probabilities)
     return write(name) if (RAW / f"{name}.json").exists() else describe(name)
 
 
@@ -157,18 +154,16 @@ def _keep(
     truth: Truth,
     systems: Systems,
     predict: Callable[[System], NDArray[np.floating]],
-    jobs: int,
 ) -> None:
-    """Measure what is not kept yet, `jobs` systems at a time."""
+    """Measure what is not kept yet."""
     folder = PREDICTIONS / name
     truth.save(folder)
 
-    def measure(system: str, seed: int) -> None:
-        run, recipe = systems[system, seed]
+    for (system, seed), (run, recipe) in systems.items():
+        if predictions_file(folder, system, seed).exists():
+            continue
         probabilities = predict(run).astype(np.float16)  # half the room, an error below 0.0003
-        thresholds = cross_fitted_thresholds(truth, probabilities.astype(np.float32))
+        cells = (truth.truth, truth.known, probabilities.astype(np.float32), truth.fold)
+        thresholds = cross_fitted_thresholds(*cells, POINTS)
         kept = Predictions(system, probabilities, thresholds, measured_now(), seed, recipe)
         kept.save(folder)
-
-    missing = [each for each in systems if not predictions_file(folder, *each).exists()]
-    on_own_cores([partial(measure, *each) for each in missing], jobs)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -18,8 +18,8 @@ from studytag.evaluation.bootstrap import (
     percentile_interval,
     resampled_f1,
 )
-from studytag.evaluation.metrics import expected_calibration_error, precision_recall_f1, score
-from studytag.evaluation.scores import MicroScores, Scores
+from studytag.evaluation.metrics import expected_calibration_error, score_points
+from studytag.evaluation.scores import Scores
 
 Unit = Literal["articles", "sources"]
 Part = Literal["year", "fold"]
@@ -33,16 +33,9 @@ PartScores = tuple[int, float, float, float | None]
 class SystemScores:
     """A system over its seeds.
 
-    Attributes:
-        point: The operating point that decides.
-        decided: Scores at that point, by seed.
-        fixed: Scores at 0.5, by seed.
-        sensitive: Scores at the sensitive point, by seed.
-        intervals: Of the mean F1 over seeds.
-        all_known_error: Calibration error with the articles that are not fully assessed, by seed.
-        parts: By year or fold, of the first seed.
-        measured: Date and machine.
-        resamples: Mean F1 over seeds on each resample.
+    Scores by seed at the operating `point` that decides, at 0.5 and at the sensitive one; intervals
+    of the mean F1 over seeds, and that mean on each resample; by seed the calibration error with
+    the articles that are not fully assessed; by year or fold, scores of the first seed.
     """
 
     point: str
@@ -66,28 +59,23 @@ def score_system(
     numbers = scored.arrays[part] if part else np.zeros(0, dtype=np.int8)
     for value in np.unique(numbers):
         members = numbers == value
-        cells = scored.select(members), own[0].select(members)
-        scores = _score(*cells, _ranking(*cells), point)
+        scores = _scores(scored.select(members), own[0].select(members), [point])[point]
         figures = (scores.micro.f1, scores.macro.f1, scores.macro.calibration_error)
         parts[str(value)] = (int(members.sum()), *figures)
-    half = [0.5] * len(truth.labels)
     groups = scored.source.astype(np.intp) if unit == "sources" else None
-    drawn = [
-        resampled_f1(
-            *(truth.labels, scored.truth, scored.known, _as_numbers(each.decide(scored, point))),
-            half,
-            groups=groups,
-        )
-        for each in own
-    ]
+    drawn = []
+    for each in own:
+        decided = truth.labels.decide(each.probabilities, each.thresholds_at(scored, point))
+        cells = (truth.labels, scored.truth, scored.known, decided.astype(np.float64))
+        drawn.append(resampled_f1(*cells, [0.5] * len(truth.labels), groups=groups))
     # Every seed's resamples draw the same articles: draw by draw the mean of the seeds.
     resamples = Resamples(*(np.mean(values, axis=0) for values in zip(*drawn, strict=True)))
-    fixed = [_ranking(scored, each) for each in own]
+    points = [_scores(scored, each, {point, "fixed", "sensitive"}) for each in own]
     return SystemScores(
         point,
-        [_score(scored, *pair, point) for pair in zip(own, fixed, strict=True)],
-        fixed,
-        [_score(scored, *pair, "sensitive") for pair in zip(own, fixed, strict=True)],
+        [of_seed[point] for of_seed in points],
+        [of_seed["fixed"] for of_seed in points],
+        [of_seed["sensitive"] for of_seed in points],
         f1_intervals(truth.labels, resamples),
         [_error_of_all_known(scored, each.probabilities) for each in own],
         parts,
@@ -108,30 +96,10 @@ def gain(better: SystemScores, worse: SystemScores) -> dict[str, tuple[float, In
     return gains
 
 
-def _ranking(truth: Truth, predictions: Predictions) -> Scores:
-    """Scores at 0.5, and of the probabilities as a ranking."""
-    half = [0.5] * len(truth.labels)
-    return score(truth.labels, truth.truth, truth.known, predictions.probabilities, half)
-
-
-def _score(truth: Truth, predictions: Predictions, ranking: Scores, point: str) -> Scores:
-    """Decisions by each fold's thresholds; average precision and calibration from `ranking`."""
-    if point == "fixed":
-        return ranking
-    decided, positive = predictions.decide(truth, point) & truth.known, truth.truth & truth.known
-    counts = (decided & positive).sum(0), decided.sum(0), positive.sum(0)
-    figures = precision_recall_f1(*counts)
-    precision, recall, f1 = (values.tolist() for values in figures)
-    mean_p, mean_r, mean_f1 = (float(values[counts[2] > 0].mean()) for values in figures)
-    micro = precision_recall_f1(*(count.sum() for count in counts))
-    return Scores(
-        MicroScores(*map(float, micro)),
-        replace(ranking.macro, precision=mean_p, recall=mean_r, f1=mean_f1),
-        {
-            name: replace(entry, precision=precision[i], recall=recall[i], f1=f1[i])
-            for i, (name, entry) in enumerate(ranking.labels.items())
-        },
-    )
+def _scores(truth: Truth, predictions: Predictions, points: Iterable[str]) -> dict[str, Scores]:
+    """Scores by operating point."""
+    cells = (truth.labels, truth.truth, truth.known, predictions.probabilities)
+    return score_points(*cells, {name: predictions.thresholds_at(truth, name) for name in points})
 
 
 def _error_of_all_known(truth: Truth, probabilities: NDArray[np.floating]) -> float:
@@ -141,7 +109,3 @@ def _error_of_all_known(truth: Truth, probabilities: NDArray[np.floating]) -> fl
         for column, known in enumerate(truth.known.T)
     ]
     return float(np.mean([error for error in errors if error is not None]))
-
-
-def _as_numbers(decisions: NDArray[np.bool_]) -> NDArray[np.float64]:
-    return decisions.astype(np.float64)

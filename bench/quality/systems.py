@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from bench.harness.machine import run_command
+from bench.harness.store import write_rows
 from studytag.dataset import TABLE_MANIFEST, LabelledTable
-from studytag.files import atomic_folder, open_writer
+from studytag.files import atomic_folder
 from studytag.labels import LabelSet
 from studytag.records import Row, TextRecipe
 
@@ -30,19 +32,7 @@ HELD_OUT = 0.15
 STRENGTHS = {"C": (1.0, 3.0, 10.0)}
 """What TF-IDF chooses from, for each label."""
 
-KEYWORDS = {
-    "SystematicReview": r"systematic(ally)? review|scoping review|systematic literature",
-    "MetaAnalysis": r"meta-?analy",
-    "RCT": r"randomi[sz]ed (controlled|clinical)?|randomly (assigned|allocated)",
-    "ClinicalTrial": r"\btrial\b|phase (i|1|2|3)",
-    "Cohort": r"cohort|prospective|retrospective|longitudinal|follow-?up",
-    "CaseControl": r"case-? ?control",
-    "CaseReport": r"case report|we report (a|the) case|year-old",
-    "InVitro": r"in vitro|ex vivo|cell lines?|cell culture|cultured",
-    "Animal": r"\b(rats?|mice|mouse|dogs?|rabbits?|pigs?|murine|animals?|canine|bovine)\b",
-    "Human": r"patients?|participants?|volunteers?|wom[ae]n|m[ae]n\b|children|adults|subjects",
-}
-"""The usual words of each of the study designs."""
+KEYWORDS = Path(__file__).parents[1] / "configs" / "keywords.yaml"
 
 
 def texts(rows: Sequence[Row]) -> list[str]:
@@ -61,7 +51,8 @@ def sources(rows: Sequence[Row]) -> NDArray[np.intp]:
 def keyword_rules(labels: LabelSet, train: LabelledTable, rows: Sequence[Row]) -> Probabilities:
     """1 where the text holds a label's usual words, else 0; nothing is trained."""
     del train
-    rules = [re.compile(KEYWORDS[label], re.IGNORECASE) for label in labels]
+    words = yaml.safe_load(KEYWORDS.read_text(encoding="utf-8"))
+    rules = [re.compile(words[label], re.IGNORECASE) for label in labels]
     hits = [[bool(rule.search(text)) for rule in rules] for text in texts(rows)]
     return np.array(hits, dtype=np.float32).reshape(len(rows), len(labels))
 
@@ -101,14 +92,11 @@ BASELINES: dict[str, System] = {
 
 @dataclass(frozen=True)
 class Encoder:
-    """An encoder, fine-tuned by `studytag train` in a process of its own.
+    """An encoder, fine-tuned by `studytag train`, or another `command`, in a process of its own.
 
-    Attributes:
-        config: The name of a configuration that ships, or a file of options.
-        seed: Of the training, and of the articles held out for validation.
-        work: Receives the runs; one that was interrupted goes on where it stopped.
-        options: Further options of training.
-        command: Takes the place of `accelerate launch train`.
+    `config` names a configuration that ships, or a file of options; `options` are further ones. The
+    `seed` is also that of the articles held out for validation. `work` receives the runs; one that
+    was interrupted goes on where it stopped.
     """
 
     config: str
@@ -146,9 +134,8 @@ class Encoder:
         cut = round(HELD_OUT * len(train))
         with atomic_folder(folder) as temporary:
             for name, numbers in (("train", order[cut:]), ("val", order[:cut])):
-                with open_writer(temporary / f"{name}.parquet") as writer:
-                    for row in train.select(np.sort(numbers)).rows:
-                        writer.write(row)
+                rows = train.select(np.sort(numbers)).rows
+                write_rows(temporary / f"{name}.parquet", rows)
             implications = {name: list(to) for name, to in labels.implications.items()}
             manifest = {"labels": list(labels), "implications": implications}
             (temporary / TABLE_MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")

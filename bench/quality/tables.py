@@ -29,15 +29,10 @@ Cell = Callable[[str, str, list[LabelScores]], str]
 
 @dataclass(frozen=True)
 class Section:
-    """One folder of predictions, scored as its description asks.
+    """One folder of predictions, scored as its description `asked`.
 
-    Attributes:
-        asked: The description.
-        truth: Of the articles.
-        predictions: By system.
-        scored: By the name that the table shows, in its order.
-        fixed: Whether figures at 0.5 are shown too.
-        only_figures: Cells of systems whose predictions are not kept.
+    `scored` has the names and the order of the table; `fixed` says whether figures at 0.5 are shown
+    too, `only_figures` holds the cells of systems whose predictions are not kept.
     """
 
     asked: dict[str, Any]
@@ -191,11 +186,11 @@ def _seeds(section: Section) -> list[str]:
     for label, first in system.decided[0].labels.items():
         own = [seed.labels[label] for seed in system.decided]
         sensitive = [seed.labels[label] for seed in system.sensitive]
-        cells = [label, str(first.support), mean([entry.f1 for entry in own])]
-        cells.append(mean([entry.average_precision for entry in own]))
-        cells.append(mean([entry.calibration_error for entry in own]))
+        figures = ("f1", "average_precision", "calibration_error")
+        cells = [mean([getattr(entry, figure) for entry in own]) for figure in figures]
         cells.append(mean([entry.recall for entry in sensitive]))
-        rows.append([*cells, ", ".join(_recall_interval(entry) for entry in sensitive)])
+        cells.append(", ".join(map(_recall_interval, sensitive)))
+        rows.append([label, str(first.support), *cells])
     return [f"### {name}, all seeds, label by label", "", *markdown_table(header, rows)]
 
 

@@ -3,12 +3,14 @@
     python -m bench.speed contenders --source articles.parquet --model artifacts/model/best
     python -m bench.speed footprint --source articles.parquet --model artifacts/model/best
     python -m bench.speed cost --source articles.parquet --bundle artifacts/bundle
+    python -m bench.speed runs --source articles.parquet --bundle artifacts/bundle
 
 `contenders` measures documents a second beside optimum, OpenVINO, CTranslate2 and transformers'
 pipeline; of labelled articles and with `--bundle`, the tuned bundle of the same model, also
 micro-F1, and draws a picture. `footprint` measures cold start, the latency of single articles and
-memory, `cost` processor time, and what a collection such as PubMed takes of it. `--distilbert`
-takes DistilBERT's shape with random weights. Contenders take turns, because the speed of shared
+memory, `cost` processor time, and what a collection such as PubMed takes of it, `runs` what
+committed parts add, and the memory of long and wide files. `--distilbert` takes DistilBERT's shape
+with random weights. Contenders take turns, because the speed of shared
 machines drifts: compare figures within a table, not across tables.
 """
 
@@ -20,6 +22,9 @@ import argparse  # noqa: E402
 import json  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+from bench.harness.commands import parser_of  # noqa: E402
 
 FEW = "studytag|int8, each article on all cores|CTranslate2|(optimum|fp32), batch"
 """Contenders of `footprint`."""
@@ -28,28 +33,41 @@ PUBMED = 38_000_000
 """Records."""
 
 
+COMMANDS: dict[str, dict[str, Any]] = {
+    "contenders": {"articles": 1000, "rounds": 10, "only": ""},
+    "footprint": {"articles": 100, "rounds": 5, "only": FEW},
+    "cost": {"articles": 64, "rounds": 5},
+    "runs": {"articles": 1000, "rounds": 5, "only": None},
+}
+"""Their defaults."""
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, articles, rounds, only in (("contenders", 1000, 10, ""), ("footprint", 100, 5, FEW)):
+    for name, defaults in COMMANDS.items():
         command = commands.add_parser(name)
         command.add_argument("--source", type=Path, required=True, help="table of real articles")
+        command.add_argument("--articles", type=int)
+        command.add_argument("--rounds", type=int)
+        command.add_argument("--name", default=f"speed-{name}", help="of the results")
+        command.set_defaults(**defaults)
+    for name in ("contenders", "footprint"):
+        command = commands.choices[name]
         command.add_argument("--model", type=Path, default=Path("artifacts/model/best"))
         command.add_argument("--distilbert", action="store_true", help="its shape, random weights")
-        command.add_argument("--articles", type=int, default=articles)
-        command.add_argument("--rounds", type=int, default=rounds)
-        command.add_argument("--only", default=only, help="contenders whose names this finds")
-        command.add_argument("--name", default=f"speed-{name}", help="of the results")
+        command.add_argument("--only", help="contenders whose names this finds")
     command = commands.choices["contenders"]
     command.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 32])
     command.add_argument("--bundle", type=Path, help="tuned; gives the thresholds of micro-F1")
-    command = commands.add_parser("cost")
-    command.add_argument("--source", type=Path, required=True, help="table of real articles")
+    command = commands.choices["cost"]
     command.add_argument("--bundle", required=True, nargs="+", help="one or more")
-    command.add_argument("--articles", type=int, default=64)
-    command.add_argument("--rounds", type=int, default=5)
     command.add_argument("--records", type=int, default=PUBMED, help="size of the collection")
-    command.add_argument("--name", default="speed-cost", help="of the results")
+    command = commands.choices["runs"]
+    command.add_argument("--bundle", required=True)
+    command.add_argument("--variant", default="auto")
+    command.add_argument("--text-every", type=int, default=200)
+    command.add_argument("--only", choices=("overhead", "memory"))
     commands.add_parser("one").add_argument("arguments", nargs="+")  # a child of footprint
     return parser
 
@@ -57,22 +75,17 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Measure, keep the figures, and write the table."""
     options = _parser().parse_args()
-    from bench.speed import cost, inference
+    from bench.speed import inference, scale
 
     if options.command == "one":
-        name, *paths = options.arguments
-        figures = inference.one_footprint(name, [Path(path) for path in paths], STARTED)
+        figures = inference.one_footprint(STARTED, *options.arguments)
         sys.stdout.write(f"\n{json.dumps(figures)}\n")
         return
     from bench import tables
     from bench.harness.store import save_raw
 
-    measures = {
-        "contenders": inference.contenders,
-        "footprint": inference.footprint,
-        "cost": cost.cost,
-    }
-    save_raw(options.name, measures[options.command](options))
+    module = scale if options.command in ("cost", "runs") else inference
+    save_raw(options.name, getattr(module, options.command)(options))
     sys.stdout.write(tables.write(options.name))
 
 

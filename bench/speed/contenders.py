@@ -14,13 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from studytag import Predictor
 from studytag.hardware import available_cores, processor_flags
+from studytag.inference.model import sigmoid
 from studytag.manifest import Manifest, load_manifest
 from studytag.records import Row
 
@@ -33,38 +34,35 @@ SAMPLES = 100
 
 @dataclass(frozen=True)
 class Setting:
-    """Where the models lie.
-
-    Attributes:
-        model: Folder of the trained model.
-        bundle: studytag's export of it.
-        optimum: optimum's export of it, float32 and int8.
-        samples: JSON list of `SAMPLES` articles.
-    """
+    """Where the models lie: the trained one, and in a folder what was made of it."""
 
     model: Path
-    bundle: Path
-    optimum: Path
-    samples: Path
+    folder: Path
+
+    @property
+    def bundle(self) -> Path:
+        """Studytag's export."""
+        return self.folder / "bundle"
+
+    @property
+    def optimum(self) -> Path:
+        """Optimum's export, float32 and int8."""
+        return self.folder / "optimum"
 
     @property
     def manifest(self) -> Manifest:
         """Of the bundle; its files are not verified."""
         return load_manifest(self.bundle, variants=())
 
+    def articles(self, name: str) -> list[Row]:
+        """The `samples` of static quantisation, or the `articles` to tag."""
+        rows: list[Row] = json.loads((self.folder / f"{name}.json").read_text("utf-8"))
+        return rows
 
-def sigmoid(logits: NDArray[np.floating]) -> Probabilities:
-    """Of every cell."""
-    return np.asarray(1 / (1 + np.exp(-logits)))
 
-
-def studytag(
-    setting: Setting, variant: Literal["fp32", "int8"], threads_per_worker: int = 1
-) -> Contender:
+def studytag(setting: Setting, variant: Any, threads: int) -> Contender:
     """The predictor."""
-    return Predictor.from_pretrained(
-        setting.bundle, variant=variant, threads_per_worker=threads_per_worker
-    ).predict_proba
+    return Predictor(setting.bundle, variant=variant, threads_per_worker=threads).predict_proba
 
 
 @cache
@@ -142,7 +140,7 @@ def openvino_int8(setting: Setting) -> Path:
 
     target = setting.optimum / "openvino-int8.xml"
     if not target.exists():
-        samples = nncf.Dataset(json.loads(setting.samples.read_text("utf-8")), encoder_of(setting))
+        samples = nncf.Dataset(setting.articles("samples"), encoder_of(setting))
         graph = ov.Core().read_model(setting.optimum / "model.onnx")
         options = {"model_type": nncf.ModelType.TRANSFORMER, "subset_size": SAMPLES}
         ov.save_model(nncf.quantize(graph, samples, **options), target, compress_to_fp16=False)
@@ -161,14 +159,16 @@ def openvino(setting: Setting, kind: str, streams: int) -> Contender:
     queue = ov.AsyncInferQueue(model, streams)
 
     def run(articles: list[Row]) -> Probabilities:
-        rows: dict[int, NDArray[np.floating]] = {}
-        queue.set_callback(
-            lambda request, place: rows.update({place: request.get_output_tensor().data[0].copy()})
-        )
+        logits = np.empty((len(articles), len(setting.manifest.labels)), dtype=np.float32)
+
+        def keep(request: Any, place: int) -> None:
+            logits[place] = request.get_output_tensor().data[0]
+
+        queue.set_callback(keep)
         for place, article in enumerate(articles):
             queue.start_async(encode(article), place)
         queue.wait_all()
-        return sigmoid(np.array([rows[place] for place in range(len(rows))]))
+        return sigmoid(logits)
 
     return run
 
@@ -206,9 +206,8 @@ def all_contenders(
     """Everything that can be measured, each to be loaded by a call."""
     cores = available_cores()
     contenders: dict[str, Callable[[], Contender]] = {}
-    variants: tuple[Literal["int8", "fp32"], ...] = ("int8", "fp32")
-    for variant in variants:
-        contenders[f"studytag, {variant}"] = partial(studytag, setting, variant)
+    for variant in ("int8", "fp32"):
+        contenders[f"studytag, {variant}"] = partial(studytag, setting, variant, 1)
         name = f"studytag, each article on all cores, {variant}"
         contenders[name] = partial(studytag, setting, variant, cores)
     contenders["CTranslate2 int8, an article a core"] = partial(ctranslate2, setting)

@@ -9,7 +9,6 @@ import re
 import statistics
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from bench.harness.machine import interleaved, occasion, peak_memory, product_rates, run_command
+from bench.harness.store import write_rows
 from bench.speed.contenders import SAMPLES, Setting, all_contenders, encoder_of, export_with_optimum
 from studytag.evaluation.metrics import score
-from studytag.files import open_writer, read_rows
+from studytag.files import read_rows
 from studytag.hardware import available_cores
 from studytag.manifest import DEFAULT_OPERATING_POINT, load_manifest
 from studytag.records import Row
@@ -41,44 +41,47 @@ def random_distilbert(trained: Path, target: Path) -> Path:
 
     Random weights cost the same time as trained ones.
     """
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer, DistilBertConfig
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import DistilBertConfig as Shape
 
-    config = json.loads((trained / "config.json").read_text(encoding="utf-8"))
-    names = {name: config[name] for name in ("id2label", "label2id", "problem_type")}
-    names["id2label"] = {int(index): label for index, label in names["id2label"].items()}
+    own = AutoConfig.from_pretrained(trained)
+    names = {name: getattr(own, name) for name in ("id2label", "label2id", "problem_type")}
     tokenizer = AutoTokenizer.from_pretrained(trained)
     tokenizer.model_max_length = min(tokenizer.model_max_length, 512)
-    model = AutoModelForSequenceClassification.from_config(DistilBertConfig(**names))
-    model.save_pretrained(target)
+    AutoModelForSequenceClassification.from_config(Shape(**names)).save_pretrained(target)
     tokenizer.save_pretrained(target)
     return target
 
 
-def prepare(model: Path, samples: list[Row], folder: Path, distilbert: bool = False) -> Setting:
-    """Export a model, or one of DistilBERT's shape, with studytag and optimum into `folder`."""
+def prepare(options: argparse.Namespace, folder: Path) -> Setting:
+    """Choose articles and export the model, or one of DistilBERT's shape, by studytag and optimum.
+
+    All goes into `folder`.
+    """
     from studytag.export.pipeline import export_bundle
 
-    if distilbert:
+    articles, samples = sample_articles(options.source, options.articles)
+    for name, rows in (("articles", articles), ("samples", samples)):
+        (folder / f"{name}.json").write_text(json.dumps(rows), encoding="utf-8")
+    model = options.model
+    if options.distilbert:
         model = random_distilbert(model, folder / "model")
     # Thresholds make no difference to speed: a stand-in for the validation table is enough.
-    table = folder / "validation.jsonl"
-    label = json.loads((model / "config.json").read_text(encoding="utf-8"))["id2label"]["0"]
-    with open_writer(table) as writer:
-        for number in range(20):
-            writer.write({"title": f"Article {number}", "labels": [label]})
+    table, labels = folder / "validation.jsonl", [load_manifest(options.model).labels.names[0]]
+    write_rows(table, ({"title": f"Article {n}", "labels": labels} for n in range(20)))
     export_bundle(model, folder / "bundle", table, max_f1_drop=1.0)
     export_with_optimum(model, folder / "optimum")
-    (folder / "samples.json").write_text(json.dumps(samples), encoding="utf-8")
-    return Setting(model, folder / "bundle", folder / "optimum", folder / "samples.json")
+    return Setting(model, folder)
 
 
 def encoder_shape(model: Path) -> tuple[str, dict[str, int]]:
     """An encoder in words, and its width, hidden width and layers."""
-    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    names = (("dim", "hidden_size"), ("hidden_dim", "intermediate_size"))
-    width, hidden = (config.get(own) or config[other] for own, other in names)
-    layers = config.get("n_layers") or config["num_hidden_layers"]
-    kind = {"distilbert": "DistilBERT", "bert": "BERT"}.get(config["model_type"], "encoder")
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model)
+    width, layers = config.hidden_size, config.num_hidden_layers
+    hidden = getattr(config, "hidden_dim", None) or config.intermediate_size
+    kind = {"distilbert": "DistilBERT", "bert": "BERT"}.get(config.model_type, "encoder")
     shape = {"width": width, "hidden": hidden, "layers": layers}
     return f"{kind} of {layers} layers x {width}", shape
 
@@ -96,10 +99,10 @@ def contenders(options: argparse.Namespace) -> dict[str, Any]:
     code for every length they meet. Hardware utilisation counts the operations of a plain full
     forward pass over the real tokens, against the best library's matrix product in the same rounds.
     """
-    articles, samples = sample_articles(options.source, options.articles)
     rounds = options.rounds
     with TemporaryDirectory() as folder:
-        setting = prepare(options.model, samples, Path(folder), options.distilbert)
+        setting = prepare(options, Path(folder))
+        articles = setting.articles("articles")
         loaded = {
             name: load()
             for name, load in all_contenders(setting, options.batch_sizes).items()
@@ -107,14 +110,11 @@ def contenders(options: argparse.Namespace) -> dict[str, Any]:
         }
         probabilities = {name: predict(articles) for name, predict in loaded.items()}
         products: list[dict[str, dict[str, float]]] = []
-        seconds = interleaved(
-            {
-                name: partial(_on_portion, predict, articles, rounds)
-                for name, predict in loaded.items()
-            },
-            rounds,
-            lambda: products.append(product_rates()),
-        )
+        tasks = {
+            name: lambda number, predict=predict: predict(articles[number::rounds])
+            for name, predict in loaded.items()
+        }
+        seconds = interleaved(tasks, rounds, lambda: products.append(product_rates()))
         encode = encoder_of(setting)
         tokens = [encode(article)["input_ids"].size for article in articles]
         name, shape = encoder_shape(setting.model)
@@ -135,10 +135,6 @@ def contenders(options: argparse.Namespace) -> dict[str, Any]:
         "seconds": seconds,
     }
     return content | ({"micro_f1": f1} if f1 else {})
-
-
-def _on_portion(predict: Any, articles: list[Row], rounds: int, number: int) -> None:
-    predict(articles[number::rounds])
 
 
 def _micro_f1(
@@ -162,23 +158,20 @@ def _micro_f1(
 
 def footprint(options: argparse.Namespace) -> dict[str, Any]:
     """Cold start, latency of single articles, and peak memory, each in processes of its own."""
-    articles, samples = sample_articles(options.source, options.articles)
     runs: dict[str, list[dict[str, float]]] = {}
     with TemporaryDirectory() as folder:
-        setting = prepare(options.model, samples, Path(folder), options.distilbert)
-        table = Path(folder, "articles.json")
-        table.write_text(json.dumps(articles), encoding="utf-8")
+        setting = prepare(options, Path(folder))
         available = all_contenders(setting, [8])
         names = [name for name in available if re.search(options.only, name)]
         for name in names:
             available[name]()  # what a contender converts once is on disk then
         for _ in range(options.rounds):
             for name in names:
-                paths = (setting.model, setting.bundle, setting.optimum, setting.samples, table)
-                command = ("-m", "bench.speed", "one", name, *map(str, paths))
+                command = ("-m", "bench.speed", "one", name, str(setting.model), folder)
                 output = run_command(sys.executable, *command, capture=True)
                 runs.setdefault(name, []).append(json.loads(output.splitlines()[-1]))
         encoder, _ = encoder_shape(setting.model)
+        articles = setting.articles("articles")
     return {
         "kind": "footprint",
         **occasion(),
@@ -189,11 +182,11 @@ def footprint(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def one_footprint(name: str, folders: list[Path], started: float) -> dict[str, float]:
-    """In a process begun at `started`: load a contender from a `Setting`'s paths, and answer."""
-    *places, table = folders
-    predict = all_contenders(Setting(*places), [8])[name]()
-    articles = json.loads(table.read_text(encoding="utf-8"))
+def one_footprint(started: float, name: str, model: str, folder: str) -> dict[str, float]:
+    """In a process begun at `started`: load a contender from where a `Setting` is, and answer."""
+    setting = Setting(Path(model), Path(folder))
+    predict = all_contenders(setting, [8])[name]()
+    articles = setting.articles("articles")
     predict(articles[:1])
     cold_start = time.perf_counter() - started
     predict(articles)
@@ -202,10 +195,6 @@ def one_footprint(name: str, folders: list[Path], started: float) -> dict[str, f
         begun = time.perf_counter()
         predict([article])
         latencies.append(1000 * (time.perf_counter() - begun))
-    latencies.sort()
-    return {
-        "cold_start_s": cold_start,
-        "latency_p50_ms": latencies[len(latencies) // 2],
-        "latency_p99_ms": latencies[int(0.99 * len(latencies))],
-        "peak_mib": peak_memory(),
-    }
+    middle, slow = np.quantile(latencies, (0.5, 0.99), method="higher").tolist()
+    figures = {"cold_start_s": cold_start, "peak_mib": peak_memory()}
+    return figures | {"latency_p50_ms": middle, "latency_p99_ms": slow}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import statistics
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from studytag.evaluation.tables import markdown_table, number
 
@@ -68,12 +68,6 @@ FAMILIES = ("studytag", "optimum", "OpenVINO", "CTranslate2", "transformers")
 """Contenders of a name that starts so share a colour."""
 
 
-def digest(raw: dict[str, Any]) -> str:
-    """Of what a picture is made from; it is written into the picture."""
-    content = {"rates": rates_of(raw), "f1": raw["micro_f1"]}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 def draw(raw: dict[str, Any], path: Path) -> None:
     """Write the picture as SVG."""
     import matplotlib as mpl
@@ -89,7 +83,7 @@ def draw(raw: dict[str, Any], path: Path) -> None:
     axes.set(xscale="log", xlabel="documents/s", ylabel="micro-F1")
     axes.set_title(f"{raw['encoder']}, {raw['cores']} cores of {raw['machine']}", fontsize=9)
     axes.margins(0.15)
-    figure.savefig(path, metadata={"Date": None, "Description": digest(raw)})
+    figure.savefig(path, metadata={"Date": None})
 
 
 CORES = (16, 64, 256)
@@ -112,3 +106,20 @@ def cost(raw: dict[str, Any]) -> list[str]:
         cells = [name, f"{rate:.1f}", f"{hours:,.0f}"]
         rows.append([*cells, *(f"{hours / cores:,.0f}" for cores in CORES)])
     return [caption, "", *markdown_table(header, rows)]
+
+
+def runs(raw: dict[str, Any]) -> list[str]:
+    """What committed parts add to a run, and the memory of long and wide files."""
+    lines = [f"`studytag predict` on {raw['machine']}, {raw['date']}."]
+    if "overhead" in raw:
+        pairs = zip(raw["overhead"]["parts"], raw["overhead"]["direct"], strict=True)
+        added = np.array([np.divide(parts, direct) - 1 for parts, direct in pairs])
+        wall, processor = np.median(added, axis=0)
+        lines[0] += (
+            f" Committed parts add {processor:+.1%} of processor time and {wall:+.1%} of wall-clock"
+            f" time: medians of {len(added)} paired rounds over {raw['articles']} articles."
+        )
+    if "peak_mib" in raw:
+        rows = [[name, f"{peak:.0f}"] for name, peak in raw["peak_mib"].items()]
+        lines += ["", *markdown_table(["File", "peak memory, MiB"], rows)]
+    return lines

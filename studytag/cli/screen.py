@@ -6,7 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from studytag.cli.options import add_format_arguments, add_predictor_arguments, load_predictor
+from studytag.cli.options import add_predictor_arguments, load_predictor
+from studytag.cli.run_options import (
+    add_file_arguments,
+    add_run_arguments,
+    file_options,
+    listener,
+    running,
+)
 from studytag.files import write_json_atomically
 from studytag.inference.screen_file import describe_tagger, screen_file
 from studytag.inference.screening import Rule, set_aside_path
@@ -26,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--drop", metavar="LABELS", default="", help="records may have none of these"
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="also write the report as JSON")
-    add_format_arguments(parser)
+    add_file_arguments(parser)
+    add_run_arguments(parser)
     add_predictor_arguments(parser)
     # A miss costs a review more than a record read in vain.
     parser.set_defaults(operating_point="sensitive")
@@ -39,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
         StudytagError: an option, a file or the bundle is wrong.
     """
     rule = Rule(keep=_labels(options.keep), drop=_labels(options.drop))
-    with load_predictor(options) as predictor:
+    with running(options) as stop, load_predictor(options) as predictor:
         screening = screen_file(
             predictor,
             options.input,
@@ -47,6 +55,9 @@ def run(options: argparse.Namespace) -> None:
             rule,
             source_format=options.input_format,
             target_format=options.output_format,
+            options=file_options(options, predictor),
+            stop=stop,
+            progress=listener(options),
         )
         tagger = describe_tagger(predictor)
     if options.report is not None:

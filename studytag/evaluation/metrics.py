@@ -43,7 +43,7 @@ def score_points(
     truth: NDArray[np.bool_],
     known: NDArray[np.bool_],
     probabilities: NDArray[np.floating],
-    points: Mapping[str, Sequence[float]],
+    points: Mapping[str, Sequence[float] | NDArray[np.float64]],
 ) -> dict[str, Scores]:
     """Score decisions by thresholds, and the ranking behind them, which is computed once.
 
@@ -52,10 +52,12 @@ def score_points(
         truth: Shape (n, labels).
         known: Shape (n, labels).
         probabilities: Shape (n, labels).
-        points: By name of the operating point, one threshold per label.
+        points: By name of the operating point, one threshold per label; or each article's own,
+            shape (n, labels).
 
     Returns:
-        The scores by the same names. Macro averages are over the labels with support.
+        The scores by the same names. Macro averages are over the labels with support; of
+        thresholds that differ between articles, the mean is given.
     """
     ranking = [
         _average_precision(truth[mask, index], probabilities[mask, index])
@@ -76,7 +78,7 @@ def _scores(
     truth: NDArray[np.bool_],
     known: NDArray[np.bool_],
     probabilities: NDArray[np.floating],
-    thresholds: Sequence[float],
+    thresholds: Sequence[float] | NDArray[np.float64],
     ranking: list[float | None],
     errors: list[float | None],
 ) -> Scores:
@@ -86,6 +88,7 @@ def _scores(
     true, predicted, support = (decisions & positive).sum(0), decisions.sum(0), positive.sum(0)
     per_label = precision_recall_f1(true, predicted, support)
     supported = support > 0
+    means = np.mean(np.reshape(thresholds, (-1, len(labels))), axis=0)
     precision, recall, f1 = per_label
     micro = precision_recall_f1(true.sum(), predicted.sum(), support.sum())
     macro = [float(values[supported].mean()) if supported.any() else 0.0 for values in per_label]
@@ -101,7 +104,7 @@ def _scores(
                 calibration_error=errors[column],
                 support=int(support[column]),
                 known=int(known[:, column].sum()),
-                threshold=float(thresholds[column]),
+                threshold=float(means[column]),
             )
             for column, label in enumerate(labels)
         },

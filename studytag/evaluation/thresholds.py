@@ -14,6 +14,7 @@ them. So that one is low enough for 95 % of the resamples.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,6 +146,32 @@ def tune_thresholds(
         lowest = np.quantile(safe, 1 - SENSITIVE_CONFIDENCE, axis=0)
         points["sensitive"] = np.minimum(points["sensitive"], lowest)
     return {name: np.where(tuned, values, FALLBACK).tolist() for name, values in points.items()}
+
+
+def cross_fitted_thresholds(
+    truth: NDArray[np.bool_],
+    known: NDArray[np.bool_],
+    probabilities: NDArray[np.floating],
+    fold: NDArray[np.integer],
+    points: Sequence[str],
+) -> dict[str, NDArray[np.float64]]:
+    """For each of the operating points, thresholds of every fold, tuned on all other articles.
+
+    Args:
+        truth: Shape (n, labels).
+        known: Shape (n, labels).
+        probabilities: Shape (n, labels).
+        fold: Shape (n,), from 0; articles of a negative one serve every fold.
+        points: Names of the operating points.
+
+    Returns:
+        Shape (folds, labels) by operating point.
+    """
+    tuned = []
+    for number in range(int(fold.max()) + 1):
+        rows = fold != number
+        tuned.append(tune_thresholds(truth[rows], known[rows], probabilities[rows]))
+    return {point: np.array([of_fold[point] for of_fold in tuned]) for point in points}
 
 
 def _columns(

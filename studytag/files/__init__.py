@@ -41,6 +41,7 @@ __all__ = [
     "RowWriter",
     "SourceRow",
     "UnreadRow",
+    "WriteOptions",
     "atomic_folder",
     "atomic_path",
     "count_rows",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from studytag.errors import InputError
+from studytag.files.apostrophes import APOSTROPHES, Unguarded, guarded
 from studytag.files.fields import MODEL_FIELDS, column_field
 from studytag.files.options import ReadOptions, WriteOptions, indicators
 from studytag.files.rows import SourceRow, TableLayout, origin_of, table_columns
@@ -28,14 +29,13 @@ logger = logging.getLogger(__name__)
 _MAX_CELL = 2**24
 _HEADER_LINES = 40
 _DELIMITERS = {"csv": ",;\t|", "tsv": "\t,;|"}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]:
     """The rows under the header line; the delimiter is the one that makes a header of it.
 
-    Lines before the header are passed over with a warning. Empty cells are None, in list columns
-    the empty list.
+    Lines before the header are passed over with a warning, and kept for the way back. Empty cells
+    are None, in list columns the empty list.
 
     Args:
         path: The file.
@@ -60,12 +60,13 @@ def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]
     )
     line = layout.first + 1
     try:
-        header = next((cells for cells in reader if any(cells)), [])
+        unguarded = Unguarded(next((cells for cells in reader if any(cells)), []))
         table = Table(
             path,
-            header,
+            unguarded.header,
             watch,
             format,
+            preamble=tuple(beginning[: layout.first]),
             delimiter=layout.delimiter,
             newline=source.newline,
             bom=source.bom,
@@ -86,6 +87,7 @@ def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]
             yield table.unread((), str(failure))
             continue
         if cells:
+            cells = unguarded.cells(cells)
             yield _row(table, cells, f"{path}: line {line}", options.return_errors)
     watch.finish()
 
@@ -184,7 +186,7 @@ class DelimitedWriter:
     """Writes rows under the columns of the first one.
 
     Rows that were read from delimited text keep their header and cells as they were, and a CSV
-    file its delimiter, byte-order mark and line ends.
+    file its delimiter, byte-order mark, line ends, and the lines before its header.
 
     Args:
         stream: Where the text goes.
@@ -224,7 +226,11 @@ class DelimitedWriter:
                     f"{self._target}: row {self._rows}: column {name!r} is not in the first row; "
                     f"give every row the same columns, or write .jsonl"
                 )
-        self._write_cells([self._cell(columns.get(name)) for name in names])
+        values = [columns.get(name) for name in names]
+        cells = [cell_text(value) for value in values]
+        if self._options.excel:
+            cells = guarded(cells, list(names), [isinstance(value, str) for value in values])
+        self._write_cells(cells)
 
     def _begin(self, row: Row, columns: Row) -> None:
         self._names = dict.fromkeys(columns)
@@ -236,8 +242,11 @@ class DelimitedWriter:
             header = [written.get(name, name) for name in header]
             if layout.format == self._format:
                 self._layout = layout
+        if self._options.excel:
+            header.append(APOSTROPHES)
         if self._options.excel or self._layout.bom:
             self._stream.write("\ufeff")
+        self._stream.writelines(self._layout.preamble)
         self._plain, self._quoted = (
             csv.writer(
                 self._stream,
@@ -254,12 +263,6 @@ class DelimitedWriter:
         # cell as an empty line.
         quote_all = any("\r" in cell for cell in cells) or cells in ([""], [])
         (self._quoted if quote_all else self._plain).writerow(cells)
-
-    def _cell(self, value: Any) -> str:
-        text = cell_text(value)
-        if self._options.excel and isinstance(value, str) and text.startswith(_FORMULA):
-            return f"'{text}"  # Excel would compute it
-        return text
 
 
 def _is_delimited(row: Row) -> bool:

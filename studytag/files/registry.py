@@ -57,6 +57,8 @@ class Format:
         read: Reads a file row by row.
         write: Opens a writer on a temporary path, given the final one; None where it is only read.
         text: Whether it is text, which may be gzipped and in any encoding.
+        table: Whether its columns stand before its rows, so that they must be known first.
+        uniform: Whether all rows of a file have the same columns.
     """
 
     name: str
@@ -65,6 +67,8 @@ class Format:
     read: Reader
     write: Writer | None = None
     text: bool = True
+    table: bool = False
+    uniform: bool = False
 
 
 _LINES = frozenset("keywords authors editors urls pub_types mesh_terms doi isbn issn".split())
@@ -128,13 +132,22 @@ def _delimited(name: str) -> tuple[Reader, Writer]:
     )
 
 
+def _table(
+    name: str,
+    title: str,
+    suffixes: tuple[str, ...],
+    read: Reader,
+    write: Writer,
+    text: bool = True,
+) -> Format:
+    return Format(name, title, suffixes, read, write, text, table=True, uniform=True)
+
+
 _ALL = (
-    Format(
-        "parquet", "parquet", (".parquet",), parquet.read, parquet_writer.open_writer, text=False
-    ),
-    Format("csv", "CSV", (".csv",), *_delimited("csv")),
-    Format("tsv", "TSV", (".tsv", ".tab"), *_delimited("tsv")),
-    Format("xlsx", "Excel", (".xlsx", ".xlsm"), xlsx.read, xlsx.open_writer, text=False),
+    _table("parquet", "parquet", (".parquet",), parquet.read, parquet_writer.open_writer, False),
+    _table("csv", "CSV", (".csv",), *_delimited("csv")),
+    _table("tsv", "TSV", (".tsv", ".tab"), *_delimited("tsv")),
+    _table("xlsx", "Excel", (".xlsx", ".xlsm"), xlsx.read, xlsx.open_writer, False),
     Format("jsonl", "JSONL", (".jsonl", ".ndjson"), jsonl.read, _text(jsonl.JsonlWriter)),
     Format("json", "JSON (CSL)", (".json",), jsonl.read_document),
     Format("ris", "RIS", (".ris",), *_tagged(_RIS)),
@@ -143,7 +156,7 @@ _ALL = (
     Format("ciw", "Web of Science", (".ciw",), partial(tagged.read, format=_CIW)),
     Format("ovid", "Ovid", (".ovid", ".cgi"), partial(tagged.read, format=_OVID)),
     Format("bibtex", "BibTeX", (".bib", ".bibtex"), bibtex.read, _text(bibtex.BibtexWriter)),
-    Format("xml", "PubMed XML", (".xml",), pubmed_xml.read),
+    Format("xml", "PubMed XML", (".xml",), pubmed_xml.read, uniform=True),
     Format("endnote_xml", "EndNote XML", (), endnote_xml.read),
 )
 

@@ -42,6 +42,7 @@ class TableLayout(Layout):
         header: The column names as they stand in the file, also empty and repeated ones.
         names: The same made unique.
         views: The names that the rows have: `title` where the file says `Document Title`.
+        preamble: What stands before the header: lines of text, or rows of cells.
         delimiter: Stands between the cells of delimited text.
         schema: The arrow schema of a parquet file.
     """
@@ -49,6 +50,7 @@ class TableLayout(Layout):
     header: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     views: tuple[str, ...] = ()
+    preamble: tuple[Any, ...] = ()
     delimiter: str = ","
     schema: Any = None
 

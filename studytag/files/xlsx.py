@@ -71,9 +71,10 @@ def _sheet_rows(path: Path, book: Any, watch: TextWatch, return_errors: bool) ->
         logger.warning("%s: only sheet %r is read, not %s", path, sheet.title, ", ".join(others))
     if skipped:
         logger.warning("%s: %d rows before the header are not read", path, skipped)
-    rows = islice(_cells(sheet), skipped, None)
+    rows = _cells(sheet)
+    preamble = tuple(islice(rows, skipped))
     header = _trimmed(next(rows))
-    table = Table(path, [cell_text(cell) for cell in header], watch, "xlsx")
+    table = Table(path, [cell_text(cell) for cell in header], watch, "xlsx", preamble=preamble)
     width = len(header)
     for number, cells in enumerate(rows, skipped + 2):
         if any(cell != "" for cell in cells):
@@ -180,6 +181,8 @@ class XlsxWriter:
                 layout = origin.layout
                 written = dict(zip(layout.names, layout.header, strict=True))
                 header = [written.get(name, name) for name in header]
+                for cells in layout.preamble:
+                    self._sheet.append([self._cell("", cell) for cell in cells])
             self._sheet.append([self._cell(name, name) for name in header])
         for name in columns:
             if name not in self._names:

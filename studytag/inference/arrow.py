@@ -8,10 +8,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from studytag.errors import InputError, import_extra
-from studytag.files import ERROR_COLUMN
+from studytag.inference.columns import added_columns, added_names, refuse_taken
 from studytag.inference.inputs import Record, iterate_records
 from studytag.inference.predictor import Outcome, Predictor
-from studytag.records import PREDICTED_COLUMN, probability_column
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,17 +71,10 @@ def tagged_schema(schema: pa.Schema, labels: Sequence[str]) -> pa.Schema:
     """
     import pyarrow as pa
 
-    added = [
-        pa.field(PREDICTED_COLUMN, pa.list_(pa.string())),
-        *(pa.field(probability_column(label), pa.float64()) for label in labels),
-        pa.field(ERROR_COLUMN, pa.string()),
-    ]
-    for field in added:
-        if field.name in schema.names:
-            raise InputError(
-                f"the table already has a column {field.name!r}; remove or rename it, or tag the "
-                "table that it was made from"
-            )
+    names = added_names(labels)
+    refuse_taken("the table", schema.names, names)
+    types = [pa.list_(pa.string()), *[pa.float64()] * len(labels), pa.string()]
+    added = map(pa.field, names, types)
     return pa.schema([*schema, *added], schema.metadata)
 
 
@@ -117,12 +109,12 @@ def _tagged(
     import pyarrow as pa
 
     schema = tagged_schema(batch.schema, labels)
-    predictions = [None if isinstance(outcome, InputError) else outcome for outcome in outcomes]
-    added: list[list[Any]] = [
-        [one and one.labels for one in predictions],
-        *([one and one.probabilities[label] for one in predictions] for label in labels),
-        [str(outcome) if isinstance(outcome, InputError) else None for outcome in outcomes],
+    rows = [
+        added_columns(labels, outcome, str(outcome) if isinstance(outcome, InputError) else None)
+        for outcome in outcomes
     ]
-    types = schema.types[len(batch.schema) :]
-    arrays = [pa.array(values, kind) for values, kind in zip(added, types, strict=True)]
+    arrays = [
+        pa.array([row[field.name] for row in rows], field.type)
+        for field in list(schema)[len(batch.schema) :]
+    ]
     return pa.RecordBatch.from_arrays([*batch.columns, *arrays], schema=schema)

@@ -10,12 +10,16 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 from studytag.errors import InputError
 from studytag.files import (
     ERROR_COLUMN,
+    FORMATS,
+    RowWriter,
     estimate_rows,
     format_name,
     open_writer,
@@ -23,15 +27,16 @@ from studytag.files import (
     read_rows,
     target_name,
 )
+from studytag.inference.columns import added_names, refuse_taken
 from studytag.inference.inputs import remember
-from studytag.inference.output import added_columns, write_rows
+from studytag.inference.output import write_rows
 from studytag.inference.predictor import Outcome, Predictor
 from studytag.inference.progress import FileSummary, Listener, as_listener
 from studytag.inference.run import Options, Run, open_journal
 from studytag.manifest import OperatingPoint
 from studytag.records import PREDICTED_COLUMN, Row
 
-__all__ = ["FileSummary", "Options", "predict_file"]
+__all__ = ["FileSummary", "Options", "predict_file", "tag_file"]
 
 
 def predict_file(
@@ -76,9 +81,55 @@ def predict_file(
         StorageError: the disk failed when part of the work was done.
         StoppedError: `stop` said so.
     """
-    source, target = Path(source), Path(target)
-    if os.path.realpath(source) == os.path.realpath(target):
-        raise InputError(f"{target}: is the input itself; name another output")
+    return tag_file(
+        predictor,
+        Path(source),
+        [Path(target)],
+        open_writer,
+        source_format=source_format,
+        target_format=target_format,
+        operating_point=operating_point,
+        options=options,
+        stop=stop,
+        progress=progress,
+    )
+
+
+def tag_file(
+    predictor: Predictor,
+    source: Path,
+    targets: Sequence[Path],
+    open_output: Callable[..., AbstractContextManager[RowWriter]],
+    *,
+    source_format: str | None = None,
+    target_format: str | None = None,
+    operating_point: OperatingPoint | None = None,
+    options: Options | None = None,
+    stop: Callable[[], bool] | None = None,
+    progress: bool | Listener = True,
+) -> FileSummary:
+    """As `predict_file`, for whatever is written of the tagged rows.
+
+    Args:
+        predictor: Tags the rows.
+        source: The input.
+        targets: The outputs, which are locked; the parts are kept beside the first.
+        open_output: Called as `studytag.files.open_writer` with the first of them; yields what
+            takes the tagged rows. The outputs appear when its block ends.
+        source_format: As in `predict_file`, like all that follow.
+        target_format: Of every output.
+        operating_point: Whose thresholds decide.
+        options: All else.
+        stop: Whether to end early.
+        progress: Who hears of the progress.
+
+    Raises:
+        StudytagError: as `predict_file`.
+    """
+    for target in targets:
+        if os.path.realpath(source) == os.path.realpath(target):
+            raise InputError(f"{target}: is the input itself; name another output")
+    target = targets[0]
     options = options or Options()
     point = operating_point or options.operating_point
     listener = as_listener(progress)
@@ -87,12 +138,13 @@ def predict_file(
     rows = read_rows(source, source_format, encoding=options.encoding, errors="return")
     columns = _look_ahead(source, source_format, target, target_format, options)
     run = Run(source, target, predictor.labels, stop or (lambda: False), listener)
-    with output_in_use(target):
+    with ExitStack() as locks:
+        for path in targets:
+            locks.enter_context(output_in_use(path))
         run.journal = open_journal(run, predictor, point, source_format, options)
         with run.closing():
-            with open_writer(
-                target, target_format, mixed_as_text=True, **options.writing
-            ) as writer:
+            writing = asdict(options.writing) | {"mixed_as_text": True}
+            with open_output(target, target_format, **writing) as writer:
                 total = estimate_rows(source, source_format)
                 pairs = _outcomes(run, rows, predictor, point, total)
                 write_rows(run, writer, pairs, columns)
@@ -102,9 +154,6 @@ def predict_file(
     summary = FileSummary(run.rows, run.failed, time.perf_counter() - started, run.kept)
     listener.end(summary)
     return summary
-
-
-_TABLES = ("parquet", "csv", "tsv", "xlsx")
 
 
 def _look_ahead(
@@ -123,8 +172,8 @@ def _look_ahead(
     Raises:
         InputError: no row has an abstract while another column reads like one.
     """
-    uniform = format_name(source, source_format) in (*_TABLES, "xml")
-    all_columns = target_name(target, target_format) in _TABLES and not uniform
+    uniform = FORMATS[format_name(source, source_format)].uniform
+    all_columns = FORMATS[target_name(target, target_format)].table and not uniform
     names: dict[str, None] = {}
     for row in read_rows(
         source,
@@ -172,14 +221,11 @@ def _outcomes(
 
 def _checked(run: Run, rows: Iterable[Row]) -> Iterator[Row]:
     """The rows until the run is stopped; refuse a column that the tags would overwrite."""
-    added = added_columns(run.labels, InputError(), None).keys()
+    added = [name for name in added_names(run.labels) if name != ERROR_COLUMN]
     for row in rows:
         if run.stop():
             run.stopped = True
             return
         if PREDICTED_COLUMN not in row:  # else the tags of an earlier run: they are replaced
-            for name in row.keys() & added - {ERROR_COLUMN}:
-                raise InputError(
-                    f"{run.source}: already has a column {name!r}; remove or rename it"
-                )
+            refuse_taken(f"{run.source}:", row, added)
         yield row

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -278,7 +278,13 @@ def _agree(target: Path, predictor: Predictor, options: Options) -> None:
         InputError: those that are there were made otherwise.
         OSError: the folder cannot be written.
     """
-    identity = predictor_identity(predictor, options.operating_point)
+    writing = asdict(options.writing)
+    identity = {
+        **predictor_identity(predictor, options.operating_point),
+        "encoding": options.encoding,
+        **{f"--{name}": writing[name] for name in ("prefix", "indicators", "excel")},
+    }
+    identity = json.loads(json.dumps(identity))  # as it is read again
     path = target / _RUN
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from studytag.errors import InputError
@@ -51,6 +51,25 @@ def iterate_records(records: Records) -> Iterator[Record]:
         ) from error
 
 
+def text_columns(table: str, names: Sequence[str]) -> list[str]:
+    """Those of a table's columns that the model reads.
+
+    Args:
+        table: Begins the message.
+        names: The table's columns.
+
+    Raises:
+        InputError: there are none.
+    """
+    used = [name for name in _FIELDS if name in names]
+    if not used:
+        raise InputError(
+            f"{table} has neither a column 'title' nor 'abstract', but {', '.join(names[:20])}; "
+            "rename a column"
+        )
+    return used
+
+
 def _column_names(records: Any) -> list[str] | None:
     """The column names of a table (pandas, polars, Arrow, a NumPy record array); else None."""
     dtype_names = getattr(getattr(records, "dtype", None), "names", None)
@@ -63,12 +82,7 @@ def _column_names(records: Any) -> list[str] | None:
 
 def _table_rows(table: Any, names: list[str]) -> Iterator[Record]:
     """The rows of a table as mappings, column by column, so that no row object is made twice."""
-    used = [name for name in _FIELDS if name in names]
-    if not used:
-        raise InputError(
-            f"the table has neither a column 'title' nor 'abstract', but {', '.join(names[:20])}; "
-            "rename a column"
-        )
+    used = text_columns("the table", names)
     columns = [table[name] for name in used]
     # Arrow's scalars are unwrapped.
     values = (map(_plain, column) for column in columns)

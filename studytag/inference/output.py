@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 
 from studytag.errors import InputError
 from studytag.files import ERROR_COLUMN, RowWriter, UnreadRow, tagged
+from studytag.inference.columns import added_columns
 from studytag.inference.predictor import Outcome
 from studytag.inference.run import Run
-from studytag.records import PREDICTED_COLUMN, Row, probability_column
+from studytag.records import Row
 
 
 def write_rows(
-    run: Run, writer: RowWriter, pairs: Iterator[tuple[Row, Outcome]], names: list[str]
+    run: Run, writer: RowWriter, pairs: Iterable[tuple[Row, Outcome]], names: Sequence[str]
 ) -> None:
     """Write every row with its outcome.
 
@@ -21,31 +22,37 @@ def write_rows(
         run: Counts the rows, and tells its listener.
         writer: Where to write.
         pairs: The rows and their outcomes.
-        names: Columns that later rows may have: the first gets them all.
+        names: Columns that every row gets, if only empty ones.
 
     Raises:
         InputError: the writer takes a row in no form.
     """
-    first: list[Row] | None = []  # unreadable rows that wait to hear of the file's columns
+    blank: Row | None = None
+    waiting: list[Row] = []  # unreadable rows before the first that tells the file's columns
     for number, (row, outcome) in enumerate(pairs, 1):
         if isinstance(row, UnreadRow):  # some of its cells may have been tagged: they mean nothing
             outcome = InputError(row.reason)
         error = _error(run, number, row, outcome)
         columns = added_columns(run.labels, outcome, error)
-        if first is not None and isinstance(row, UnreadRow) and not row:
-            first.append(columns)
+        if isinstance(row, UnreadRow) and not row:
+            if blank is None:
+                waiting.append(columns)
+            else:
+                writer.write(blank | columns)
         else:
-            if first is not None:
-                row = row | {name: None for name in names if name not in row}
-                for held in first:
-                    writer.write(dict.fromkeys(row) | held)
-                first = None
+            if missing := [name for name in names if name not in row]:
+                row = row | dict.fromkeys(missing)
+            if blank is None:
+                blank = row | dict.fromkeys(row)
+                for held in waiting:
+                    writer.write(blank | held)
+                waiting.clear()
             error = _write_row(writer, number, row, columns)
         run.rows = number
         run.failed += error is not None
         if number > run.kept:
             run.listener.row(number, error)
-    for held in first or ():
+    for held in waiting:
         writer.write(held)
 
 
@@ -95,16 +102,3 @@ def _error(run: Run, number: int, row: Row, outcome: Outcome) -> str | None:
 
 def _where(number: int, row: Row) -> str:
     return f"row {number} (pmid {row.get('pmid')})"
-
-
-def added_columns(labels: list[str], outcome: Outcome, error: str | None) -> Row:
-    """The columns that tagging adds to a row: labels, probabilities, error."""
-    prediction = None if isinstance(outcome, InputError) else outcome
-    return {
-        PREDICTED_COLUMN: prediction and prediction.labels,
-        **{
-            probability_column(label): prediction and prediction.probabilities[label]
-            for label in labels
-        },
-        ERROR_COLUMN: error,
-    }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from studytag.errors import InputError, StoppedError, StorageError, StudytagError
+from studytag.files import WriteOptions
 from studytag.inference.identity import differences, input_identity, predictor_identity
 from studytag.inference.journal import (
     PART_SECONDS,
@@ -42,7 +43,7 @@ class Options:
         encoding: Of text input, where it is not UTF-8 and not found out rightly.
         refuse_ignored_text: Refuse an input none of whose rows has an abstract while a column that
             reads like one is ignored.
-        writing: Further arguments of `studytag.files.open_writer`.
+        writing: How the output is written.
         resume: Keep committed parts beside the output, and go on with those of an earlier run.
         restart: Throw away the parts of an earlier run.
         hash_input: Identify the input by its whole SHA-256, not by its time, size, head and tail.
@@ -52,7 +53,7 @@ class Options:
     operating_point: OperatingPoint | None = None
     encoding: str | None = None
     refuse_ignored_text: bool = False
-    writing: dict[str, Any] = field(default_factory=dict)
+    writing: WriteOptions = WriteOptions()
     resume: bool = True
     restart: bool = False
     hash_input: bool = False

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from studytag.errors import InputError
 from studytag.evaluation.bootstrap import wilson_interval
-from studytag.files import read_rows, tagged
+from studytag.files import RowWriter
 from studytag.hashing import sha256
-from studytag.inference.inputs import remember
-from studytag.inference.output import added_columns
+from studytag.inference.files import Options, tag_file
 from studytag.inference.predictor import Predictor
+from studytag.inference.progress import Listener
 from studytag.inference.screening import (
+    Decision,
     Recall,
     Rule,
     Screening,
@@ -23,54 +23,78 @@ from studytag.inference.screening import (
     set_aside_path,
 )
 from studytag.manifest import MANIFEST
-from studytag.records import Row
+from studytag.records import PREDICTED_COLUMN, Row
 from studytag.version import __version__
 
 
 def screen_file(
     predictor: Predictor,
-    source: Path,
-    target: Path,
+    source: str | Path,
+    target: str | Path,
     rule: Rule,
     *,
     source_format: str | None = None,
     target_format: str | None = None,
-    **writing: Any,
+    options: Options | None = None,
+    stop: Callable[[], bool] | None = None,
+    progress: bool | Listener = True,
 ) -> Screening:
     """Tag a file and divide its records; both outputs appear when they are complete.
 
-    Records that match the rule, and those that cannot be judged, go to `target`; the others go to
-    `NAME.set-aside.ext` beside it. Every record is in exactly one of the two, with its tags.
+    Records that match the rule, and those that cannot be assessed, go to `target`; the others go to
+    `NAME.set-aside.ext` beside it. Every record is in exactly one of the two, with its tags. A run
+    that ends early goes on as that of `predict_file` does.
 
     Args:
         predictor: Tags the records, at its operating point.
-        source: Any file that `read_rows` reads.
-        target: Any file that `open_writer` writes.
+        source: Any file that `studytag.files.read_rows` reads.
+        target: Any file that `studytag.files.open_writer` writes.
         rule: What is kept.
-        source_format: Of `source`, where its suffix does not say it.
-        target_format: Of `target`, where its suffix does not say it.
-        **writing: As of `open_writer`.
+        source_format: As in `predict_file`, like all that follow.
+        target_format: Of both outputs.
+        options: All else.
+        stop: Whether to end early.
+        progress: Who hears of the progress.
 
     Raises:
-        InputError: the rule names a label that the bundle does not have, a file cannot be read or
-            written, or an output is the input.
+        InputError: as `predict_file`, or the rule names a label that the bundle does not have.
+        StorageError: as `predict_file`.
+        StoppedError: as `predict_file`.
     """
     rule.check(predictor.labels)
-    for output in (target, set_aside_path(target)):
-        if os.path.realpath(source) == os.path.realpath(output):
-            raise InputError(f"{output}: is the input itself; name another output")
     screening = Screening(rule)
-    waiting: deque[Row] = deque()
-    rows = read_rows(source, source_format, refuse_ignored_text=True)
-    outcomes = predictor.predict_iter(remember(rows, waiting), errors="return")
-    with open_screened(target, target_format, **writing) as writers:
-        for outcome in outcomes:
-            row = waiting.popleft()
-            error = str(outcome) if isinstance(outcome, InputError) else None
-            labels = None if isinstance(outcome, InputError) else outcome.labels
-            decision = screening.decide(row, labels)
-            writers[decision].write(tagged(row, added_columns(predictor.labels, outcome, error)))
+
+    @contextmanager
+    def open_divided(*arguments: Any, **writing: Any) -> Iterator[_Divided]:
+        with open_screened(*arguments, **writing) as writers:
+            yield _Divided(screening, writers)
+
+    target = Path(target)
+    tag_file(
+        predictor,
+        Path(source),
+        [target, set_aside_path(target)],
+        open_divided,
+        source_format=source_format,
+        target_format=target_format,
+        options=options,
+        stop=stop,
+        progress=progress,
+    )
     return screening
+
+
+class _Divided:
+    """Takes tagged rows for the two outputs, and counts them once they are written."""
+
+    def __init__(self, screening: Screening, writers: Mapping[Decision, RowWriter]) -> None:
+        self._screening = screening
+        self._writers = writers
+
+    def write(self, row: Row) -> None:
+        decision, reason = self._screening.rule.decide(row, row[PREDICTED_COLUMN])
+        self._writers[decision].write(row)
+        self._screening.count(row, decision, reason)
 
 
 def describe_tagger(predictor: Predictor) -> Tagger:

@@ -1,7 +1,7 @@
 """Screening by tags: which records go on to people, which are set aside, and how to report it.
 
 Nothing is deleted: records that do not match go to a file of their own. A record that cannot be
-judged, since it has no abstract or too little text, always goes on to people. The report follows
+assessed, since it has no abstract or too little text, always goes on to people. The report follows
 PRISMA 2020 (the box "records marked as ineligible by automation tools") and the RAISE statement of
 2025: it names the tool, its version, what it decided by, and what it was measured to miss.
 """
@@ -20,7 +20,7 @@ from studytag.files import RowWriter, open_writer
 from studytag.records import Row, clean
 
 FEWEST_WORDS = 20
-"""An abstract of fewer words is too short to judge a study by."""
+"""An abstract of fewer words is too short to assess a study by."""
 
 _LISTED = 20
 
@@ -30,7 +30,7 @@ class Decision(str, Enum):
 
     KEPT = "kept"
     SET_ASIDE = "set aside"
-    NOT_JUDGED = "not judged"
+    NOT_ASSESSED = "not assessed"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Rule:
     Attributes:
         keep: Labels of which a record needs one; none means that every record may stay.
         drop: Labels of which a record may have none.
-        fewest_words: An abstract of fewer words is too short to judge.
+        fewest_words: An abstract of fewer words is too short to assess.
     """
 
     keep: tuple[str, ...] = ()
@@ -74,12 +74,12 @@ class Rule:
             labels: The labels predicted for it; None where it could not be tagged.
         """
         if labels is None:
-            return Decision.NOT_JUDGED, "could not be tagged"
+            return Decision.NOT_ASSESSED, "could not be tagged"
         words = len(_text(row.get("abstract")).split())
         if not words:
-            return Decision.NOT_JUDGED, "no abstract"
+            return Decision.NOT_ASSESSED, "no abstract"
         if words < self.fewest_words:
-            return Decision.NOT_JUDGED, f"abstract of fewer than {self.fewest_words} words"
+            return Decision.NOT_ASSESSED, f"abstract of fewer than {self.fewest_words} words"
         dropped = [label for label in self.drop if label in labels]
         if dropped:
             return Decision.SET_ASIDE, f"tagged {', '.join(dropped)}"
@@ -145,30 +145,28 @@ class Screening:
         rule: What they follow.
         counts: Records by decision.
         reasons: Records by decision and reason.
-        not_judged: Those that could not be judged, with the reason: number, pmid and title.
+        not_assessed: Those that could not be assessed, with the reason: number, pmid and title.
     """
 
     rule: Rule
     counts: dict[Decision, int] = field(default_factory=lambda: dict.fromkeys(Decision, 0))
     reasons: dict[tuple[Decision, str], int] = field(default_factory=dict)
-    not_judged: list[dict[str, Any]] = field(default_factory=list)
+    not_assessed: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def records(self) -> int:
         """Records that were decided on."""
         return sum(self.counts.values())
 
-    def decide(self, row: Row, labels: Collection[str] | None) -> Decision:
-        """Decide on a record and count it; see `Rule.decide`."""
-        decision, reason = self.rule.decide(row, labels)
+    def count(self, row: Row, decision: Decision, reason: str) -> None:
+        """Count a record and what `Rule.decide` says of it."""
         self.counts[decision] += 1
         if reason:
             key = decision, reason
             self.reasons[key] = self.reasons.get(key, 0) + 1
-        if decision is Decision.NOT_JUDGED:
+        if decision is Decision.NOT_ASSESSED:
             record = {"record": self.records, "pmid": row.get("pmid"), "title": row.get("title")}
-            self.not_judged.append(record | {"reason": reason})
-        return decision
+            self.not_assessed.append(record | {"reason": reason})
 
     def to_dict(self, tagger: Tagger) -> dict[str, Any]:
         """The report for programs."""
@@ -177,13 +175,13 @@ class Screening:
             "records": self.records,
             "kept": self.counts[Decision.KEPT],
             "marked_as_ineligible_by_automation_tools": self.counts[Decision.SET_ASIDE],
-            "not_judged": self.counts[Decision.NOT_JUDGED],
+            "not_assessed": self.counts[Decision.NOT_ASSESSED],
             "to_be_screened_by_people": self.records - self.counts[Decision.SET_ASIDE],
             "reasons": [
                 {"decision": decision.value, "reason": reason, "records": count}
                 for (decision, reason), count in self.reasons.items()
             ],
-            "records_not_judged": self.not_judged,
+            "records_not_assessed": self.not_assessed,
             "keep": list(self.rule.keep),
             "drop": list(self.rule.drop),
             "tool": "studytag",
@@ -201,7 +199,7 @@ class Screening:
         }
 
     def to_text(self, tagger: Tagger) -> str:
-        """The report for people: the counts, the records not judged, and a methods paragraph."""
+        """The report for people: the counts, the records not assessed, and a methods paragraph."""
         aside = self.counts[Decision.SET_ASIDE]
         lines = [
             "Screening by study design",
@@ -209,18 +207,18 @@ class Screening:
             f"Records                                            {self.records:>8}",
             f"Marked as ineligible by automation tools (PRISMA)  {aside:>8}",
             f"To be screened by people                           {self.records - aside:>8}",
-            f"  of these not judged                              "
-            f"{self.counts[Decision.NOT_JUDGED]:>8}",
+            f"  of these not assessed                            "
+            f"{self.counts[Decision.NOT_ASSESSED]:>8}",
             "",
             *(
                 f"{decision.value}: {reason}: {count}"
                 for (decision, reason), count in self.reasons.items()
             ),
         ]
-        if self.not_judged:
-            lines += ["", "Not judged, and so never set aside:"]
-            lines += [_listed(record) for record in self.not_judged[:_LISTED]]
-            if (more := len(self.not_judged) - _LISTED) > 0:
+        if self.not_assessed:
+            lines += ["", "Not assessed, and so never set aside:"]
+            lines += [_listed(record) for record in self.not_assessed[:_LISTED]]
+            if (more := len(self.not_assessed) - _LISTED) > 0:
                 lines.append(f"  and {more} more, listed in the JSON report")
         return "\n".join([*lines, "", "Methods", "", self.methods(tagger), ""])
 
@@ -228,7 +226,7 @@ class Screening:
         """A paragraph for the methods section of a review."""
         labels = (*self.rule.keep, *self.rule.drop)
         thresholds = ", ".join(f"{label} {tagger.thresholds[label]:.3f}" for label in labels)
-        aside, waived = self.counts[Decision.SET_ASIDE], self.counts[Decision.NOT_JUDGED]
+        aside, waived = self.counts[Decision.SET_ASIDE], self.counts[Decision.NOT_ASSESSED]
         return (
             f"Titles and abstracts of {self.records} records were tagged for study design by "
             f"studytag {tagger.version} (model bundle SHA-256 {tagger.bundle[:12]}), a text "
@@ -236,14 +234,15 @@ class Screening:
             f"thresholds: {thresholds}). Records {self.rule.describe()} went on to screening by "
             f"people; {aside} others were marked as ineligible by the tool and set aside, none "
             f"were deleted. {waived} records without an abstract, or with too little text to "
-            f"judge, were not judged by the tool and went on to screening by people. "
+            f"assess, were not assessed by the tool and went on to screening by people. "
             f"{_performance(labels, tagger)}"
         )
 
 
 def _listed(record: Mapping[str, Any]) -> str:
     pmid = f" (pmid {record['pmid']})" if record["pmid"] else ""
-    return f"  record {record['record']}{pmid}: {_text(record['title'])[:60]}: {record['reason']}"
+    title = _text(record["title"])[:60] or "no title"
+    return f"  record {record['record']}{pmid}: {title}: {record['reason']}"
 
 
 def _performance(labels: Sequence[str], tagger: Tagger) -> str:
@@ -277,7 +276,7 @@ def open_screened(
     two renames, the file to screen is missing, which nobody overlooks.
 
     Args:
-        output: Gets the records that were kept or not judged; `set_aside_path` the others.
+        output: Gets the records that were kept or not assessed; `set_aside_path` the others.
         format: As of `open_writer`.
         **options: As of `open_writer`.
 
@@ -290,6 +289,6 @@ def open_screened(
     ):
         yield {
             Decision.KEPT: kept,
-            Decision.NOT_JUDGED: kept,
+            Decision.NOT_ASSESSED: kept,
             Decision.SET_ASIDE: aside,
         }

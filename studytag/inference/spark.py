@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from studytag.errors import InputError, import_extra
-from studytag.files import ERROR_COLUMN
+from studytag.errors import import_extra
 from studytag.inference.arrow import tag_batches
+from studytag.inference.columns import added_names, refuse_taken
+from studytag.inference.inputs import text_columns
 from studytag.inference.predictor import Predictor, VariantName
 from studytag.manifest import DEFAULT_OPERATING_POINT, OperatingPoint
-from studytag.records import PREDICTED_COLUMN, probability_column
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,24 +75,13 @@ def tag_partitions(
         "thresholds": None if thresholds is None else tuple(thresholds.items()),
     }
     labels = _predictor(bundle, **options).labels
-    added = [
-        types.StructField(PREDICTED_COLUMN, types.ArrayType(types.StringType())),
-        *(types.StructField(probability_column(label), types.DoubleType()) for label in labels),
-        types.StructField(ERROR_COLUMN, types.StringType()),
-    ]
-    _check(schema.names, [field.name for field in added])
+    names = added_names(labels)
+    text_columns("the frame", schema.names)
+    refuse_taken("the frame", schema.names, names)
+    probability = [types.DoubleType()] * len(labels)
+    kinds = [types.ArrayType(types.StringType()), *probability, types.StringType()]
+    added = map(types.StructField, names, kinds)
     return Tagging(partial(_tag, bundle=bundle, **options), types.StructType([*schema, *added]))
-
-
-def _check(names: list[str], added: list[str]) -> None:
-    if not {"title", "abstract"} & set(names):
-        raise InputError(
-            f"the frame has neither a column 'title' nor 'abstract', but {', '.join(names[:20])}; "
-            "rename a column"
-        )
-    for name in added:
-        if name in names:
-            raise InputError(f"the frame already has a column {name!r}; remove or rename it")
 
 
 def _tag(
