@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-import platform
 import random
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import partial
+from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 from typing import Any
 
-from studytag.hardware import available_cores, processor_flags
+from studytag.hardware import available_cores, processor_flags, processor_name
 
 INT8_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
 """Instructions that decide the speed of int8 and bf16."""
@@ -26,13 +27,15 @@ SHAPE = (512, 3072, 768)
 
 def describe_machine() -> str:
     """The processor's name, and which of `INT8_FLAGS` it has."""
-    listing = Path("/proc/cpuinfo")
-    text = listing.read_text(encoding="utf-8") if listing.exists() else ""
-    found = re.search(r"^model name\s*: *(.+)$", text, re.MULTILINE)
-    name = found.group(1) if found else platform.processor() or platform.machine()
+    name = processor_name()
     flags = processor_flags() or frozenset()
     present = [flag for flag in INT8_FLAGS if flag in flags]
     return f"{name} ({', '.join(present)})" if present else name
+
+
+def processor_slug() -> str:
+    """The processor's name as part of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", processor_name().lower()).strip("-")
 
 
 def occasion() -> dict[str, str]:
@@ -53,6 +56,15 @@ def peak_memory() -> float:
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     fields = dict(line.split(":", 1) for line in status.splitlines())
     return int(fields["VmHWM"].split()[0]) / 1024
+
+
+def installed_size() -> float:
+    """Of all packages that this process has imported, on disk, in MiB."""
+    imported = {name.partition(".")[0] for name in sys.modules}
+    owners = packages_distributions().items()
+    names = {owner for package, own in owners if package in imported for owner in own}
+    files = [Path(str(file.locate())) for name in names for file in distribution(name).files or ()]
+    return sum(file.stat().st_size for file in files if file.is_file()) / 2**20
 
 
 def run_command(*command: str, capture: bool = False) -> str:
