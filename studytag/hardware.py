@@ -60,7 +60,7 @@ def processor_name(root: Path = ROOT) -> str:
 
     Family and model are part of it on x86: cloud machines give many processors the same name.
     """
-    listing = {}
+    listing: dict[str, str] = {}
     for line in _read(root / "proc/cpuinfo").splitlines():
         key, _, value = line.partition(":")
         listing.setdefault(key.strip(), value.strip())

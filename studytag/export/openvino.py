@@ -24,7 +24,7 @@ def export_openvino(trained: TrainedModel, texts: Sequence[str], target: Path) -
     """Write the graph as OpenVINO's IR, `target` (.xml) and its weights beside it (.bin).
 
     It is the graph of layers.py, quantised by NNCF after SmoothQuant. Weights use 7 of their 8
-    bits, as in quantisation.py and for the same reason; the head stays in float32.
+    bits, as in quantisation.py and for the same reason; attention and the head stay in float32.
 
     Args:
         trained: The model.
@@ -41,15 +41,18 @@ def export_openvino(trained: TrainedModel, texts: Sequence[str], target: Path) -
     model = _Logits(trained.model)
     with faster_layers(trained.model, "openvino"), torch.inference_mode():
         graph = openvino.convert_model(model, example_input=inputs[0])
-    longest = trained.manifest.max_length
-    graph.reshape({port.any_name: [-1, (1, longest)] for port in graph.inputs})
+    for port in graph.inputs:  # a number of the trace stands beside the name
+        port.get_tensor().set_names(port.get_names() & inputs[0].keys())
+    graph.reshape({name: [-1, (1, trained.manifest.max_length)] for name in inputs[0]})
     quantised = nncf.quantize(
         graph,
         nncf.Dataset([{name: value.numpy() for name, value in each.items()} for each in inputs]),
         model_type=nncf.ModelType.TRANSFORMER,
         subset_size=len(inputs),
         ignored_scope=nncf.IgnoredScope(
-            patterns=[rf".*\.{module}/.*" for module in sorted(HEAD_MODULES)], validate=False
+            types=["ScaledDotProductAttention"],
+            patterns=[rf".*\.{module}/.*" for module in sorted(HEAD_MODULES)],
+            validate=False,
         ),
         advanced_parameters=nncf.AdvancedQuantizationParameters(
             overflow_fix=nncf.OverflowFix.ENABLE
