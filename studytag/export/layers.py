@@ -86,9 +86,9 @@ def _seen_by_first(attention: Any, tokens: Tensor, mask: Tensor) -> Tensor:
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, heads: int) -> Tensor:
     """As `_Attention`, in PyTorch's own operator, which OpenVINO takes over as one of its own."""
-    seen = scaled_dot_product_attention(
-        *(_split(projected, heads) for projected in (query, key, value)),
-        attn_mask=mask[:, None, None] != 0,
+    queries, keys, values = (_split(projected, heads) for projected in (query, key, value))
+    seen: Tensor = scaled_dot_product_attention(
+        queries, keys, values, attn_mask=mask[:, None, None] != 0
     )
     return seen.transpose(1, 2).flatten(2)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,10 +38,16 @@ def export_openvino(trained: TrainedModel, texts: Sequence[str], target: Path) -
     """
     openvino = import_extra("openvino", _EXTRA)
     nncf = import_extra("nncf", _EXTRA)
+    nncf.set_log_level(logging.WARNING)
     chosen = np.linspace(0, len(texts) - 1, min(SAMPLES, len(texts))).astype(int)
     inputs = [_inputs(trained, texts[index]) for index in chosen]
     model = _Logits(trained.model)
-    with faster_layers(trained.model, "openvino"), torch.inference_mode():
+    with (
+        faster_layers(trained.model, "openvino"),
+        torch.inference_mode(),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # the tracer's remarks; int8 is measured afterwards
         graph = openvino.convert_model(model, example_input=inputs[0])
     for port in graph.inputs:  # a number of the trace stands beside the name
         port.get_tensor().set_names(port.get_names() & inputs[0].keys())
