@@ -11,7 +11,7 @@ import pytest
 from studytag import Predictor
 from studytag.errors import BundleError, MissingDependencyError
 from studytag.export.pipeline import export_bundle
-from studytag.inference import benchmark
+from studytag.inference import benchmark, openvino
 from studytag.inference.openvino import BUCKET
 from studytag.manifest import load_manifest, write_manifest
 
@@ -91,18 +91,23 @@ def both_engines(request, tmp_path_factory):
 
 @pytest.mark.slow
 @needs_openvino
-def test_openvino_gives_the_probabilities_of_float32(both_engines):
+def test_openvino_gives_the_probabilities_of_float32_whatever_the_padding(
+    both_engines, monkeypatch
+):
     words = "children randomly assigned to fluoride varnish or placebo ".split()
     lengths = [1, BUCKET - 3, BUCKET - 2, BUCKET - 1, 3 * BUCKET, 600]
     texts = [" ".join((words * 100)[:length]) for length in lengths]
     with (
         Predictor(both_engines, variant="fp32", workers=2) as fp32,
-        Predictor(both_engines, variant="int8-openvino", workers=2) as openvino,
+        Predictor(both_engines, variant="int8-openvino", workers=2) as predictor,
     ):
-        expected, measured = fp32.predict_proba(texts), openvino.predict_proba(texts)
-        alone = np.concatenate([openvino.predict_proba([text]) for text in reversed(texts)])
-    np.testing.assert_allclose(measured, expected, atol=0.05)
-    np.testing.assert_array_equal(measured, alone[::-1])  # neither order nor neighbours matter
+        expected, padded = fp32.predict_proba(texts), predictor.predict_proba(texts)
+        alone = np.concatenate([predictor.predict_proba([text]) for text in reversed(texts)])
+        monkeypatch.setattr(openvino, "BUCKET", 1)
+        exact = predictor.predict_proba(texts)
+    assert np.abs(padded - expected).mean() < 0.05  # static ranges, of another kind of articles
+    np.testing.assert_array_equal(padded, alone[::-1])  # neither order nor neighbours matter
+    np.testing.assert_allclose(padded, exact, atol=0.01)
 
 
 @pytest.mark.slow
