@@ -123,7 +123,7 @@ def contenders(options: argparse.Namespace) -> dict[str, Any]:
             for name, predict in loaded.items()
         }
         clock = time.process_time if options.processor_time else time.perf_counter
-        seconds = interleaved(tasks, rounds, lambda: products.append(product_rates()), clock)
+        seconds = interleaved(tasks, rounds, lambda: products.append(product_rates(clock)), clock)
         encode = encoder_of(setting)
         tokens = [encode(article)["input_ids"].size for article in articles]
         name, shape = encoder_shape(setting.model)
