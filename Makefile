@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 DEMO ?= artifacts/demo
 
-.PHONY: install demo demo-training test test-all lint check coverage format docs bench tables clean
+.PHONY: install demo demo-training test test-all lint check coverage format docs bench bench-speed tables clean
 
 install: $(VENV)/.installed
 
@@ -67,6 +67,18 @@ docs: install
 bench: install
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@cat bench/README.md
+
+# Every contender on this machine, on real articles and a trained model; results are named after the
+# processor.
+SOURCE ?= data/processed/test.parquet
+MODEL ?= artifacts/model/best
+BUNDLE ?= artifacts/bundle
+
+bench-speed: bench
+	$(BIN)/python -m bench.speed contenders --source $(SOURCE) --model $(MODEL) --bundle $(BUNDLE)
+	$(BIN)/python -m bench.speed contenders --source $(SOURCE) --model $(MODEL) --distilbert --articles 100
+	$(BIN)/python -m bench.speed footprint --source $(SOURCE) --model $(MODEL)
+	$(BIN)/python -m bench.speed cost --source $(SOURCE) --bundle $(BUNDLE)
 
 # Every table of bench/results, from the predictions and measurements that are kept there.
 tables: install

@@ -51,6 +51,17 @@ def test_contenders_take_turns():
         assert sorted(turns) == [(number, name) for name in "abc"]
 
 
+def test_what_is_imported_counts_as_installed():
+    code = "import {}; from bench.harness.machine import installed_size as size; print(size())"
+    sizes = []
+    for module in ("json", "pyarrow"):
+        command = [sys.executable, "-c", code.format(module)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        sizes.append(float(done.stdout))
+    without, with_pyarrow = sizes
+    assert 5 < without < with_pyarrow - 20
+
+
 @pytest.fixture
 def results(tmp_path):
     """Runs a benchmark's command with a folder of results of its own."""

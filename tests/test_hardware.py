@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from studytag.hardware import available_cores, has_fast_int8
+from studytag.hardware import available_cores, has_fast_int8, processor_name
 from studytag.inference.session import choose_variant
 
 here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -79,17 +79,26 @@ def test_int8_instructions(tmp_path, monkeypatch, line, fast):
 
 
 @pytest.mark.parametrize(
-    ("offered", "fast", "chosen"),
+    ("offered", "rates", "fast", "chosen", "reason"),
     [
-        (["fp32", "int8"], True, "int8"),
-        (["fp32", "int8"], False, "fp32"),
-        (["fp32", "int8"], None, "int8"),
-        (["fp32"], True, "fp32"),
-        (["int8"], False, "int8"),
+        (["fp32", "int8"], {}, True, "int8", "has int8 instructions"),
+        (["fp32", "int8"], {}, False, "int8", "also without int8 instructions"),
+        (["fp32", "int8"], {}, None, "int8", "not measured here"),
+        (["fp32", "int8"], {"fp32": 9, "int8": 5}, True, "fp32", "documents/s: fp32 9, int8 5"),
+        (["fp32", "int8"], {"int8": 5}, True, "int8", "not measured here"),
+        (["fp32", "int8-openvino"], {}, True, "fp32", "no int8 variant"),
+        (["fp32"], {}, True, "fp32", "no other"),
+        (["int8"], {}, False, "int8", "no other"),
     ],
 )
-def test_auto_variant(offered, fast, chosen):
-    name, reason = choose_variant(offered, fast)
+def test_auto_variant(offered, rates, fast, chosen, reason):
+    name, why = choose_variant(offered, rates, fast)
     assert name == chosen
-    if fast is None:
-        assert "does not tell" in reason  # never that the processor has none
+    assert reason in why
+
+
+def test_the_processor_is_told_from_others_of_its_name(tmp_path):
+    lines = "cpu family\t: 25\nmodel\t\t: 1\nmodel name\t: AMD EPYC\n"
+    assert processor_name(machine(tmp_path, proc__cpuinfo=lines)) == (
+        "AMD EPYC (cpu family 25, model 1)"
+    )

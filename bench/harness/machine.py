@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-import platform
 import random
 import re
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import partial
+from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 from typing import Any
 
-from studytag.hardware import available_cores, processor_flags
+from studytag.hardware import available_cores, processor_flags, processor_name
 
 INT8_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
 """Instructions that decide the speed of int8 and bf16."""
@@ -26,13 +27,15 @@ SHAPE = (512, 3072, 768)
 
 def describe_machine() -> str:
     """The processor's name, and which of `INT8_FLAGS` it has."""
-    listing = Path("/proc/cpuinfo")
-    text = listing.read_text(encoding="utf-8") if listing.exists() else ""
-    found = re.search(r"^model name\s*: *(.+)$", text, re.MULTILINE)
-    name = found.group(1) if found else platform.processor() or platform.machine()
+    name = processor_name()
     flags = processor_flags() or frozenset()
     present = [flag for flag in INT8_FLAGS if flag in flags]
     return f"{name} ({', '.join(present)})" if present else name
+
+
+def processor_slug() -> str:
+    """The processor's name as part of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", processor_name().lower()).strip("-")
 
 
 def occasion() -> dict[str, str]:
@@ -53,6 +56,15 @@ def peak_memory() -> float:
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     fields = dict(line.split(":", 1) for line in status.splitlines())
     return int(fields["VmHWM"].split()[0]) / 1024
+
+
+def installed_size() -> float:
+    """Of all packages that this process has imported, on disk, in MiB."""
+    imported = {name.partition(".")[0] for name in sys.modules}
+    owners = packages_distributions().items()
+    names = {owner for package, own in owners if package in imported for owner in own}
+    files = [Path(str(file.locate())) for name in names for file in distribution(name).files or ()]
+    return sum(file.stat().st_size for file in files if file.is_file()) / 2**20
 
 
 def run_command(*command: str, capture: bool = False) -> str:
@@ -83,12 +95,14 @@ def interleaved(
     return seconds
 
 
-def product_rates() -> dict[str, dict[str, float]]:
+def product_rates(
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, dict[str, float]]:
     """Billions of operations a second of one matrix product on each core, by library.
 
     No library is the fastest on every processor: MKL's float32 product runs at a quarter of
     OpenBLAS's on AMD, so the best of them is the machine's rate. An operation is a multiplication
-    or an addition; the best of five tries counts.
+    or an addition; the best of five tries counts. By processor time the rate is that of one core.
 
     Returns:
         `fp32` and `int8`, each by name of the library.
@@ -97,42 +111,50 @@ def product_rates() -> dict[str, dict[str, float]]:
     from threadpoolctl import threadpool_limits
 
     cores, threads = available_cores(), torch.get_num_threads()
-    rates: dict[str, dict[str, float]] = {"fp32": {}, "int8": {}}
     torch.set_num_threads(1)
     with (
         threadpool_limits(1),
         ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
-        for kind, library, product in _products(*SHAPE):
 
-            def everywhere(_: int, product: Callable[[], object] = product) -> None:
+        def rate(product: Callable[[], object]) -> float:
+            def everywhere(_: int) -> None:
                 for done in [pool.submit(product) for _ in range(4 * cores)]:
                     done.result()
 
-            best = float(min(interleaved({"": everywhere}, 5)[""]))
-            rates[kind][library] = 8 * cores * math.prod(SHAPE) / best / 1e9
+            (seconds,) = interleaved({"": everywhere}, 5, clock=clock).values()
+            return 8.0 * cores * math.prod(SHAPE) / float(min(seconds)) / 1e9
+
+        products = _products(*SHAPE).items()
+        rates = {kind: {name: rate(run) for name, run in own.items()} for kind, own in products}
     torch.set_num_threads(threads)
     return rates
 
 
-def _products(
-    rows: int, inner: int, columns: int
-) -> Iterator[tuple[str, str, Callable[[], object]]]:
-    """The product in each precision and library."""
+def _products(rows: int, inner: int, columns: int) -> dict[str, dict[str, Callable[[], object]]]:
+    """One product in each precision and library."""
     import torch
 
     left, right = torch.randn(rows, inner), torch.randn(inner, columns)
     left_array, right_array = left.numpy(), right.numpy()
-    yield "fp32", "NumPy", lambda: left_array @ right_array
-    yield "fp32", "PyTorch", lambda: torch.mm(left, right)
+    products: dict[str, dict[str, Callable[[], object]]] = {
+        "fp32": {
+            "NumPy": lambda: left_array @ right_array,
+            "PyTorch": lambda: torch.mm(left, right),
+        },
+        "int8": {},
+    }
     backends: Any = torch.backends
     if backends.mkldnn.is_available():
-        operators: Any = torch._C._nn
         onednn_left, weight = left.to_mkldnn(), right.t().contiguous().to_mkldnn()
-        yield "fp32", "oneDNN", lambda: operators.mkldnn_linear(onednn_left, weight, None)
+        operators: Any = torch._C._nn
+        products["fp32"]["oneDNN"] = lambda: operators.mkldnn_linear(onednn_left, weight, None)
     modules: Any = torch.ao.nn.quantized
-    for engine, name in (("onednn", "oneDNN"), ("fbgemm", "FBGEMM")):
+    names = {"onednn": "oneDNN", "fbgemm": "FBGEMM"}
+    for engine in names:
         if engine in backends.quantized.supported_engines:
             backends.quantized.engine = engine
+            linear = modules.Linear(inner, columns)
             quantised = torch.quantize_per_tensor(left, 0.02, 64, torch.quint8)
-            yield "int8", name, partial(modules.Linear(inner, columns), quantised)
+            products["int8"][names[engine]] = partial(linear, quantised)
+    return products

@@ -13,7 +13,7 @@ memory, `cost` processor time, and what a collection such as PubMed takes of it,
 committed parts add, and the memory of long and wide files, `service` what `studytag serve` makes of
 the predictor's speed under load. `--distilbert` takes DistilBERT's shape with random weights.
 Contenders take turns, because the speed of shared machines drifts: compare figures within a table,
-not across tables.
+not across tables. Results are named after the processor, so that each kind keeps its own.
 """
 
 import time
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--source", type=Path, required=True, help="table of real articles")
         command.add_argument("--articles", type=int)
         command.add_argument("--rounds", type=int)
-        command.add_argument("--name", default=f"speed-{name}", help="of the results")
+        command.add_argument("--name", help="of the results (default: with the processor's name)")
         command.set_defaults(**defaults)
     for name in ("contenders", "footprint"):
         command = commands.choices[name]
@@ -61,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--only", help="contenders whose names this finds")
     command = commands.choices["contenders"]
     command.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 32])
+    command.add_argument(
+        "--processor-time", action="store_true", help="where other work shares the cores"
+    )
     command.add_argument("--bundle", type=Path, help="tuned; gives the thresholds of micro-F1")
     command = commands.choices["cost"]
     command.add_argument("--bundle", required=True, nargs="+", help="one or more")
@@ -88,8 +91,12 @@ def main() -> None:
         sys.stdout.write(f"\n{json.dumps(figures)}\n")
         return
     from bench import tables
+    from bench.harness.machine import processor_slug
     from bench.harness.store import save_raw
 
+    if options.name is None:
+        shape = "-distilbert" if getattr(options, "distilbert", False) else ""
+        options.name = f"speed-{options.command}{shape}-{processor_slug()}"
     modules = {"cost": scale, "runs": scale, "service": service}
     module = modules.get(options.command, inference)
     save_raw(options.name, getattr(module, options.command)(options))

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from studytag import Predictor
-from studytag.hardware import available_cores, processor_flags
+from studytag.hardware import available_cores, has_fast_int8, processor_flags
 from studytag.inference.model import sigmoid
 from studytag.manifest import Manifest, load_manifest
 from studytag.records import Row
@@ -111,13 +111,17 @@ def encoder_of(setting: Setting) -> Callable[[Row], Feed]:
 
 
 def export_with_optimum(folder: Path, target: Path) -> None:
-    """What optimum's documentation has a user do: export, and quantise for AVX512-VNNI."""
+    """What optimum's documentation has a user do: export, and quantise for the processor."""
     from optimum.onnxruntime import ORTModelForSequenceClassification, ORTQuantizer
     from optimum.onnxruntime.configuration import AutoQuantizationConfig
 
     model = ORTModelForSequenceClassification.from_pretrained(folder, export=True)
     model.save_pretrained(target)
-    recipe = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True)
+    options = {"is_static": False, "per_channel": True}
+    if has_fast_int8():
+        recipe = AutoQuantizationConfig.avx512_vnni(**options)
+    else:
+        recipe = AutoQuantizationConfig.avx2(**options, reduce_range=True)
     ORTQuantizer.from_pretrained(model).quantize(save_dir=target, quantization_config=recipe)
 
 
@@ -194,7 +198,7 @@ def all_contenders(
     """Everything that can be measured, each to be loaded by a call."""
     cores = available_cores()
     contenders: dict[str, Callable[[], Contender]] = {}
-    for variant in ("int8", "fp32"):
+    for variant in setting.manifest().variants:
         contenders[f"studytag, {variant}"] = partial(studytag, setting, variant, 1)
         name = f"studytag, each article on all cores, {variant}"
         contenders[name] = partial(studytag, setting, variant, cores)

@@ -15,7 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from bench.harness.machine import interleaved, occasion, peak_memory, product_rates, run_command
+from bench.harness.machine import (
+    installed_size,
+    interleaved,
+    occasion,
+    peak_memory,
+    product_rates,
+    run_command,
+)
 from bench.harness.store import write_rows
 from bench.speed.contenders import SAMPLES, Setting, all_contenders, encoder_of, export_with_optimum
 from studytag.evaluation.metrics import score
@@ -52,7 +59,8 @@ def prepare(options: argparse.Namespace, folder: Path) -> Setting:
 
     All goes into `folder`.
     """
-    from studytag.export.pipeline import export_bundle
+    from studytag.export.pipeline import GRAPHS, export_bundle
+    from studytag.training.model_folder import load_model_folder
 
     articles, samples = sample_articles(options.source, options.articles)
     for name, rows in (("articles", articles), ("samples", samples)):
@@ -61,9 +69,9 @@ def prepare(options: argparse.Namespace, folder: Path) -> Setting:
     if options.distilbert:
         model = random_distilbert(model, folder / "model")
     # Thresholds make no difference to speed: a stand-in for the validation table is enough.
-    table, labels = folder / "validation.jsonl", [load_manifest(options.model).labels.names[0]]
-    write_rows(table, ({"title": f"Article {n}", "labels": labels} for n in range(20)))
-    export_bundle(model, folder / "bundle", table, max_f1_drop=1.0)
+    table, labels = folder / "validation.jsonl", [load_model_folder(model).manifest.labels.names[0]]
+    write_rows(table, ({"title": row["title"], "labels": labels} for row in samples[:20]))
+    export_bundle(model, folder / "bundle", table, variants=tuple(GRAPHS), max_f1_drop=1.0)
     export_with_optimum(model, folder / "optimum")
     return Setting(model, folder)
 
@@ -108,7 +116,8 @@ def contenders(options: argparse.Namespace) -> dict[str, Any]:
             name: lambda number, predict=predict: predict(articles[number::rounds])
             for name, predict in loaded.items()
         }
-        seconds = interleaved(tasks, rounds, lambda: products.append(product_rates()))
+        clock = time.process_time if options.processor_time else time.perf_counter
+        seconds = interleaved(tasks, rounds, lambda: products.append(product_rates(clock)), clock)
         encode = encoder_of(setting)
         tokens = [encode(article)["input_ids"].size for article in articles]
         name, shape = encoder_shape(setting.model)
@@ -117,6 +126,7 @@ def contenders(options: argparse.Namespace) -> dict[str, Any]:
         "kind": "contenders",
         **occasion(),
         "cores": available_cores(),
+        "clock": clock.__name__,
         "encoder": name,
         "articles": len(articles),
         "rounds": rounds,
@@ -143,7 +153,8 @@ def _micro_f1(
     known = labels.encode([article.get("known", labels) for article in articles], "known")
     f1 = {}
     for name, predicted in probabilities.items():
-        variant = "int8" if name.startswith("studytag") and "int8" in name else "fp32"
+        own = re.search(r"^studytag.*, (.+)$", name)
+        variant = own.group(1) if own and own.group(1) in manifest.variants else "fp32"
         thresholds = manifest.thresholds(variant, DEFAULT_OPERATING_POINT)
         raised = labels.raise_implied(np.asarray(predicted))
         f1[name] = score(labels, truth & known, known, raised, thresholds).micro.f1
@@ -187,4 +198,5 @@ def one_footprint(started: float, name: str, model: str, folder: str) -> dict[st
     seconds = interleaved({"": lambda number: predict([articles[number]])}, len(articles))[""]
     middle, slow = (np.quantile(seconds, (0.5, 0.99), method="higher") * 1000).tolist()
     figures = {"cold_start_s": cold_start, "peak_mib": peak_memory()}
+    figures["installed_mib"] = installed_size()
     return figures | {"latency_p50_ms": middle, "latency_p99_ms": slow}

@@ -26,6 +26,8 @@ def contenders(raw: dict[str, Any]) -> list[str]:
         f"{raw['articles']} documents{length} in {raw['rounds']} interleaved rounds, "
         f"{raw['encoder']}, {raw['cores']} cores of {raw['machine']}, {raw['date']}."
     )
+    if raw.get("clock") == "process_time":
+        caption += " Seconds are of processor time: other work shared the cores."
     if products:
         caption += (
             f" One large matrix product: {max(products['fp32'].values()):.0f} GFLOP/s in float32, "
@@ -54,12 +56,20 @@ def footprint(raw: dict[str, Any]) -> list[str]:
         f"{raw['encoder']}, {raw['articles']} documents, medians of {raw['rounds']} processes, "
         f"{raw['machine']}, {raw['date']}."
     )
-    header = ["Contender", "cold start, s", "one article, p50 ms", "p99 ms", "peak memory, MiB"]
+    measures = {
+        "latency_p50_ms": "one article, p50 ms",
+        "latency_p99_ms": "p99 ms",
+        "peak_mib": "peak memory, MiB",
+        "installed_mib": "packages on disk, MiB",
+    }
+    first = next(iter(raw["runs"].values()))[0]
+    shown = [key for key in measures if key in first]
+    header = ["Contender", "cold start, s", *(measures[key] for key in shown)]
     rows = []
     for name, runs in raw["runs"].items():
         figures = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
         cells = [name, f"{figures['cold_start_s']:.1f}"]
-        cells += [f"{figures[key]:.0f}" for key in ("latency_p50_ms", "latency_p99_ms", "peak_mib")]
+        cells += [f"{figures[key]:.0f}" for key in shown]
         rows.append(cells)
     return [caption, "", *markdown_table(header, rows)]
 

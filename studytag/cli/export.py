@@ -26,14 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--variants",
         nargs="+",
         default=["fp32", "int8"],
-        choices=("fp32", "int8"),
-        help="graphs that the bundle keeps",
+        choices=("fp32", "int8", "int8-openvino"),
+        help="graphs that the bundle keeps; int8-openvino needs the extra export-openvino",
     )
     parser.add_argument(
         "--max-f1-drop",
         type=float,
         default=0.005,
-        help="leave the int8 variant out if it loses more micro-F1",
+        help="leave an int8 variant out if it loses more micro-F1",
     )
     parser.add_argument(
         "--tolerance",

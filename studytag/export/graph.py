@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from studytag.errors import import_extra
 from studytag.export.layers import faster_layers
-from studytag.manifest import external_data
+from studytag.manifest import weights_file
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -60,7 +60,7 @@ def save_graph(graph: ModelProto, target: Path) -> None:
         target,
         save_as_external_data=True,
         all_tensors_to_one_file=True,
-        location=external_data(target.name),
+        location=weights_file(target.name),
     )
 
 

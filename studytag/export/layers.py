@@ -9,24 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from studytag.manifest import Engine
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
 @contextmanager
-def faster_layers(model: PreTrainedModel) -> Iterator[None]:
+def faster_layers(model: PreTrainedModel, engine: Engine = "onnxruntime") -> Iterator[None]:
     """Trace DistilBERT with attention as one operator, and the last layer for [CLS] alone.
 
     The head reads no other token; attention still looks at all of them. The results are the same
-    but for rounding. Other encoders are left as they are.
+    but for rounding. Other encoders are left as they are. The operator is the `engine`'s own.
     """
     if model.config.model_type != "distilbert":
         yield
         return
     layers = list(model.distilbert.transformer.layer)
     for layer in layers:
-        layer.forward = _Layer(layer, first_only=layer is layers[-1])
+        layer.forward = _Layer(layer, first_only=layer is layers[-1], engine=engine)
     try:
         yield
     finally:
@@ -37,9 +40,10 @@ def faster_layers(model: PreTrainedModel) -> Iterator[None]:
 class _Layer:
     """The forward pass of a layer, with the layer's own weights."""
 
-    def __init__(self, layer: Any, first_only: bool) -> None:
+    def __init__(self, layer: Any, first_only: bool, engine: Engine) -> None:
         self._layer = layer
         self._first_only = first_only
+        self._attend = _Attention.apply if engine == "onnxruntime" else _attend
 
     def __call__(self, tokens: Tensor, mask: Tensor, *_: object) -> tuple[Tensor]:
         """Tokens (b, n, dim) and a mask (b, n), 0 for padding, to (b, n, dim) or (b, 1, dim)."""
@@ -48,7 +52,7 @@ class _Layer:
             queries, seen = tokens[:, :1], _seen_by_first(attention, tokens, mask)
         else:
             queries = tokens
-            seen = _Attention.apply(  # type: ignore[no-untyped-call]
+            seen = self._attend(
                 attention.q_lin(tokens),
                 attention.k_lin(tokens),
                 attention.v_lin(tokens),
@@ -80,6 +84,20 @@ def _seen_by_first(attention: Any, tokens: Tensor, mask: Tensor) -> Tensor:
     return seen
 
 
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, heads: int) -> Tensor:
+    """As `_Attention`, in PyTorch's own operator, which OpenVINO takes over as one of its own."""
+    queries, keys, values = (_split(projected, heads) for projected in (query, key, value))
+    seen: Tensor = scaled_dot_product_attention(
+        queries, keys, values, attn_mask=mask[:, None, None] != 0
+    )
+    return seen.transpose(1, 2).flatten(2)
+
+
+def _split(projected: Tensor, heads: int) -> Tensor:
+    """Shape (b, n, dim) to (b, heads, n, dim / heads)."""
+    return projected.reshape(*projected.shape[:2], heads, -1).transpose(1, 2)
+
+
 class _Attention(torch.autograd.Function):
     """Multi-head attention that is traced to onnxruntime's own operator.
 
@@ -93,13 +111,10 @@ class _Attention(torch.autograd.Function):
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, heads: int
     ) -> Tensor:
         """Query (b, m, dim), key and value (b, n, dim), mask (b, n); returns (b, m, dim)."""
-
-        def split(projected: Tensor) -> Tensor:
-            return projected.reshape(*projected.shape[:2], heads, -1).transpose(1, 2)
-
-        scores = split(query) @ split(key).transpose(2, 3) / math.sqrt(query.shape[-1] // heads)
+        scores = _split(query, heads) @ _split(key, heads).transpose(2, 3)
+        scores = scores / math.sqrt(query.shape[-1] // heads)
         scores = scores.masked_fill(mask[:, None, None] == 0, torch.finfo(scores.dtype).min)
-        context: Tensor = scores.softmax(dim=-1) @ split(value)
+        context: Tensor = scores.softmax(dim=-1) @ _split(value, heads)
         return context.transpose(1, 2).flatten(2)
 
     @staticmethod

@@ -24,6 +24,7 @@ from studytag.evaluation.thresholds import tune_thresholds
 from studytag.export.config import repeat_thresholds
 from studytag.export.golden import seal_bundle
 from studytag.export.graph import export_graph
+from studytag.export.openvino import export_openvino
 from studytag.export.parity import shape_difference
 from studytag.export.quantisation import quantise
 from studytag.files import atomic_folder
@@ -37,9 +38,9 @@ from studytag.manifest import (
     TOKENIZER,
     Manifest,
     Variant,
-    external_data,
     package_versions,
     refuse_foreign_folder,
+    weights_file,
     write_manifest,
 )
 from studytag.training.model_folder import TrainedModel, load_model_folder, torch_probabilities
@@ -47,8 +48,13 @@ from studytag.version import __version__
 
 logger = logging.getLogger(__name__)
 
-GRAPHS = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
+GRAPHS = {
+    "fp32": "onnx/model.onnx",
+    "int8": "onnx/model_quantized.onnx",
+    "int8-openvino": "openvino/openvino_model.xml",
+}
 """Variant to its file, under the names that optimum and transformers.js look for."""
+DEFAULT_VARIANTS = ("fp32", "int8")
 TOKENIZER_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json")
 PARITY_ROWS = 256
 """Validation rows on which graphs are compared with PyTorch, spread evenly."""
@@ -64,7 +70,7 @@ def export_bundle(
     output: str | Path,
     validation: str | Path,
     *,
-    variants: Sequence[str] = tuple(GRAPHS),
+    variants: Sequence[str] = DEFAULT_VARIANTS,
     max_f1_drop: float = 0.005,
     tolerance: float = 1e-4,
     card: str | Path | None = None,
@@ -75,8 +81,9 @@ def export_bundle(
         model_dir: A best model folder.
         output: The bundle, replaced if it is there.
         validation: The labelled table to tune thresholds and measure on.
-        variants: Which graphs the bundle keeps; all are measured, and fp32 must pass its gates.
-        max_f1_drop: The int8 variant is left out if its micro-F1 is lower than float32's by
+        variants: Which graphs the bundle keeps; fp32 and int8 are always made and measured, and
+            fp32 must pass its gates.
+        max_f1_drop: An int8 variant is left out if its micro-F1 is lower than float32's by
             more than this.
         tolerance: Largest difference from PyTorch that a float32 probability may have.
         card: A model card, which becomes the bundle's `README.md`.
@@ -85,6 +92,7 @@ def export_bundle(
         InputError: the table or the card is unusable, or `output` holds something else than a
             bundle.
         BundleError: the model folder is incomplete.
+        MissingDependencyError: a package that a variant needs is not installed.
         StudytagError: the float32 graph differs from PyTorch by more than `tolerance`.
     """
     output = Path(output)
@@ -95,6 +103,9 @@ def export_bundle(
     table = load_evaluable(validation, trained.manifest.labels)
     with atomic_folder(output) as folder:
         _write_files(trained, folder)
+        if "int8-openvino" in variants:
+            texts = [trained.manifest.text_recipe.compose_record(row) for row in table.rows]
+            export_openvino(trained, texts, folder / GRAPHS["int8-openvino"])
         _check_shapes(trained, folder / GRAPHS["fp32"], tolerance)
         manifest = _draft(trained, folder)
         measured = _measure_all(trained, table, folder, manifest)
@@ -139,7 +150,11 @@ def _draft(trained: TrainedModel, folder: Path) -> Manifest:
     }
     manifest = replace(
         trained.manifest,
-        variants={name: Variant(file, untuned) for name, file in GRAPHS.items()},
+        variants={
+            name: Variant(file, untuned)
+            for name, file in GRAPHS.items()
+            if (folder / file).is_file()
+        },
         files=hash_files(folder, {MANIFEST}),
         versions=package_versions(_PACKAGES) | {"studytag": __version__},
     )
@@ -178,7 +193,7 @@ def _measure_all(
 
 def _remove_graph(folder: Path, graph: str) -> None:
     (folder / graph).unlink()
-    (folder / external_data(graph)).unlink(missing_ok=True)
+    (folder / weights_file(graph)).unlink(missing_ok=True)
 
 
 def _tuned(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from studytag.errors import import_extra
 from studytag.export.graph import save_graph
-from studytag.manifest import external_data
+from studytag.manifest import weights_file
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -52,7 +52,7 @@ def quantise(source: Path, target: Path) -> None:
     inference = import_extra("onnxruntime.quantization.shape_inference", "export")
     with TemporaryDirectory(dir=target.parent) as folder, _quiet_root_logger():
         inferred = Path(folder, "inferred.onnx")
-        large = source.with_name(external_data(source.name)).exists()
+        large = source.with_name(weights_file(source.name)).exists()
         inference.quant_pre_process(
             str(source),
             str(inferred),

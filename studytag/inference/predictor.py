@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from studytag.errors import InputError
 from studytag.hardware import available_cores, has_fast_int8
+from studytag.inference.benchmark import kept_rates, runnable_variants
 from studytag.inference.inputs import Record, Records, iterate_records
 from studytag.inference.model import Model, Reading
 from studytag.inference.session import choose_variant
@@ -44,7 +45,7 @@ from studytag.models import default_bundle
 
 logger = logging.getLogger(__name__)
 
-VariantName = Literal["auto", "int8", "fp32"]
+VariantName = Literal["auto", "int8", "fp32", "int8-openvino"]
 
 WINDOW_PER_WORKER = 16
 """Records read ahead for each worker: enough to even out lengths, few enough to stay lazy."""
@@ -102,8 +103,8 @@ class Predictor:
 
         Args:
             path: The bundle; None is the tagger that ships with studytag.
-            variant: `fp32`, `int8`, or `auto`: int8 where the bundle has it and the processor runs
-                it fast.
+            variant: `fp32`, `int8`, `int8-openvino` (needs the extra `openvino`), or `auto`: the
+                fastest as `studytag.inference.benchmark` measured it on this machine, else int8.
             workers: Documents run side by side; None takes every core that this process may use.
             threads_per_worker: Cores that work on one document. More than one answer a single
                 record sooner, as a service wants it, and many records later.
@@ -443,7 +444,9 @@ class Predictor:
                 f"studytag export --model {self._path}"
             )
         if variant == "auto":
-            chosen, reason = choose_variant(offered, has_fast_int8())
+            runnable = runnable_variants(self._manifest)
+            rates = kept_rates(self._manifest) if len(runnable) > 1 else {}
+            chosen, reason = choose_variant(runnable or offered, rates, has_fast_int8())
             if len(offered) > 1:
                 logger.info("variant %s: %s", chosen, reason)
             return chosen

@@ -1,41 +1,67 @@
-"""onnxruntime set up for this machine: one core for each document."""
+"""A graph opened on the engine that runs it, and the choice between variants."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
+import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
-from studytag.errors import BundleError
+from studytag.errors import BundleError, StudytagError
+from studytag.inference.openvino import OpenVinoSession
 
 FUSIONS_OFF = ["SkipLayerNormFusion"]
 """onnxruntime 1.32 runs its fused skip + layer norm slower than the two on their own: on 6 layers
 of 384 at 300 tokens, turning it off took int8 from 38 to 35 ms, float32 from 64 to 62."""
 
 
-def choose_variant(offered: Collection[str], fast_int8: bool | None) -> tuple[str, str]:
+class Session(Protocol):
+    """What studytag uses of onnxruntime's `InferenceSession`, whatever the engine."""
+
+    def get_inputs(self) -> Sequence[Any]:
+        """What the graph reads: nodes with `name`, `shape` and `type`."""
+
+    def get_outputs(self) -> Sequence[Any]:
+        """What the graph gives."""
+
+    def run(
+        self, names: Sequence[str] | None, feed: Mapping[str, NDArray[np.int64]], /
+    ) -> Sequence[NDArray[np.float32]]:
+        """The outputs of one batch."""
+
+
+def choose_variant(
+    offered: Collection[str], rates: Mapping[str, float], fast_int8: bool | None
+) -> tuple[str, str]:
     """What `variant="auto"` means here: the variant's name, and why.
 
     Args:
-        offered: Variants of the bundle, at least one.
+        offered: Variants of the bundle whose engines are installed, at least one.
+        rates: Documents a second that were measured on this machine, by variant.
         fast_int8: Whether the processor has int8 instructions; None where that is not known.
     """
     if len(offered) == 1:
         (only,) = offered
-        return only, "the bundle has no other"
+        return only, "no other is offered"
+    if rates.keys() >= set(offered):
+        ranked = sorted(offered, key=lambda name: -rates[name])
+        figures = ", ".join(f"{name} {rates[name]:.3g}" for name in ranked)
+        return ranked[0], f"measured on this machine, documents/s: {figures}"
     if "int8" not in offered:
         return next(iter(offered)), "the bundle has no int8 variant"
-    if fast_int8 is None:
-        return "int8", "the system does not tell what the processor has; int8 is rarely slower"
     if fast_int8:
-        return "int8", "the processor has int8 instructions (VNNI or dotprod)"
-    return "fp32", "the processor has no int8 instructions (VNNI or dotprod)"
+        return "int8", "the processor has int8 instructions (VNNI or dotprod); not measured here"
+    return "int8", "faster than float32 also without int8 instructions; not measured here"
 
 
-def open_session(graph: Path, threads: int = 1) -> ort.InferenceSession:
-    """Load a graph so that each run keeps to `threads` threads, the calling one among them.
+def open_session(graph: Path, threads: int = 1) -> Session:
+    """Load a graph so that each run keeps to `threads` threads.
+
+    The calling one is among them with onnxruntime; OpenVINO (an IR, .xml) has its own.
 
     Many documents are done soonest side by side, each on its own core (1.2 times as fast on two
     cores, docs/experiments.md); a single one is done sooner by several. The arena is kept, because
@@ -43,6 +69,8 @@ def open_session(graph: Path, threads: int = 1) -> ort.InferenceSession:
     each length ever seen, up to `max_length` of them (after 100 documents of 20 to 512 tokens the
     process held 170 MB with them, 135 MB without, at equal speed).
     """
+    if graph.suffix == ".xml":
+        return OpenVinoSession(graph, threads)
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads
@@ -51,12 +79,13 @@ def open_session(graph: Path, threads: int = 1) -> ort.InferenceSession:
     options.enable_cpu_mem_arena = True
     options.enable_mem_pattern = False
     options.log_severity_level = 3  # errors, which are raised besides
-    return ort.InferenceSession(
+    session: Session = ort.InferenceSession(
         str(graph),
         options,
         providers=["CPUExecutionProvider"],
         disabled_optimizers=FUSIONS_OFF,
     )
+    return session
 
 
 @contextmanager
@@ -74,6 +103,8 @@ def load_or_refuse(failure: str) -> Iterator[None]:
     """
     try:
         yield
+    except StudytagError:
+        raise
     except BaseException as error:
         panic = type(error).__name__ == "PanicException"
         if not (panic or isinstance(error, Exception)):

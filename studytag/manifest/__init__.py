@@ -11,12 +11,12 @@ from studytag.manifest.content import (
     OPERATING_POINTS,
     Adjustment,
     CalibrationRecord,
+    Engine,
     GoldenArticle,
     Manifest,
     OperatingPoint,
     Thresholds,
     Variant,
-    external_data,
 )
 from studytag.manifest.folder import (
     CARD,
@@ -29,7 +29,7 @@ from studytag.manifest.folder import (
     verify_variant,
     write_manifest,
 )
-from studytag.manifest.schema import MANIFEST, SCHEMA_VERSION
+from studytag.manifest.schema import MANIFEST, SCHEMA_VERSION, weights_file
 
 TOKENIZER = "tokenizer.json"
 
@@ -44,17 +44,18 @@ __all__ = [
     "TOKENIZER",
     "Adjustment",
     "CalibrationRecord",
+    "Engine",
     "GoldenArticle",
     "Manifest",
     "OperatingPoint",
     "Thresholds",
     "Variant",
-    "external_data",
     "load_manifest",
     "package_versions",
     "read_manifest",
     "refuse_foreign_folder",
     "unlisted_files",
     "verify_variant",
+    "weights_file",
     "write_manifest",
 ]

@@ -13,7 +13,7 @@ from studytag.errors import BundleError, InputError
 from studytag.evaluation.scores import Scores
 from studytag.labels import LabelSet
 from studytag.manifest.checks import ADVICE
-from studytag.manifest.schema import SCHEMA_VERSION, check_document
+from studytag.manifest.schema import OPENVINO, SCHEMA_VERSION, check_document, weights_file
 from studytag.records import TextRecipe
 
 OperatingPoint = Literal["f1", "label_f1", "sensitive", "balanced", "precise", "fixed"]
@@ -33,9 +33,8 @@ Thresholds = dict[str, list[float]]
 """Operating point to thresholds, one per label in label order."""
 
 
-def external_data(graph: str) -> str:
-    """The file beside a graph that holds its weights where they are more than 2 GB."""
-    return f"{graph}_data"
+Engine = Literal["onnxruntime", "openvino"]
+"""What runs a graph."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Adjustment:
 
 @dataclass(frozen=True)
 class Variant:
-    """One set of weights: `pytorch`, or an ONNX graph.
+    """One set of weights: `pytorch`, or a graph of ONNX or OpenVINO.
 
     Attributes:
         file: Its path inside the folder.
@@ -80,6 +79,11 @@ class Variant:
     scores: Mapping[str, Scores] = field(default_factory=dict)
     parity: Mapping[str, float] = field(default_factory=dict)
     adjustment: Adjustment = field(default_factory=Adjustment)
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the graph; OpenVINO's have a suffix of their own."""
+        return "openvino" if self.file.endswith(OPENVINO) else "onnxruntime"
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,8 @@ class Manifest:
         text_recipe: How title and abstract become text.
         max_length: Texts are cut to this many tokens, special tokens included.
         encoder: The encoder that was fine-tuned.
-        variants: By name: `pytorch` in a model folder, `fp32` and mostly `int8` in a bundle.
+        variants: By name: `pytorch` in a model folder; `fp32`, mostly `int8`, and
+            `int8-openvino` where it was asked for, in a bundle.
         truncation_side: The side on which a long text loses tokens.
         calibration: How logits became calibrated.
         prevalence: Each label's share among the articles that calibration was fitted to.
@@ -215,9 +220,9 @@ class Manifest:
         return list(points[operating_point])
 
     def weights(self, variant: str) -> list[str]:
-        """The files of a variant: its graph, and beside it weights too large for the graph."""
+        """The files of a variant: its graph, and those that hold weights beside it."""
         graph = self.variants[variant].file
-        return [name for name in (graph, external_data(graph)) if name in self.files]
+        return [name for name in (graph, weights_file(graph)) if name in self.files]
 
 
 def _variant(stored: Mapping[str, Any]) -> Variant:

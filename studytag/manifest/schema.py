@@ -29,6 +29,9 @@ SCHEMA_VERSION = 2
 
 MANIFEST = "studytag.json"
 
+OPENVINO = ".xml"
+"""The suffix of OpenVINO's graphs."""
+
 MOST_TOKENS = 2**17
 """The largest `max_length`: far beyond any encoder, yet a bound on the work for one text."""
 
@@ -132,6 +135,16 @@ _DOCUMENT = record(
 )
 
 
+def weights_file(graph: str) -> str:
+    """The file beside a graph for weights that it does not hold itself.
+
+    OpenVINO keeps all of them there; a graph of ONNX does where they are more than 2 GB.
+    """
+    if graph.endswith(OPENVINO):
+        return f"{graph.removesuffix(OPENVINO)}.bin"
+    return f"{graph}_data"
+
+
 def check_document(stored: Mapping[str, Any]) -> None:
     """Check the content of a manifest, without its checksum.
 
@@ -172,8 +185,10 @@ def _check_golden(stored: Mapping[str, Any]) -> None:
 def _agree(where: str, variant: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
     """Check a variant against the labels and the list of files."""
     labels = stored["labels"]
-    if variant["file"] not in stored["files"]:
-        raise BundleError(f"{where}: {variant['file']} has no checksum; {ADVICE}")
+    graph = variant["file"]
+    needed = [graph, weights_file(graph)] if graph.endswith(OPENVINO) else [graph]
+    if missing := [name for name in needed if name not in stored["files"]]:
+        raise BundleError(f"{where}: {missing[0]} has no checksum; {ADVICE}")
     for point, thresholds in variant["thresholds"].items():
         if len(thresholds) != len(labels):
             raise wrong(
