@@ -50,6 +50,19 @@ def test_the_tagger_that_ships_is_safe_here(capsys):
     assert {*load_manifest(default_bundle()).golden[0].probabilities} == {"int8"}
 
 
+def test_a_benchmark_is_kept_and_auto_goes_by_it(bundle, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    _, before = doctor(capsys, bundle)
+    assert "benchmark:" not in before
+    code, printed = doctor(capsys, bundle, "--benchmark")
+    assert code == 0
+    assert f"benchmark: {next(iter(load_manifest(bundle).variants))} " in printed
+    _, after = doctor(capsys, bundle, "--json")
+    rates = json.loads(after)["benchmark"]
+    assert rates
+    assert all(rate > 0 for rate in rates.values())
+
+
 def test_the_articles_are_eight_and_of_every_kind():
     assert len(ARTICLES) == 8
     lengths = [len(article["abstract"]) for article in ARTICLES]

@@ -28,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder, package or name on the Hub (default: the tagger that ships)",
     )
     parser.add_argument("--json", action="store_true", help="for scripts: print JSON")
+    parser.add_argument(
+        "--benchmark",
+        action="store_true",
+        help="also measure the variants for some seconds; --variant auto goes by it from now on",
+    )
     add_signature_argument(parser)
 
 
@@ -44,6 +49,10 @@ def run(options: argparse.Namespace) -> None:
     folder = find_bundle(options.bundle)
     if options.require_signature is not None:
         verify_signature(folder, options.require_signature)
+    if options.benchmark:
+        from studytag.inference.benchmark import measure_and_keep
+
+        measure_and_keep(folder)
     found = examine(folder)
     if options.json:
         summary = asdict(found) | {"fastest": found.fastest, "exit_code": found.exit_code}
@@ -81,6 +90,8 @@ def _lines(found: Examination, verified: bool) -> Iterator[str]:
         yield f"safe here: {', '.join(each.name for each in found.variants if each.safe)}"
     if found.fastest:
         yield f"fastest of the safe: {found.fastest}"
+    for name, rate in found.benchmark.items():
+        yield f"benchmark: {name} {rate:.3g} documents/s on all cores"
 
 
 def _variant_line(check: VariantCheck) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from studytag.errors import BundleError, MissingDependencyError, StudytagError
 from studytag.hardware import available_cores, cpu_quota, has_fast_int8, processor_name
+from studytag.inference.benchmark import kept_rates
 from studytag.inference.predictor import Predictor
 from studytag.manifest import SIGNATURE, Manifest, load_manifest, package_versions
 from studytag.models import default_bundle
@@ -105,6 +106,7 @@ class Examination:
         made_with: The versions of `PACKAGES` at export.
         chosen: The variant that `auto` takes here; None where it does not load.
         variants: Each on the golden articles.
+        benchmark: Documents a second by variant, where `doctor --benchmark` measured them here.
     """
 
     machine: Machine
@@ -114,11 +116,16 @@ class Examination:
     made_with: Mapping[str, str]
     chosen: str | None
     variants: list[VariantCheck] = field(default_factory=list)
+    benchmark: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def fastest(self) -> str | None:
         """The fastest variant among the safe ones."""
-        speeds = {each.name: each.articles_per_second or 0 for each in self.variants if each.safe}
+        speeds = {
+            each.name: self.benchmark.get(each.name, each.articles_per_second or 0)
+            for each in self.variants
+            if each.safe
+        }
         return max(speeds, key=lambda name: speeds[name]) if speeds else None
 
     @property
@@ -158,6 +165,7 @@ def examine(bundle: str | Path | None = None) -> Examination:
         },
         chosen=_chosen(folder),
         variants=checks,
+        benchmark=kept_rates(manifest),
     )
 
 

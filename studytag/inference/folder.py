@@ -11,7 +11,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from studytag.errors import InputError, OutputInUseError, StoppedError, StudytagError
+from studytag.errors import (
+    DISK_ERRORS,
+    InputError,
+    OutputInUseError,
+    StoppedError,
+    StudytagError,
+)
 from studytag.inference.claims import Claim, ServerClock, claim_holder, remove_claims
 from studytag.inference.files import Options, predict_file
 from studytag.inference.identity import differences, predictor_identity
@@ -19,7 +25,6 @@ from studytag.inference.jobs import Job, find_jobs
 from studytag.inference.journal import work_folder
 from studytag.inference.predictor import Predictor
 from studytag.inference.progress import FileSummary, Listener, as_listener
-from studytag.inference.run import DISK_ERRORS
 
 logger = logging.getLogger(__name__)
 

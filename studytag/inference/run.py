@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from studytag.errors import InputError, StoppedError, StorageError, StudytagError
+from studytag.errors import DISK_ERRORS, InputError, StoppedError, StorageError, StudytagError
 from studytag.files import WriteOptions
 from studytag.inference.identity import differences, input_identity, predictor_identity
 from studytag.inference.journal import (
@@ -26,9 +25,6 @@ from studytag.inference.progress import Listener
 from studytag.manifest import OperatingPoint
 
 logger = logging.getLogger(__name__)
-
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-"""What the system says of a disk that takes no more."""
 
 DIRECT_BYTES = 1 << 20
 """Files smaller than this are tagged again rather than gone on with: they take seconds."""

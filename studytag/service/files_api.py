@@ -27,9 +27,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 
-from studytag.errors import InputError
+from studytag.errors import DISK_ERRORS, InputError
 from studytag.files import FORMATS, format_name
-from studytag.inference.run import DISK_ERRORS
 from studytag.inference.screening import Rule
 from studytag.manifest import OperatingPoint
 from studytag.service.errors import ApiError, ErrorType, documented
