@@ -1,0 +1,1 @@
+"""Fuzzing: bytes of any kind into everything that reads what strangers made."""
