@@ -68,7 +68,7 @@ class Visit:
     def open(self, fragment: str = "") -> Page:
         """Open the page and wait until it knows the model."""
         self.page.goto(self.address + fragment)
-        self.page.get_by_role("radio").first.wait_for(state="attached")
+        self.page.locator("#points input").first.wait_for(state="attached")
         return self.page
 
     def picture(self, name: str) -> None:
