@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 DEMO ?= artifacts/demo
 
-.PHONY: install demo demo-training test test-all lint check coverage format docs bench bench-speed tables clean
+.PHONY: lock sbom install demo demo-training test test-all lint check coverage format docs bench bench-speed tables clean
 
 install: $(VENV)/.installed
 
@@ -79,6 +79,16 @@ bench-speed: bench
 	$(BIN)/python -m bench.speed contenders --source $(SOURCE) --model $(MODEL) --distilbert --articles 100
 	$(BIN)/python -m bench.speed footprint --source $(SOURCE) --model $(MODEL)
 	$(BIN)/python -m bench.speed cost --source $(SOURCE) --bundle $(BUNDLE)
+
+# What is installed to serve, with versions and hashes: the same everywhere, checked by pip.
+lock: install
+	$(BIN)/uv pip compile pyproject.toml --extra serve --universal --python-version 3.11 \
+	  --generate-hashes --no-annotate --no-header --quiet --output-file requirements/serve.txt
+
+# The bill of materials of what is served, in CycloneDX's format.
+sbom: install
+	mkdir -p artifacts
+	$(BIN)/cyclonedx-py requirements requirements/serve.txt --output-file artifacts/sbom.json
 
 # Every table of bench/results, from the predictions and measurements that are kept there.
 tables: install
