@@ -46,7 +46,8 @@ def test_time_grows_with_the_size(tmp_path, name):
     for count in (10_000, 40_000):
         source, target = tmp_path / f"{count}-{name}", tmp_path / f"out-{count}-{name}"
         source.write_text(LARGE[name](count))
-        spent.append(seconds(source, target))
+        # The lower of two: other processes can slow one down, also by processor time.
+        spent.append(min(seconds(source, target) for _ in range(2)))
         assert len(list(read_rows(target))) == 1
     assert spent[1] < 10 * max(spent[0], 0.1)
 

@@ -354,7 +354,8 @@ def test_the_command_trains_with_kebab_case_flags(config):
 def test_the_saved_model_is_calibrated(config):
     """The saved logits are the trained ones, put through the line that was fitted."""
     best = train(replace(config, num_train_epochs=2))
-    checkpoint = checkpoints(Path(config.output_dir) / "checkpoints")[-1]
+    kept = max(history(config), key=lambda epoch: epoch.micro_f1).epoch
+    checkpoint = checkpoints(Path(config.output_dir) / "checkpoints")[kept - 1]
     trained, saved = (load_file(path / "model.safetensors") for path in (checkpoint, best))
     manifest = load_manifest(best)
     line = manifest.calibration

@@ -68,7 +68,11 @@ def test_an_engine_that_is_missing_is_named_and_never_chosen(exported, tmp_path,
         files[name] = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     other = replace(manifest.variants["int8"], file=graph)
     variants = {"int8-openvino": other, **manifest.variants}
-    write_manifest(bundle, replace(manifest, variants=variants, files=files))
+    golden = [
+        replace(article, probabilities={name: article.probabilities["int8"] for name in variants})
+        for article in manifest.golden
+    ]
+    write_manifest(bundle, replace(manifest, variants=variants, files=files, golden=golden))
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)
     monkeypatch.setattr(
         benchmark, "find_spec", lambda name: None if name == "openvino" else find_spec(name)
