@@ -8,6 +8,7 @@ import { hideWhy, showWhy } from "./why.js";
 
 let model;
 let shown = null; // the article whose labels are shown: {title, abstract}
+let wanted = null; // the one that was asked for last; another until its answer has come
 let latest = 0; // answers of earlier requests are dropped
 
 /** Wire the form. */
@@ -26,7 +27,10 @@ export function startArticle(ofModel) {
     const response = await fetch("example.json");
     await openArticle(await response.json());
   });
-  onOperatingPoint(() => shown && tag(shown));
+  onOperatingPoint(() => {
+    if (wanted !== shown) tagArticle();
+    else if (shown) tag(shown);
+  });
 }
 
 /** Fill the form with an article and tag it. */
@@ -38,7 +42,7 @@ export async function openArticle({ title, abstract }) {
 
 function clear() {
   latest += 1;
-  shown = null;
+  shown = wanted = null;
   $("article-form").reset();
   markStale();
   $("result").replaceChildren(
@@ -75,6 +79,7 @@ async function tagArticle() {
 /** Tag an article and show its labels; the result, or null where it failed or came too late. */
 async function tag(article) {
   const request = ++latest;
+  wanted = article;
   showError($("article-error"), null);
   $("result").setAttribute("aria-busy", "true");
   try {
@@ -86,7 +91,10 @@ async function tag(article) {
     show(result);
     return result;
   } catch (error) {
-    if (request === latest) showError($("article-error"), error);
+    if (request === latest) {
+      wanted = shown;
+      showError($("article-error"), error);
+    }
     return null;
   } finally {
     if (request === latest) $("result").removeAttribute("aria-busy");
