@@ -137,9 +137,8 @@ def _robustness(
     return robustness.Robustness(
         robustness.score_groups(*cells, table.sources()),
         {
-            # 0 would mean "no class", so classes are numbered from 1 here.
-            robustness.length_name(number - 1): scores
-            for number, scores in robustness.score_groups(*cells, lengths + 1).items()
+            robustness.length_name(index): scores
+            for index, scores in robustness.score_groups(*cells, lengths).items()
         },
         score(labels, truth, known, masked, thresholds),
     )

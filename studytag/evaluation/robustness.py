@@ -116,15 +116,15 @@ def score_groups(
 
 
 def length_classes(texts: Iterable[str]) -> NDArray[np.intp]:
-    """The class of each text by its number of words, shape (n,): bounds of `LENGTHS` reached."""
-    return np.searchsorted(LENGTHS, [len(text.split()) for text in texts], side="right")
+    """The class of each text by its number of words, shape (n,), from 1; see `length_name`."""
+    bounds = (0, *LENGTHS)
+    return np.searchsorted(bounds, [len(text.split()) for text in texts], side="right")
 
 
 def length_name(index: int) -> str:
-    """The name of a class of length: `0-49`, `50-99`, ..., `400+`."""
-    bounds = (0, *LENGTHS)
-    low = bounds[index]
-    return f"{low}+" if index == len(LENGTHS) else f"{low}-{bounds[index + 1] - 1}"
+    """The name of a class of length, numbered from 1: `0-49`, `50-99`, ..., `400+`."""
+    low, *high = (0, *LENGTHS)[index - 1 : index + 1]
+    return f"{low}-{high[0] - 1}" if high else f"{low}+"
 
 
 def without_topic_words(texts: Sequence[str], share: float = TOPIC_SHARE) -> list[str]:

@@ -50,7 +50,6 @@ class Candidates:
 
     Attributes:
         thresholds: Shape (m,), descending; candidate i predicts `predicted[i]` rows positive.
-        lowest: Shape (m,), the lowest probability predicted positive (1 where there is none).
         predicted: Shape (m,), rows predicted positive.
         true: Shape (m,), how many of them are positives.
         positives: Known positives.
@@ -58,7 +57,6 @@ class Candidates:
     """
 
     thresholds: NDArray[np.float64]
-    lowest: NDArray[np.float64]
     predicted: NDArray[np.int64]
     true: NDArray[np.int64]
     positives: int
@@ -74,16 +72,11 @@ class Candidates:
         cuts = np.flatnonzero(np.diff(scores, prepend=1.0, append=-1.0))
         return cls(
             thresholds=(edges[cuts] + edges[cuts + 1]) / 2,
-            lowest=edges[cuts],
             predicted=cuts.astype(np.int64),
             true=np.concatenate([[0], np.cumsum(truth[order])])[cuts],
             positives=int(truth.sum()),
             total=len(truth),
         )
-
-    def at(self, threshold: float) -> int:
-        """The candidate that decides as `threshold` does."""
-        return max(int(np.searchsorted(-self.lowest, -threshold, "right")) - 1, 0)
 
     def best_f1(self, rarer: tuple[int, ...] = (1,)) -> int:
         """The candidate with the highest F1, averaged over prevalences.
