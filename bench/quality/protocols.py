@@ -48,7 +48,7 @@ def load_folds(path: Path) -> tuple[LabelSet, LabelledTable, NDArray[np.intp]]:
     if any(row.get("fold") is None for row in table.rows):
         raise InputError(f"{path}: column 'fold' is missing; give each article its fold, or -1")
     folds = np.array([row["fold"] for row in table.rows], dtype=np.intp)
-    pairs = np.unique(np.stack([sources(table.rows), folds])[:, folds >= 0], axis=1)
+    pairs = np.unique(np.stack([sources(table), folds])[:, folds >= 0], axis=1)
     if len(np.unique(pairs[0])) < pairs.shape[1]:
         raise InputError(f"{path}: a source lies in two folds; give each source one fold")
     return labels, table, folds
@@ -56,7 +56,7 @@ def load_folds(path: Path) -> tuple[LabelSet, LabelledTable, NDArray[np.intp]]:
 
 def truth_of(labels: LabelSet, table: LabelledTable, folds: NDArray[np.intp]) -> Truth:
     """What is kept of articles; their sources are numbered by first occurrence."""
-    _, first, numbers = np.unique(sources(table.rows), return_index=True, return_inverse=True)
+    _, first, numbers = np.unique(sources(table), return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first)).astype(np.int16)
     years = table.years().astype(np.int16)
     return Truth(labels, table.truth, table.known, years, rank[numbers], folds.astype(np.int8))
@@ -71,7 +71,7 @@ def grouped(
     With `once`, systems train once, on all folds but 0 and 1, and predict these two.
     """
     labels, table, folds = load_folds(path)
-    origin = sources(table.rows)
+    origin = sources(table)
     evaluated = np.flatnonzero((folds == 0) | (folds == 1) if once else folds >= 0)
     truth = truth_of(labels, table.select(evaluated), folds[evaluated])
     parts = [evaluated] if once else [np.flatnonzero(folds == f) for f in range(folds.max() + 1)]

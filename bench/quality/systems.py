@@ -37,10 +37,9 @@ def texts(rows: Sequence[Row]) -> list[str]:
     return [recipe.compose_record(row) for row in rows]
 
 
-def sources(rows: Sequence[Row]) -> NDArray[np.intp]:
+def sources(table: LabelledTable) -> NDArray[np.intp]:
     """The number of each article's group of sources, or of its source where it has no group."""
-    names = [str(row.get("group") or row.get("source")) for row in rows]
-    return np.asarray(np.unique(names, return_inverse=True)[1])
+    return np.asarray(np.unique(table.sources(), return_inverse=True)[1])
 
 
 def keyword_rules(labels: LabelSet, train: LabelledTable, rows: Sequence[Row]) -> Probabilities:
@@ -64,7 +63,7 @@ def tfidf(labels: LabelSet, train: LabelledTable, rows: Sequence[Row]) -> Probab
     words = TfidfVectorizer(ngram_range=(1, 2), min_df=3, sublinear_tf=True, max_features=200_000)
     learned = words.fit_transform(texts(train.rows)).tocsr()
     features = words.transform(texts(rows))
-    groups = sources(train.rows)
+    groups = sources(train)
     regression = LogisticRegression(solver="liblinear", class_weight="balanced")
     splitter = GroupKFold(3) if len(np.unique(groups)) >= 3 else 3
     search = GridSearchCV(
