@@ -23,11 +23,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", type=Path, default=Path("artifacts/bundle"), help="the bundle")
     parser.add_argument(
+        "--ngrams",
+        type=Path,
+        metavar="TABLE",
+        help="also learn single words and pairs from this table, the one that was trained on, and "
+        "add what they tell to every variant",
+    )
+    parser.add_argument(
         "--variants",
         nargs="+",
         default=["fp32", "int8"],
-        choices=("fp32", "int8", "int8-openvino"),
-        help="graphs that the bundle keeps; int8-openvino needs the extra export-openvino",
+        choices=("fp32", "int8", "fast", "int8-openvino"),
+        help="what the bundle keeps; int8-openvino needs the extra export-openvino",
+    )
+    parser.add_argument(
+        "--fast-tokens",
+        type=int,
+        default=128,
+        metavar="N",
+        help="tokens that the transformer reads of a text in the variant fast",
     )
     parser.add_argument(
         "--max-f1-drop",
@@ -58,6 +72,8 @@ def run(options: argparse.Namespace) -> None:
         options.model,
         options.output,
         options.validation,
+        ngrams=options.ngrams,
+        fast_tokens=options.fast_tokens,
         variants=options.variants,
         max_f1_drop=options.max_f1_drop,
         tolerance=options.tolerance,

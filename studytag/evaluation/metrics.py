@@ -59,10 +59,7 @@ def score_points(
         The scores by the same names. Macro averages are over the labels with support; of
         thresholds that differ between articles, the mean is given.
     """
-    ranking = [
-        _average_precision(truth[mask, index], probabilities[mask, index])
-        for index, mask in enumerate(known.T)
-    ]
+    ranking = _average_precisions(truth, known, probabilities)
     errors = [
         expected_calibration_error(truth[mask, index], probabilities[mask, index])
         for index, mask in enumerate(fully_assessed(truth, known).T)
@@ -109,6 +106,28 @@ def _scores(
             for column, label in enumerate(labels)
         },
     )
+
+
+def mean_average_precision(
+    truth: NDArray[np.bool_], known: NDArray[np.bool_], scores: NDArray[np.floating]
+) -> float | None:
+    """The mean over labels that some known articles have and some have not; None without any.
+
+    Args:
+        truth: Shape (n, labels).
+        known: Shape (n, labels).
+        scores: Whatever ranks the articles, shape (n, labels).
+    """
+    return _mean(_average_precisions(truth, known, scores))
+
+
+def _average_precisions(
+    truth: NDArray[np.bool_], known: NDArray[np.bool_], scores: NDArray[np.floating]
+) -> list[float | None]:
+    return [
+        _average_precision(truth[mask, index], scores[mask, index])
+        for index, mask in enumerate(known.T)
+    ]
 
 
 def _mean(values: list[float | None]) -> float | None:

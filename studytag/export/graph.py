@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from studytag.errors import import_extra
 from studytag.export.layers import faster_layers
-from studytag.manifest import weights_file
+from studytag.manifest import READ_TOKENS, weights_file
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import GraphProto, ModelProto
     from transformers import PreTrainedModel
 
 OPSET = 18
@@ -62,6 +65,38 @@ def save_graph(graph: ModelProto, target: Path) -> None:
         all_tensors_to_one_file=True,
         location=weights_file(target.name),
     )
+
+
+def add_reading_limit(graph: Path) -> None:
+    """Let callers of a graph say how many tokens of a text its transformer reads.
+
+    The number is an initializer that may be fed (`READ_TOKENS`): programs that do not know of it
+    read all tokens, as before.
+    """
+    onnx = import_extra("onnx", "export")
+    model = onnx.load(graph)
+    inputs = {value.name: f"{value.name}/read" for value in model.graph.input}
+    _rename_inputs(model.graph, inputs)
+    constants = {READ_TOKENS: [2**31 - 1], "studytag_start": [0], "studytag_axis": [1]}
+    for name, value in constants.items():
+        array = np.array(value, dtype=np.int64)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    model.graph.input.append(
+        onnx.helper.make_tensor_value_info(READ_TOKENS, onnx.TensorProto.INT64, [1])
+    )
+    bounds = ["studytag_start", READ_TOKENS, "studytag_axis"]
+    for name, read in inputs.items():
+        model.graph.node.insert(0, onnx.helper.make_node("Slice", [name, *bounds], [read], read))
+    save_graph(model, graph)
+
+
+def _rename_inputs(graph: GraphProto, names: Mapping[str, str]) -> None:
+    """Let the nodes of a graph, those of its branches included, read other values."""
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _rename_inputs(attribute.g, names)
 
 
 def _unmask_where_nothing_is_padded(model: ModelProto) -> None:

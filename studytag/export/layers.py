@@ -27,7 +27,7 @@ def faster_layers(model: PreTrainedModel, engine: Engine = "onnxruntime") -> Ite
     if model.config.model_type != "distilbert":
         yield
         return
-    layers = list(model.distilbert.transformer.layer)
+    layers = list(model.base_model.transformer.layer)
     for layer in layers:
         layer.forward = _Layer(layer, first_only=layer is layers[-1], engine=engine)
     try:

@@ -59,7 +59,7 @@ def export_openvino(trained: TrainedModel, texts: Sequence[str], target: Path) -
         subset_size=len(inputs),
         ignored_scope=nncf.IgnoredScope(
             types=["ScaledDotProductAttention"],
-            patterns=[rf".*\.{module}/.*" for module in sorted(HEAD_MODULES)],
+            patterns=[rf".*\.{module}/.*" for module in sorted({*HEAD_MODULES, "ngrams"})],
             validate=False,
         ),
         advanced_parameters=nncf.AdvancedQuantizationParameters(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,22 +18,27 @@ from numpy.typing import NDArray
 
 from studytag.dataset import LabelledTable, load_evaluable
 from studytag.errors import InputError, StudytagError
+from studytag.evaluation.calibration import calibrate
 from studytag.evaluation.metrics import score_points
-from studytag.evaluation.prevalence import label_prevalence
+from studytag.evaluation.prevalence import label_prevalence, logit
 from studytag.evaluation.thresholds import tune_thresholds
 from studytag.export.config import repeat_thresholds
 from studytag.export.golden import seal_bundle
-from studytag.export.graph import export_graph
+from studytag.export.graph import add_reading_limit, export_graph
+from studytag.export.ngrams import Ngrams, WithNgrams, add_ngrams, blend, word_logits
 from studytag.export.openvino import export_openvino
 from studytag.export.parity import shape_difference
 from studytag.export.quantisation import quantise
+from studytag.export.recalibration import adjusted, adjustment_of, raw_probabilities
 from studytag.files import atomic_folder
 from studytag.hashing import hash_files
 from studytag.inference.predictor import Predictor
 from studytag.inference.session import open_session
+from studytag.labels import LabelSet
 from studytag.manifest import (
     CARD,
     DEFAULT_OPERATING_POINT,
+    FAST,
     MANIFEST,
     TOKENIZER,
     Manifest,
@@ -51,10 +56,13 @@ logger = logging.getLogger(__name__)
 GRAPHS = {
     "fp32": "onnx/model.onnx",
     "int8": "onnx/model_quantized.onnx",
+    FAST: "onnx/model_quantized.onnx",
     "int8-openvino": "openvino/openvino_model.xml",
 }
 """Variant to its file, under the names that optimum and transformers.js look for."""
 DEFAULT_VARIANTS = ("fp32", "int8")
+FAST_TOKENS = 128
+"""Tokens that the transformer reads of a text in the variant `fast`."""
 TOKENIZER_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json")
 PARITY_ROWS = 256
 """Validation rows on which graphs are compared with PyTorch, spread evenly."""
@@ -70,6 +78,8 @@ def export_bundle(
     output: str | Path,
     validation: str | Path,
     *,
+    ngrams: str | Path | None = None,
+    fast_tokens: int = FAST_TOKENS,
     variants: Sequence[str] = DEFAULT_VARIANTS,
     max_f1_drop: float = 0.005,
     tolerance: float = 1e-4,
@@ -81,8 +91,12 @@ def export_bundle(
         model_dir: A best model folder.
         output: The bundle, replaced if it is there.
         validation: The labelled table to tune thresholds and measure on.
-        variants: Which graphs the bundle keeps; fp32 and int8 are always made and measured, and
-            fp32 must pass its gates.
+        ngrams: The labelled table that the model was trained on, to learn a linear model of words
+            from, which is added to every variant; see ngrams.py.
+        fast_tokens: What the transformer reads of a text in the variant `fast`; the words of
+            `ngrams` are those of the whole text there too.
+        variants: What the bundle keeps; fp32 and int8 are always made and measured, and fp32 must
+            pass its gates.
         max_f1_drop: An int8 variant is left out if its micro-F1 is lower than float32's by
             more than this.
         tolerance: Largest difference from PyTorch that a float32 probability may have.
@@ -101,18 +115,24 @@ def export_bundle(
         raise InputError(f"{card}: no such file; name a model card in Markdown")
     trained = load_model_folder(Path(model_dir))
     table = load_evaluable(validation, trained.manifest.labels)
+    learned = None if ngrams is None else load_evaluable(ngrams, trained.manifest.labels)
     with atomic_folder(output) as folder:
         _write_files(trained, folder)
+        if FAST in variants:
+            add_reading_limit(folder / GRAPHS[FAST])
+        if ngrams is not None and learned is not None:
+            trained = _with_ngrams(trained, learned, table, Path(ngrams).name)
+            assert isinstance(trained.model, WithNgrams)
+            for variant in ("fp32", "int8"):
+                add_ngrams(folder / GRAPHS[variant], trained.model)
         if "int8-openvino" in variants:
-            texts = [trained.manifest.text_recipe.compose_record(row) for row in table.rows]
-            export_openvino(trained, texts, folder / GRAPHS["int8-openvino"])
+            export_openvino(trained, _texts(trained, table), folder / GRAPHS["int8-openvino"])
         _check_shapes(trained, folder / GRAPHS["fp32"], tolerance)
-        manifest = _draft(trained, folder)
+        manifest = _draft(trained, folder, fast_tokens if FAST in variants else None)
         measured = _measure_all(trained, table, folder, manifest)
         _check_parity(measured["fp32"], tolerance)
         kept = _without_losses(measured, folder, max_f1_drop)
-        for name in kept.keys() - set(variants):
-            _remove_graph(folder, kept.pop(name).file)
+        kept = _only(kept, variants, folder)
         if not kept:
             raise StudytagError(
                 f"none of the variants {', '.join(variants)} is left; nothing was written"
@@ -143,7 +163,29 @@ def _write_files(trained: TrainedModel, folder: Path) -> None:
                 Path(everything, name).rename(folder / name)
 
 
-def _draft(trained: TrainedModel, folder: Path) -> Manifest:
+def _with_ngrams(
+    trained: TrainedModel, learned: LabelledTable, table: LabelledTable, name: str
+) -> TrainedModel:
+    """The model with what words tell added to it; learned from one table, weighed on the other."""
+    logger.info("learning words from %d articles", len(learned))
+    reads = (trained.tokenizer, trained.manifest.max_length)
+    texts = _texts(trained, table)
+    words = Ngrams.fit(*reads, learned, _texts(trained, learned))
+    # What labels imply is left out: it is applied to the sum.
+    plain = replace(trained.manifest, labels=LabelSet(trained.manifest.labels.names))
+    logits = logit(torch_probabilities(replace(trained, manifest=plain), texts))
+    cells = (table.truth, table.known)
+    model = blend(trained.model, words, logits, word_logits(words, *reads, texts), *cells)
+    said = {"table": name, "articles": len(learned), "share": model.share}
+    manifest = replace(trained.manifest, training={**trained.manifest.training, "ngrams": said})
+    return replace(trained, model=model, manifest=manifest)
+
+
+def _texts(trained: TrainedModel, table: LabelledTable) -> list[str]:
+    return [trained.manifest.text_recipe.compose_record(row) for row in table.rows]
+
+
+def _draft(trained: TrainedModel, folder: Path, fast_tokens: int | None) -> Manifest:
     """A manifest with thresholds of 0.5, so that the predictor can open the bundle."""
     untuned: dict[str, list[float]] = {
         DEFAULT_OPERATING_POINT: [0.5] * len(trained.manifest.labels)
@@ -151,9 +193,9 @@ def _draft(trained: TrainedModel, folder: Path) -> Manifest:
     manifest = replace(
         trained.manifest,
         variants={
-            name: Variant(file, untuned)
+            name: Variant(file, untuned, tokens=fast_tokens if name == FAST else None)
             for name, file in GRAPHS.items()
-            if (folder / file).is_file()
+            if (folder / file).is_file() and (name != FAST or fast_tokens is not None)
         },
         files=hash_files(folder, {MANIFEST}),
         versions=package_versions(_PACKAGES) | {"studytag": __version__},
@@ -173,8 +215,11 @@ def _measure_all(
     measured = {}
     for name, variant in manifest.variants.items():
         logger.info("%s: %d validation rows", name, len(table))
-        with Predictor(folder, variant=name) as predictor:  # type: ignore[arg-type]
-            probabilities = predictor.predict_proba(table.rows)
+        if name == FAST:
+            variant, probabilities = _calibrated(folder, manifest, table)
+        else:
+            with Predictor(folder, variant=name) as predictor:  # type: ignore[arg-type]
+                probabilities = predictor.predict_proba(table.rows)
         difference = np.abs(probabilities[sample] - expected)
         measured[name] = replace(
             _tuned(variant, manifest, table, probabilities),
@@ -191,9 +236,28 @@ def _measure_all(
     return measured
 
 
-def _remove_graph(folder: Path, graph: str) -> None:
-    (folder / graph).unlink()
-    (folder / weights_file(graph)).unlink(missing_ok=True)
+def _calibrated(
+    folder: Path, manifest: Manifest, table: LabelledTable
+) -> tuple[Variant, NDArray[np.float32]]:
+    """The fast variant, calibrated for what it reads, and its probabilities."""
+    labels = manifest.labels
+    texts = [manifest.text_recipe.compose_record(row) for row in table.rows]
+    logits = logit(raw_probabilities(folder, manifest, FAST, texts))
+    line = calibrate(table.truth, table.known, logits)
+    adjustment = adjustment_of(labels, line.slope, line.offset)
+    variant = replace(manifest.variants[FAST], adjustment=adjustment)
+    return variant, labels.raise_implied(adjusted(logits, line.slope, line.offset))
+
+
+def _only(
+    measured: Mapping[str, Variant], names: Sequence[str], folder: Path
+) -> dict[str, Variant]:
+    """The variants of these names; graphs that no other needs are deleted."""
+    kept = {name: variant for name, variant in measured.items() if name in names}
+    for graph in {each.file for each in measured.values()} - {each.file for each in kept.values()}:
+        (folder / graph).unlink()
+        (folder / weights_file(graph)).unlink(missing_ok=True)
+    return kept
 
 
 def _tuned(
@@ -229,18 +293,20 @@ def _check_parity(variant: Variant, tolerance: float) -> None:
 def _without_losses(
     measured: dict[str, Variant], folder: Path, max_f1_drop: float
 ) -> dict[str, Variant]:
-    """The variants that lose at most `max_f1_drop`; the graphs of the others are deleted."""
+    """The variants that lose at most `max_f1_drop`; the graphs of the others are deleted.
+
+    The fast one may lose more, but not without the graph that it shares with int8.
+    """
     best = _micro_f1(measured["fp32"])
-    kept = {}
+    left_out = set()
     for name, variant in measured.items():
         drop = best - _micro_f1(variant)
-        if name != "fp32" and not drop <= max_f1_drop:
+        if name not in ("fp32", FAST) and not drop <= max_f1_drop:
             logger.warning(
                 "%s left out of the bundle: its micro-F1 is %.4f below fp32's, more than %.4f; "
                 "raise --max-f1-drop to keep it",
                 *(name, drop, max_f1_drop),
             )
-            _remove_graph(folder, variant.file)
-        else:
-            kept[name] = variant
-    return kept
+            left_out.add(variant.file)
+    names = [name for name, variant in measured.items() if variant.file not in left_out]
+    return _only(measured, names, folder)

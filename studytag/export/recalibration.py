@@ -74,13 +74,13 @@ def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Ma
     texts = [manifest.text_recipe.compose_record(row) for row in articles.rows]
     variants = {}
     for name, variant in manifest.variants.items():
-        logits = logit(_raw_probabilities(bundle, manifest, name, texts))
+        logits = logit(raw_probabilities(bundle, manifest, name, texts))
         fitted = calibrate(articles.truth, articles.known, logits)
         untouched = (fitted.slope == 1) & (fitted.offset == 0)
         slope, offset = variant.adjustment.lines(labels)
         slope = np.where(untouched, slope, fitted.slope)
         offset = np.where(untouched, offset, fitted.offset)
-        probabilities = labels.raise_implied(_adjusted(logits, slope, offset))
+        probabilities = labels.raise_implied(adjusted(logits, slope, offset))
         thresholds = tune_thresholds(articles.truth, articles.known, probabilities)
         kept = {
             point: np.where(untouched, before, thresholds[point]).tolist()
@@ -88,7 +88,7 @@ def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Ma
         }
         variants[name] = replace(
             variant,
-            adjustment=_adjustment(labels, slope, offset),
+            adjustment=adjustment_of(labels, slope, offset),
             thresholds=kept,
             scores=score_points(labels, articles.truth, articles.known, probabilities, kept),
         )
@@ -197,15 +197,15 @@ def estimate_bundle_prevalence(
         raise InputError("no article with a title or an abstract; nothing can be estimated")
     name = next(iter(manifest.variants))
     slope, offset = manifest.variants[name].adjustment.lines(manifest.labels)
-    logits = logit(_raw_probabilities(bundle, manifest, name, texts))
+    logits = logit(raw_probabilities(bundle, manifest, name, texts))
     names = [label for label in manifest.labels if label in manifest.prevalence]
     columns = [manifest.labels.names.index(label) for label in names]
     before = np.array([manifest.prevalence[label] for label in names])
-    estimate = estimate_prevalence(_adjusted(logits, slope, offset)[:, columns], before)
+    estimate = estimate_prevalence(adjusted(logits, slope, offset)[:, columns], before)
     return dict(zip(names, estimate.tolist(), strict=True))
 
 
-def _raw_probabilities(
+def raw_probabilities(
     bundle: Path, manifest: Manifest, variant: str, texts: Sequence[str]
 ) -> NDArray[np.float32]:
     """A graph's probabilities, shape (n, labels): unadjusted, without what labels imply."""
@@ -219,9 +219,10 @@ def _raw_probabilities(
         return np.array([reading.probabilities for reading in pool.map(model.read, texts)])
 
 
-def _adjusted(
+def adjusted(
     logits: NDArray[np.float64], slope: NDArray[np.float64], offset: NDArray[np.float64]
 ) -> NDArray[np.float32]:
+    """The probabilities of logits, shape (n, labels), after a line for each label."""
     return sigmoid((logits * slope + offset).astype(np.float32))
 
 
@@ -239,15 +240,16 @@ def _shifted(variant: Variant, labels: LabelSet, offset: NDArray[np.float64]) ->
     # Scores were measured at the prevalence of before; they say nothing of the new place.
     return replace(
         variant,
-        adjustment=_adjustment(labels, slope, before + offset),
+        adjustment=adjustment_of(labels, slope, before + offset),
         thresholds=thresholds,
         scores={},
     )
 
 
-def _adjustment(
+def adjustment_of(
     labels: LabelSet, slope: NDArray[np.float64], offset: NDArray[np.float64]
 ) -> Adjustment:
+    """The lines as a manifest stores them."""
     return Adjustment(
         {name: value for name, value in zip(labels, slope.tolist(), strict=True) if value != 1},
         {name: value for name, value in zip(labels, offset.tolist(), strict=True) if value},

@@ -20,11 +20,11 @@ from studytag.errors import BundleError, MissingDependencyError, StudytagError
 from studytag.hardware import available_cores, cpu_quota, has_fast_int8, processor_name
 from studytag.inference.benchmark import kept_rates
 from studytag.inference.predictor import Predictor
-from studytag.manifest import SIGNATURE, Manifest, load_manifest, package_versions
+from studytag.manifest import FAST, SIGNATURE, Manifest, load_manifest, package_versions
 from studytag.models import default_bundle
 from studytag.version import __version__
 
-TOLERANCES = {"fp32": 1e-4, "int8": 0.02}
+TOLERANCES = {"fp32": 1e-4, "int8": 0.02, FAST: 0.02}
 """How far a probability may lie from that at export. Processors add float32 numbers in another
 order (1e-6); where that rounds an int8 activation to its neighbour, more follows."""
 

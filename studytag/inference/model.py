@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from studytag.errors import BundleError
 from studytag.inference.session import load_or_refuse, open_session
 from studytag.inference.text import Encoder
-from studytag.manifest import Manifest
+from studytag.manifest import READ_TOKENS, Manifest
 
 FILLS = {"attention_mask": 1, "token_type_ids": 0}
 """Inputs besides `input_ids`, and what they hold for one unpadded document."""
@@ -50,6 +50,8 @@ class Model:
         self._variant = variant
         adjustment = manifest.variants[variant].adjustment
         self._adjustment = adjustment.lines(manifest.labels) if adjustment else None
+        tokens = manifest.variants[variant].tokens
+        self._limit = {} if tokens is None else {READ_TOKENS: np.array([tokens], dtype=np.int64)}
         graph = folder / manifest.variants[variant].file
         with load_or_refuse(f"{folder}: cannot be loaded"):
             self._session = open_session(graph, threads)
@@ -69,7 +71,7 @@ class Model:
         ids, tokens = self._encoder.encode(text)
         feed = {name: np.full_like(ids, FILLS[name]) for name in self._inputs if name in FILLS}
         with load_or_refuse(f"variant {self._variant!r}: cannot compute {ids.size} tokens"):
-            (logits,) = self._session.run([self._output], feed | {"input_ids": ids})
+            (logits,) = self._session.run([self._output], feed | {"input_ids": ids} | self._limit)
         if logits.shape != (1, len(self._labels)):
             raise self._refused(f"gives {logits.shape} numbers for {len(self._labels)} labels")
         if not np.isfinite(logits).all():

@@ -35,6 +35,7 @@ from studytag.inference.sources import find_bundle, package_bundle
 from studytag.labels import LabelSet
 from studytag.manifest import (
     DEFAULT_OPERATING_POINT,
+    FAST,
     Manifest,
     OperatingPoint,
     load_manifest,
@@ -45,7 +46,7 @@ from studytag.models import default_bundle
 
 logger = logging.getLogger(__name__)
 
-VariantName = Literal["auto", "int8", "fp32", "int8-openvino"]
+VariantName = Literal["auto", "int8", "fp32", "fast", "int8-openvino"]
 
 WINDOW_PER_WORKER = 16
 """Records read ahead for each worker: enough to even out lengths, few enough to stay lazy."""
@@ -103,8 +104,9 @@ class Predictor:
 
         Args:
             path: The bundle; None is the tagger that ships with studytag.
-            variant: `fp32`, `int8`, `int8-openvino` (needs the extra `openvino`), or `auto`: the
-                fastest as `studytag.inference.benchmark` measured it on this machine, else int8.
+            variant: `fp32`, `int8`, `int8-openvino` (needs the extra `openvino`), `fast` (reads
+                less and answers slightly worse), or `auto`: of all but `fast` the fastest as
+                `studytag.inference.benchmark` measured it on this machine, else int8.
             workers: Documents run side by side; None takes every core that this process may use.
             threads_per_worker: Cores that work on one document. More than one answer a single
                 record sooner, as a service wants it, and many records later.
@@ -444,7 +446,8 @@ class Predictor:
                 f"studytag export --model {self._path}"
             )
         if variant == "auto":
-            runnable = runnable_variants(self._manifest)
+            offered = [name for name in offered if name != FAST] or offered
+            runnable = [name for name in runnable_variants(self._manifest) if name in offered]
             rates = kept_rates(self._manifest) if len(runnable) > 1 else {}
             chosen, reason = choose_variant(runnable or offered, rates, has_fast_int8())
             if len(offered) > 1:

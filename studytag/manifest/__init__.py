@@ -7,8 +7,10 @@ decisions, the SHA-256 of every other file, and one of itself.
 
 from studytag.manifest.content import (
     DEFAULT_OPERATING_POINT,
+    FAST,
     FIXED,
     OPERATING_POINTS,
+    READ_TOKENS,
     Adjustment,
     CalibrationRecord,
     Engine,
@@ -36,9 +38,11 @@ TOKENIZER = "tokenizer.json"
 __all__ = [
     "CARD",
     "DEFAULT_OPERATING_POINT",
+    "FAST",
     "FIXED",
     "MANIFEST",
     "OPERATING_POINTS",
+    "READ_TOKENS",
     "SCHEMA_VERSION",
     "SIGNATURE",
     "TOKENIZER",

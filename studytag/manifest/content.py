@@ -36,6 +36,12 @@ Thresholds = dict[str, list[float]]
 Engine = Literal["onnxruntime", "openvino"]
 """What runs a graph."""
 
+FAST = "fast"
+"""The variant that does less work; never chosen unless it is asked for."""
+
+READ_TOKENS = "studytag_tokens"
+"""What a graph calls the number of tokens that its transformer reads; its default is all."""
+
 
 @dataclass(frozen=True)
 class Adjustment:
@@ -72,6 +78,7 @@ class Variant:
         scores: On the validation table, by operating point.
         parity: How far its probabilities lie from PyTorch's (`max_abs_difference`, ...).
         adjustment: What readers apply to its logits.
+        tokens: So many of a text's tokens reach the transformer; None is all of them.
     """
 
     file: str
@@ -79,6 +86,7 @@ class Variant:
     scores: Mapping[str, Scores] = field(default_factory=dict)
     parity: Mapping[str, float] = field(default_factory=dict)
     adjustment: Adjustment = field(default_factory=Adjustment)
+    tokens: int | None = None
 
     @property
     def engine(self) -> Engine:
@@ -133,8 +141,8 @@ class Manifest:
         text_recipe: How title and abstract become text.
         max_length: Texts are cut to this many tokens, special tokens included.
         encoder: The encoder that was fine-tuned.
-        variants: By name: `pytorch` in a model folder; `fp32`, mostly `int8`, and
-            `int8-openvino` where it was asked for, in a bundle.
+        variants: By name: `pytorch` in a model folder; `fp32`, mostly `int8`, and `fast` and
+            `int8-openvino` where they were asked for, in a bundle.
         truncation_side: The side on which a long text loses tokens.
         calibration: How logits became calibrated.
         prevalence: Each label's share among the articles that calibration was fitted to.
@@ -228,14 +236,22 @@ class Manifest:
 def _variant(stored: Mapping[str, Any]) -> Variant:
     scores = {point: Scores.from_dict(entry) for point, entry in stored["scores"].items()}
     adjustment = Adjustment(**stored["adjustment"])
-    return Variant(stored["file"], stored["thresholds"], scores, stored["parity"], adjustment)
+    return Variant(
+        stored["file"],
+        stored["thresholds"],
+        scores,
+        stored["parity"],
+        adjustment,
+        stored.get("tokens"),
+    )
 
 
 def _variant_to_dict(variant: Variant) -> dict[str, Any]:
-    return {
+    stored = {
         "file": variant.file,
         "thresholds": {point: list(values) for point, values in variant.thresholds.items()},
         "scores": {point: scores.to_dict() for point, scores in variant.scores.items()},
         "parity": dict(variant.parity),
         "adjustment": asdict(variant.adjustment),
     }
+    return stored if variant.tokens is None else stored | {"tokens": variant.tokens}

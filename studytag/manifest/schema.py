@@ -95,7 +95,8 @@ _VARIANT = record(
                 "offset": mapping(name(), _LINE),
             }
         ),
-    }
+    },
+    {"tokens": whole(3, MOST_TOKENS)},
 )
 
 _DOCUMENT = record(

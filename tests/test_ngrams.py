@@ -1,0 +1,180 @@
+"""Words and pairs of words beside the transformer, in the graphs of a bundle."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from support import LABELS, MAX_LENGTH, STUDIES, SUBJECTS, invented_articles, save_tiny_model
+from transformers import AutoTokenizer
+
+from studytag import Predictor
+from studytag.cli.main import main
+from studytag.dataset import load_evaluable
+from studytag.errors import InputError
+from studytag.evaluation.prevalence import logit
+from studytag.export.ngrams import BUCKETS, Ngrams, word_logits
+from studytag.export.pipeline import export_bundle
+from studytag.export.recalibration import raw_probabilities
+from studytag.manifest import load_manifest
+
+UNKNOWN = LABELS[2]
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """A model of random weights, articles whose labels their words give away, and what is learned
+    of them."""
+    folder = tmp_path_factory.mktemp("ngrams")
+    model = save_tiny_model(folder / "model", "distilbert")
+    articles = invented_articles(120, seed=3)
+    texts = [f"{article['title']} {article['abstract'] or ''}".strip() for article in articles]
+    with (folder / "train.jsonl").open("w", encoding="utf-8") as stream:
+        for article, text in zip(articles, texts, strict=True):
+            row = article | {
+                "labels": [
+                    label
+                    for label, subject in zip(LABELS, SUBJECTS, strict=True)
+                    if subject in text.lower() and label != UNKNOWN
+                ],
+                "known": [label for label in LABELS if label != UNKNOWN],
+            }
+            stream.write(json.dumps(row) + "\n")
+    table = load_evaluable(folder / "train.jsonl", STUDIES)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    return folder, table, tokenizer, Ngrams.fit(tokenizer, MAX_LENGTH, table, texts), texts
+
+
+def test_a_text_is_the_set_of_its_tokens_and_pairs(learned):
+    _, _, tokenizer, ngrams, texts = learned
+    weights = ngrams.weights.numpy() * ngrams.scale.numpy()
+    for text in texts[:5]:
+        ids = tokenizer(text, truncation=True, max_length=MAX_LENGTH)["input_ids"]
+        pairs = zip(ids, ids[1:], strict=False)
+        keys = {*ids, *(len(tokenizer) + (a * 40503 + b * 30011) % BUCKETS for a, b in pairs)}
+        expected = weights[sorted(keys)].sum(axis=0) / len(keys) ** 0.5 + ngrams.offset.numpy()
+        found = word_logits(ngrams, tokenizer, MAX_LENGTH, [text])[0]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_labels_are_learned_from_words_and_unknown_ones_left_alone(learned):
+    _, table, tokenizer, ngrams, texts = learned
+    column = LABELS.index(UNKNOWN)
+    logits = word_logits(ngrams, tokenizer, MAX_LENGTH, texts)
+    assert not logits[:, column].any()
+    others = np.arange(len(LABELS)) != column
+    assert ((logits > 0) == table.truth)[:, others].mean() > 0.95
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_padding_is_no_word(learned, side):
+    _, _, _, ngrams, _ = learned
+    texts = [[2, 7, 8, 7, 8, 3], [2, 3], [2, 9, 9, 9, 3]]
+    ids, mask = np.zeros((3, 9), np.int64), np.zeros((3, 9), np.int64)
+    for row, text in enumerate(texts):
+        place = slice(len(text)) if side == "right" else slice(-len(text), None)
+        ids[row, place], mask[row, place] = text, 1
+    together = ngrams(torch.from_numpy(ids), torch.from_numpy(mask))
+    for row, text in enumerate(texts):
+        alone = torch.tensor([text])
+        torch.testing.assert_close(ngrams(alone, torch.ones_like(alone))[0], together[row])
+
+
+def test_a_bundle_with_words_ranks_by_them(learned, tmp_path):
+    folder, table, *_ = learned
+    train = folder / "train.jsonl"
+    plain, bundle = tmp_path / "plain", tmp_path / "bundle"
+    options = ["--model", str(folder / "model"), "--validation", str(train)]
+    options += ["--max-f1-drop", "1", "--output"]
+    main(["export", *options, str(plain)])
+    main(["export", *options, str(bundle), "--ngrams", str(train)])
+    before, after = load_manifest(plain), load_manifest(bundle)
+    assert after.training["ngrams"] == {"table": "train.jsonl", "articles": 120, "share": 0.5}
+    for name in ("fp32", "int8"):
+        gain = after.variants[name].scores["f1"].macro.average_precision
+        assert gain > before.variants[name].scores["f1"].macro.average_precision + 0.2
+    assert after.variants["fp32"].parity["max_abs_difference"] < 1e-4
+
+    # Whoever runs the graph by itself gets the sum.
+    tokenizer = AutoTokenizer.from_pretrained(bundle)
+    session = ort.InferenceSession(bundle / "onnx" / "model.onnx")
+    article = table.rows[0]
+    encoded = tokenizer(
+        f"{article['title']} {article['abstract'] or ''}".strip(),
+        truncation=True,
+        max_length=MAX_LENGTH,
+        return_tensors="np",
+    )
+    (logits,) = session.run(
+        None, {node.name: np.asarray(encoded[node.name], np.int64) for node in session.get_inputs()}
+    )
+    with Predictor(bundle, variant="fp32") as predictor:
+        np.testing.assert_allclose(logit(predictor.predict_proba([article])), logits, atol=1e-3)
+
+
+def test_a_table_of_words_that_is_missing_is_named_before_the_work(learned, tmp_path):
+    folder, *_ = learned
+    with pytest.raises(InputError, match="none.parquet"):
+        export_bundle(
+            folder / "model", tmp_path / "b", folder / "train.jsonl", ngrams="none.parquet"
+        )
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.fixture(scope="module")
+def fast_bundle(learned, tmp_path_factory):
+    """A bundle whose fast variant reads 12 tokens."""
+    folder, *_ = learned
+    bundle = tmp_path_factory.mktemp("fast") / "bundle"
+    train = folder / "train.jsonl"
+    export_bundle(
+        folder / "model",
+        bundle,
+        train,
+        ngrams=train,
+        fast_tokens=12,
+        variants=("int8", "fast"),
+        max_f1_drop=1.0,
+    )
+    return bundle
+
+
+def test_fast_reads_the_beginning_and_all_words(learned, fast_bundle):
+    manifest = load_manifest(fast_bundle)
+    assert list(manifest.variants) == ["int8", "fast"]
+    assert manifest.variants["fast"].file == manifest.variants["int8"].file
+    assert manifest.variants["fast"].tokens == 12
+    *_, texts = learned
+    short = "Sealants in rat molars"
+    (long,) = [text for text in texts if len(text.split()) > 30][:1]
+    same, cut, swapped, last = (
+        raw_probabilities(fast_bundle, manifest, "fast", [text])[0]
+        for text in (short, long, " ".join([*long.split()[:20], *long.split()[:19:-1]]), long)
+    )
+    whole = raw_probabilities(fast_bundle, manifest, "int8", [short, long])
+    np.testing.assert_allclose(same, whole[0], atol=1e-5)
+    assert np.abs(cut - whole[1]).max() > 1e-3
+    assert np.abs(cut - swapped).max() > 1e-4  # pairs of words beyond the twelfth token
+    np.testing.assert_array_equal(cut, last)
+
+
+def test_fast_is_taken_only_when_asked_for(fast_bundle):
+    with Predictor(fast_bundle) as default, Predictor(fast_bundle, variant="fast") as fast:
+        assert (default.variant, fast.variant) == ("int8", "fast")
+        assert default.predict_proba(["A trial"]).shape == fast.predict_proba(["A trial"]).shape
+
+
+def test_other_programs_read_whole_texts_of_such_a_graph(learned, fast_bundle):
+    *_, tokenizer, _, texts = learned
+    session = ort.InferenceSession(fast_bundle / "onnx" / "model_quantized.onnx")
+    names = [node.name for node in session.get_inputs()]
+    assert set(names) == {"input_ids", "attention_mask"}
+    longest = max(texts, key=len)
+    encoded = tokenizer(longest, truncation=True, max_length=MAX_LENGTH, return_tensors="np")
+    (logits,) = session.run(None, {name: np.asarray(encoded[name], np.int64) for name in names})
+    with Predictor(fast_bundle, variant="int8") as predictor:
+        ours = logit(predictor.predict_proba([longest]))
+    np.testing.assert_allclose(ours, logits, atol=0.05)

@@ -1,0 +1,66 @@
+"""Puts the records together that the tagger that ships learns from.
+
+    python train/recipes/records.py FOLDER OUTPUT.parquet
+
+FOLDER holds pubmed.parquet, pubmed_more.parquet and pubmed_mesh_only.parquet: tables of PubMed
+records with `title`, `abstract`, `pub_types`, `mesh_terms`, `source` and, where several sources
+belong together, `group`. OUTPUT is what `studytag data build --split-by column` reads: whole groups
+are held out for validation, and what cannot be labelled or evaluated on is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+FILES = ("pubmed.parquet", "pubmed_more.parquet", "pubmed_mesh_only.parquet")
+
+HELD_OUT = frozenset(
+    ["s0352bb", "s0ce995", "s1b2e88", "s213fd5", "s37e495", "s480ea7", "s5e3fa", "s71c644"]
+    + ["s7472ce", "s7acd94", "s82f318", "s9db57a", "sa1c583", "sad3387", "se384c4"]
+)
+"""Groups chosen at random before any model was scored, among those with rare labels."""
+
+HEADINGS_ONLY = 8_000
+"""So many articles of which the headings alone are known; they tell of five labels, and those are
+frequent among the others."""
+
+COLUMNS = ("pmid", "title", "abstract", "year", "journal", "pub_types", "mesh_terms")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("output", type=Path)
+    options = parser.parse_args()
+    rows = [row for name in FILES for row in pq.read_table(options.folder / name).to_pylist()]
+    pq.write_table(pa.Table.from_pylist(chosen(rows)), options.output)
+
+
+def chosen(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """The articles to build tables from, each with its split."""
+    kept, headings_only = [], []
+    for row in rows:
+        # A column that says "none" of a record that was never indexed says nothing.
+        types = row["pub_types"] if row.get("has_pt", "source" in row) else None
+        headings = row["mesh_terms"] if row.get("has_mesh", True) else None
+        group = row.get("group") or row.get("source") or "headings only"
+        article = {name: row.get(name) for name in COLUMNS}
+        article |= {"pub_types": types or None, "mesh_terms": headings or None, "source": group}
+        if group in HELD_OUT or row.get("source") in HELD_OUT:
+            # Articles whose lost spaces a heuristic restored are good enough to learn from only.
+            if headings and not row.get("repaired"):
+                kept.append(article | {"split": "val"})
+        elif types:
+            kept.append(article | {"split": "train"})
+        elif headings:
+            headings_only.append(article | {"split": "train"})
+    return kept + random.Random(0).sample(headings_only, HEADINGS_ONLY)
+
+
+if __name__ == "__main__":
+    main()
