@@ -1,6 +1,7 @@
 """How good is it? Measured on articles that training never saw.
 
     python -m bench.quality grouped table.parquet --encoder studytag=minilm --seeds 42 43 44
+    python -m bench.quality grouped table.parquet --once --bundle "my tagger=artifacts/bundle@int8"
     python -m bench.quality human2019 human2019.parquet --train data/processed/train.parquet
     python -m bench.quality add grouped probabilities.npz --system "my tagger"
 
@@ -15,11 +16,14 @@ from pathlib import Path
 
 from bench.harness.commands import add_training_arguments, parser_of, run
 from bench.quality import protocols
-from bench.quality.systems import BASELINES, Encoder
+from bench.quality.systems import BASELINES, Bundle, Encoder, System
 
 
-def _systems(options: argparse.Namespace) -> protocols.Systems:
-    systems = {(name, 0): (BASELINES[name], "") for name in options.baselines}
+_Systems = dict[tuple[str, int], tuple[System, str]]
+
+
+def _systems(options: argparse.Namespace) -> _Systems:
+    systems: _Systems = {(name, 0): (BASELINES[name], "") for name in options.baselines}
     for entry in options.encoder:
         name, _, config = entry.partition("=")
         for seed in options.seeds:
@@ -32,11 +36,16 @@ def _run(options: argparse.Namespace) -> str:
     table = options.table
     if options.command == "add":
         return protocols.add(options.name, table, options.system, options.seed, options.recipe)
-    measured = (options.name or options.command, _systems(options))
-    if options.command == "grouped":
-        return protocols.grouped(table, *measured, options.reference)
-    bundles = {name: Path(path) for name, _, path in (b.partition("=") for b in options.bundle)}
-    return protocols.human(table, options.train, *measured, bundles)
+    systems = _systems(options)
+    name = options.name or options.command
+    entries = (entry.partition("=") for entry in options.bundle)
+    bundles = {system: Bundle.parse(text) for system, _, text in entries}
+    if options.command == "human2019":
+        return protocols.human(table, options.train, name, systems, bundles)
+    ready = {
+        (system, 0): (bundle, f"bundle, {bundle.variant}") for system, bundle in bundles.items()
+    }
+    return protocols.grouped(table, name, {**systems, **ready}, options.reference, options.once)
 
 
 def main() -> None:
@@ -47,10 +56,13 @@ def main() -> None:
         command = commands.add_parser(name)
         add_training_arguments(command)
         command.add_argument("--encoder", action="append", default=[], metavar="SYSTEM=CONFIG")
+        command.add_argument("--bundle", action="append", default=[], metavar="SYSTEM=FOLDER")
         command.add_argument("--baselines", nargs="*", default=list(BASELINES), choices=BASELINES)
     commands.choices["grouped"].add_argument("--reference", help="show gains over this system")
+    commands.choices["grouped"].add_argument(
+        "--once", action="store_true", help="train on folds beyond 1 alone, evaluate on 0 and 1"
+    )
     command.add_argument("--train", type=Path, required=True, help="labelled, to train on")
-    command.add_argument("--bundle", action="append", default=[], metavar="SYSTEM=FOLDER")
     command = commands.add_parser("add")
     command.add_argument("name", help="of the results")
     command.add_argument("table", type=Path, help="npz: `probabilities`, in the truth's order")

@@ -25,12 +25,11 @@ from bench.harness.store import (
     predictions_file,
     save_raw,
 )
-from bench.quality.systems import HELD_OUT, System, sources
+from bench.quality.systems import HELD_OUT, Bundle, System, sources
 from bench.tables import write
 from studytag.dataset import LabelledTable, concatenate, load_evaluable, load_table, read_label_set
 from studytag.errors import InputError
 from studytag.evaluation.thresholds import cross_fitted_thresholds
-from studytag.inference.predictor import Predictor
 from studytag.labels import LabelSet
 
 Systems = Mapping[tuple[str, int], tuple[System, str]]
@@ -87,7 +86,9 @@ def grouped(
     return describe(name, reference=reference)
 
 
-def human(path: Path, train: Path, name: str, systems: Systems, bundles: Mapping[str, Path]) -> str:
+def human(
+    path: Path, train: Path, name: str, systems: Systems, bundles: Mapping[str, Bundle]
+) -> str:
     """Score systems on articles that people labelled; the table's text.
 
     Nothing is tuned on them: thresholds come from articles held out of the training table, those of
@@ -102,11 +103,11 @@ def human(path: Path, train: Path, name: str, systems: Systems, bundles: Mapping
     truth = truth_of(labels, others, np.repeat([-1, 0], [cut, len(persons)]))
     _keep(name, truth, systems, lambda predict: predict(labels, learned, others.rows))
     for system, bundle in bundles.items():
-        with Predictor.from_pretrained(bundle) as predictor:
+        with bundle.open() as predictor:
             probabilities = predictor.predict_proba(others.rows)
             manifest, variant = predictor.manifest, predictor.variant
         if manifest.labels.names != labels.names:
-            raise InputError(f"{bundle}: its labels are not those of {train}")
+            raise InputError(f"{bundle.folder}: its labels are not those of {train}")
         thresholds = {point: np.array([manifest.thresholds(variant, point)]) for point in POINTS}
         facts = (measured_now(), 0, f"bundle, {variant}")
         Predictions(system, probabilities, thresholds, *facts).save(PREDICTIONS / name)

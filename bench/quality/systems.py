@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import yaml
@@ -18,6 +19,7 @@ from bench.harness.machine import run_command
 from bench.harness.store import write_rows
 from studytag.dataset import TABLE_MANIFEST, LabelledTable
 from studytag.files import atomic_folder
+from studytag.inference.predictor import Predictor, VariantName
 from studytag.labels import LabelSet
 from studytag.records import Row, TextRecipe
 
@@ -77,6 +79,35 @@ def tfidf(labels: LabelSet, train: LabelledTable, rows: Sequence[Row]) -> Probab
             search.fit(learned[known], truth, groups=groups[known])
             probabilities[:, column] = search.predict_proba(features)[:, 1]
     return labels.raise_implied(probabilities)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was exported before, and the variant of it that answers.
+
+    Written `FOLDER` or `FOLDER@VARIANT`.
+    """
+
+    folder: str
+    variant: VariantName = "int8"
+
+    @classmethod
+    def parse(cls, text: str) -> Bundle:
+        """Read it from the command line."""
+        folder, _, variant = text.partition("@")
+        return cls(folder, cast(VariantName, variant or "int8"))
+
+    def open(self) -> Predictor:
+        """The predictor."""
+        return Predictor.from_pretrained(self.folder, variant=self.variant)
+
+    def __call__(
+        self, labels: LabelSet, train: LabelledTable, rows: Sequence[Row]
+    ) -> Probabilities:
+        """Predict; nothing is trained."""
+        del labels, train
+        with self.open() as predictor:
+            return predictor.predict_proba(rows)
 
 
 BASELINES: dict[str, System] = {
