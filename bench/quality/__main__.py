@@ -18,7 +18,6 @@ from bench.harness.commands import add_training_arguments, parser_of, run
 from bench.quality import protocols
 from bench.quality.systems import BASELINES, Bundle, Encoder, System
 
-
 _Systems = dict[tuple[str, int], tuple[System, str]]
 
 
