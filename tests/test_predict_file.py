@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support import LABELS
 
@@ -47,6 +49,16 @@ def test_csv_to_parquet_keeps_every_row_and_column(predictor, exported, tmp_path
         probabilities = [row[f"p_{label}"] for label in LABELS]
         assert probabilities == pytest.approx(list(prediction.probabilities.values()), abs=1e-7)
         assert row["studytag_error"] is None
+
+
+def test_tags_have_their_types_also_where_no_row_got_any(predictor, tmp_path):
+    rows = [{"pmid": "1", "title": ""}]
+    source = write(tmp_path / "in.csv", rows)
+    predict_file(predictor, source, tmp_path / "out.parquet", progress=False)
+    schema = pq.read_schema(tmp_path / "out.parquet")
+    assert schema.field("studytag_labels").type == pa.list_(pa.string())
+    assert schema.field("p_RCT").type == pa.float64()
+    assert schema.field("studytag_error").type == pa.string()
 
 
 def test_parquet_to_jsonl_passes_bad_rows_through_in_order(predictor, exported, tmp_path, caplog):

@@ -74,6 +74,14 @@ class TestJob:
         assert [row["error"] is None for row in rows] == [True, False, False]
         assert [bool(row["probabilities"]) for row in rows] == [True, False, False]
 
+    def test_a_file_of_which_no_row_can_be_tagged_is_done(self, client):
+        id = upload(client, "a.ris", b"TY  - JOUR\nAN  - 1\nER  - \n").json()["id"]
+        job = wait_for_job(client, id)
+        assert (job["status"], job["done"], job["errors"]) == ("done", 1, 1)
+        assert set(job["counts"].values()) == {0}
+        shown = client.get(f"/v1/files/{id}/rows", params={"label": "RCT", "decision": "present"})
+        assert shown.json() == {"total": 0, "rows": []}
+
     def test_a_file_that_cannot_be_read_fails_and_says_so_without_paths(self, client, server):
         id = upload(client, "mine.csv", b"one,two\n1,2\n").json()["id"]
         job = wait_for_job(client, id)

@@ -16,7 +16,7 @@ from studytag.files.fields import column_field
 from studytag.files.options import WriteOptions, indicators
 from studytag.files.rows import origin_of, table_columns
 from studytag.files.values import missing
-from studytag.records import Row, table_schema
+from studytag.records import PREDICTED_COLUMN, Row, probability_column, table_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -148,8 +148,16 @@ class ParquetWriter:
         found = self._column(name, None).type
         if types.is_null(found) or (types.is_list(found) and types.is_null(found.value_type)):
             self._unknown.add(name)
-            return self._pa.list_(self._pa.string()) if types.is_list(found) else self._pa.string()
+            return self._type_without_values(name, found)
         return found
+
+    def _type_without_values(self, name: str, found: pa.DataType) -> pa.DataType:
+        """Text or lists of texts; of tags what they always are, also where no row got any."""
+        if name == PREDICTED_COLUMN or self._pa.types.is_list(found):
+            return self._pa.list_(self._pa.string())
+        tagged = PREDICTED_COLUMN in self._buffer[0]
+        probability = tagged and name.startswith(probability_column(""))
+        return self._pa.float64() if probability else self._pa.string()
 
     def _widened(self, schema: pa.Schema) -> pa.Schema:
         """`schema` with the types that the buffered rows need, where there are such."""
