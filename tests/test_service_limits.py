@@ -323,10 +323,11 @@ class TestAccess:
                 await status(host="attacker.example"),
                 await status(origin="https://attacker.example"),
                 await status(origin="null"),
+                await status(origin="http://["),
             ]
 
         hosts = ("localhost", "127.0.0.1")
-        assert run_app(exported, tmp_path, calls, hosts=hosts) == [200, 200, 403, 403, 403]
+        assert run_app(exported, tmp_path, calls, hosts=hosts) == [200, 200, *[403] * 4]
 
     def test_a_simple_form_of_another_site_is_not_json(self, exported, tmp_path):
         async def calls(client):

@@ -84,7 +84,7 @@ class Guard:
                 403, ErrorType.FORBIDDEN, "this Host is not served; start it with --allow-host NAME"
             )
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _place(origin) != host:
             return ApiError(403, ErrorType.FORBIDDEN, "requests of other sites' pages are refused")
         if self._token is not None and self._guarded(scope) and not self._has_token(headers):
             return ApiError(
@@ -115,6 +115,14 @@ class Guard:
         if path.startswith(_OPEN_PREFIXES):
             return False
         return scope["method"] not in ("GET", "HEAD") or path.startswith(_GUARDED_PREFIXES)
+
+
+def _place(origin: str) -> str | None:
+    """Host and port in an Origin header; None where it is no address."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _host_name(host: str) -> str:
