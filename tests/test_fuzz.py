@@ -10,10 +10,9 @@ import pytest
 from support import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY))
-from tests.fuzz.seeds import CORPUS
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets import CORPUS, TARGETS
 
-INPUTS = sorted(path for path in CORPUS.rglob("*") if path.is_file())
+INPUTS = sorted(path for target in TARGETS for path in (CORPUS / target).iterdir())
 
 
 @pytest.mark.parametrize("path", INPUTS, ids=lambda path: f"{path.parent.name}/{path.name}")

@@ -7,23 +7,37 @@ millions of rows at one bad one.
 from __future__ import annotations
 
 import atexit
+import contextlib
+import io
 import shutil
+import sys
 import tempfile
+import zipfile
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
+from zlib import crc32
 
 from studytag.data.labelling import load_rules
 from studytag.errors import StudytagError
 from studytag.files import open_writer, read_rows
 from studytag.files.registry import FORMATS
 from studytag.training.config import read_config
+from studytag.training.options import parse_config
+from tests.fuzz import manifest
 
 Target = Callable[[bytes], None]
 
+CORPUS = Path(__file__).parent / "corpus"
+
+SHEET = "xl/worksheets/sheet1.xml"
+"""Inside a workbook."""
+
 ROWS = 50
 """Of a file, at most so many are read, and written again."""
+
+WRITTEN = (".jsonl", ".csv", ".ris")
 
 ARTICLE = {
     "title": "A randomised trial in mice",
@@ -39,21 +53,37 @@ atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 
 
 def _read(name: str, format: str | None, data: bytes) -> None:
-    """Read a file, and write what was read in three formats."""
+    """Read a file, and write what was read in one of three formats: which, its bytes decide."""
     path = _folder / name
     path.write_bytes(data)
     try:
         rows = list(islice(read_rows(path, format=format), ROWS))
     except StudytagError:
         return
-    for format_suffix in (".jsonl", ".csv", ".ris"):
-        output = _folder / f"output{format_suffix}"
-        try:
-            with open_writer(output) as writer:
-                for row in rows:
-                    writer.write(row)
-        except StudytagError:
-            output.unlink(missing_ok=True)
+    if not rows:
+        return
+    output = _folder / f"output{WRITTEN[crc32(data) % len(WRITTEN)]}"
+    try:
+        with open_writer(output) as writer:
+            for row in rows:
+                writer.write(row)
+    except StudytagError:
+        output.unlink(missing_ok=True)
+
+
+def _sheet(data: bytes) -> None:
+    """A workbook with this sheet: its checksums would stop bytes that are altered in the whole."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as workbook:
+        for name, part in _workbook().items():
+            workbook.writestr(name, data if name == SHEET else part)
+    _read("input.xlsx", "xlsx", content.getvalue())
+
+
+@cache
+def _workbook() -> dict[str, bytes]:
+    with zipfile.ZipFile(CORPUS / "xlsx" / "seed.xlsx") as workbook:
+        return {name: workbook.read(name) for name in workbook.namelist()}
 
 
 def _rules(data: bytes) -> None:
@@ -74,11 +104,29 @@ def _options(data: bytes) -> None:
         return
 
 
+def _flags(data: bytes) -> None:
+    """Command-line options of a training, one a line; a process cannot be given a null byte."""
+    arguments = data.replace(b"\0", b"").decode("utf-8", "surrogateescape").split("\n")
+    try:
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            parse_config(arguments)
+    except (StudytagError, SystemExit):
+        return
+
+
 TARGETS: dict[str, Target] = {
     **{name: partial(_read, "input", name) for name in FORMATS},
     "sniffed": partial(_read, "input.txt", None),
     "gzip": partial(_read, "input.csv.gz", None),
+    "sheet": _sheet,
     "rules": _rules,
     "options": _options,
+    "flags": _flags,
+    "manifest": partial(manifest.check, _folder),
 }
 """By name. The corpus of a target is the folder of its name in `corpus/`."""
+
+if sys.version_info >= (3, 11):  # as the service needs
+    from tests.fuzz import service
+
+    TARGETS["service"] = partial(service.check, _folder)
