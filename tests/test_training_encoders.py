@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from support import LABELS, MAX_LENGTH, invented_articles, save_tiny_model
+from training_support import save_architecture
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from studytag.errors import BundleError, InputError
@@ -127,17 +128,6 @@ def test_a_vocabulary_larger_than_the_embedding_is_refused(tiny):
         InputError, match=r"embeds \d+ tokens, but its tokenizer numbers them up to"
     ):
         load_encoder(str(tiny), LABEL_SET)
-
-
-def save_architecture(folder, tokenizer_from, kind, **sizes):
-    """A tiny random model of an architecture, with the tokenizer of another folder."""
-    vocabulary = len(json.loads((tokenizer_from / "tokenizer.json").read_text())["model"]["vocab"])
-    config = AutoConfig.for_model(kind, vocab_size=vocabulary, pad_token_id=0, **sizes)
-    model = AutoModelForSequenceClassification.from_config(config)
-    model.save_pretrained(folder)
-    for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        shutil.copy(tokenizer_from / file, folder)
-    return model
 
 
 SIZES = {

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from support import LABELS, save_tiny_model
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from studytag.manifest import MANIFEST
 from studytag.training.history import read_history
@@ -49,6 +50,17 @@ def save_tiny_encoder(folder):
         metadata={"format": "pt"},
     )
     return folder
+
+
+def save_architecture(folder, tokenizer_from, kind, **sizes):
+    """A tiny random model of an architecture, with the tokenizer of another folder."""
+    vocabulary = len(json.loads((tokenizer_from / "tokenizer.json").read_text())["model"]["vocab"])
+    config = AutoConfig.for_model(kind, vocab_size=vocabulary, pad_token_id=0, **sizes)
+    model = AutoModelForSequenceClassification.from_config(config)
+    model.save_pretrained(folder)
+    for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copy(tokenizer_from / file, folder)
+    return model
 
 
 def history(config):

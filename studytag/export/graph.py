@@ -47,6 +47,7 @@ def export_graph(model: PreTrainedModel, target: Path) -> None:
             model, folder, task="text-classification", opset=OPSET, do_validation=False
         )
         graph = onnx.load(Path(folder, "model.onnx"))
+    _read_shared_weights_directly(graph)
     _unmask_where_nothing_is_padded(graph)
     save_graph(graph, target)
 
@@ -97,6 +98,24 @@ def _rename_inputs(graph: GraphProto, names: Mapping[str, str]) -> None:
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 _rename_inputs(attribute.g, names)
+
+
+def _read_shared_weights_directly(model: ModelProto) -> None:
+    """Remove the nodes that copy weights for a second layer, as in ALBERT.
+
+    Quantisation would take a copy for an activation, and its original out of the graph.
+    """
+    weights = {tensor.name for tensor in model.graph.initializer}
+    copies: dict[str, str] = {}
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == "Identity" and node.input[0] in weights:
+            copies[node.output[0]] = node.input[0]
+        else:
+            nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    _rename_inputs(model.graph, copies)
 
 
 def _unmask_where_nothing_is_padded(model: ModelProto) -> None:

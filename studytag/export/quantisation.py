@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,7 +104,7 @@ def _narrowing(model: ModelProto) -> list[NodeProto]:
     activated = {
         output
         for node in model.graph.node
-        if not ACTIVATION_MODULES.isdisjoint(node.name.split("/"))
+        if not ACTIVATION_MODULES.isdisjoint(_modules(node.name))
         for output in node.output
     }
     return [
@@ -136,30 +137,35 @@ def _quantise_by_token(model: ModelProto) -> None:
         "one": np.float32(1),
         "zero_point": np.uint8(ZERO_POINT),
     }
-    constants = [numpy_helper.from_array(np.asarray(v), _PREFIX + n) for n, v in shared.items()]
+    constants: dict[str, NDArray[Any]] = {
+        _PREFIX + name: np.asarray(value) for name, value in shared.items()
+    }
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     products = {node.name for node in _narrowing(model)}
     nodes: list[NodeProto] = []
     for node in model.graph.node:
         if node.name in products:
-            weight = weights[node.input[1]]
-            model.graph.initializer.remove(weight)
-            added, values = _product_by_token(node, numpy_helper.to_array(weight))
-            constants += [numpy_helper.from_array(value, name) for name, value in values.items()]
+            weight = numpy_helper.to_array(weights[node.input[1]])
+            added, values = _product_by_token(node, weight)
+            constants |= values
             nodes += added
         else:
             nodes.append(node)
-    model.graph.initializer.extend(constants)
+    used = {name for node in nodes for name in node.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    kept += [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    if all(used.domain != "com.microsoft" for used in model.opset_import):
+    if all(opset.domain != "com.microsoft" for opset in model.opset_import):
         model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
 
 
 def _product_by_token(
     node: NodeProto, matrix: NDArray[np.float32]
 ) -> tuple[list[NodeProto], dict[str, NDArray[Any]]]:
-    """The nodes that take a MatMul's place, and the constants they read.
+    """The nodes that take a MatMul's place, and the constants they read, named after its weight.
 
     Args:
         node: Multiplies tokens (b, n, inner) by the matrix.
@@ -167,14 +173,14 @@ def _product_by_token(
     """
     from onnx import helper
 
-    (tokens, _), (product,), name = node.input, node.output, node.name
+    (tokens, weight), (product,), name = node.input, node.output, node.name
     scale = np.maximum(np.abs(matrix).max(axis=0), np.finfo(np.float32).tiny) / WEIGHT_RANGE
     constants = {
-        f"{name}/weight": np.rint(matrix / scale).astype(np.int8),
-        f"{name}/scale": scale.astype(np.float32),
-        f"{name}/offset": np.zeros(matrix.shape[1], np.int8),
-        f"{name}/inner": np.array([-1, matrix.shape[0]]),
-        f"{name}/width": np.array([matrix.shape[1]]),
+        f"{weight}/weight": np.rint(matrix / scale).astype(np.int8),
+        f"{weight}/scale": scale.astype(np.float32),
+        f"{weight}/offset": np.zeros(matrix.shape[1], np.int8),
+        f"{weight}/inner": np.array([-1, matrix.shape[0]]),
+        f"{weight}/width": np.array([matrix.shape[1]]),
     }
     nodes: list[NodeProto] = []
 
@@ -183,29 +189,34 @@ def _product_by_token(
         nodes.append(helper.make_node(kind, inputs, [output], output, **options))
         return output
 
-    rows = add("Reshape", tokens, f"{name}/inner", to="rows")  # (b n, inner)
+    rows = add("Reshape", tokens, f"{weight}/inner", to="rows")  # (b n, inner)
     highest = add("ReduceMax", rows, f"{_PREFIX}last_axis", to="highest")
     highest = add("Max", highest, f"{_PREFIX}floor", to="range")
     steps = add("Mul", highest, f"{_PREFIX}level", to="steps")  # (b n, 1)
     step = add("Reshape", steps, f"{_PREFIX}last_axis", to="step")  # (b n,)
     zeros = add("Expand", f"{_PREFIX}zero_point", add("Shape", step, to="count"), to="zeros")
     quantised = add("QuantizeLinear", rows, step, zeros, to="quantised", axis=0)
-    factors = (f"{name}/weight", f"{_PREFIX}one", f"{name}/scale", f"{_PREFIX}zero_point")
+    factors = (f"{weight}/weight", f"{_PREFIX}one", f"{weight}/scale", f"{_PREFIX}zero_point")
     result = add(
         "MatMulIntegerToFloat",
-        *(quantised, *factors, f"{name}/offset"),
+        *(quantised, *factors, f"{weight}/offset"),
         to="product",
         domain="com.microsoft",
     )
     result = add("Mul", result, steps, to="scaled")
     leading = add("Shape", tokens, to="leading", end=-1)
-    shape = add("Concat", leading, f"{name}/width", to="shape", axis=0)
+    shape = add("Concat", leading, f"{weight}/width", to="shape", axis=0)
     nodes.append(helper.make_node("Reshape", [result, shape], [product], name))
     return nodes, constants
 
 
 def _in_head(name: str) -> bool:
-    return not HEAD_MODULES.isdisjoint(name.split("/"))
+    return not HEAD_MODULES.isdisjoint(_modules(name))
+
+
+def _modules(name: str) -> list[str]:
+    """The modules in a node's name; one that is called again is `activation_1` there."""
+    return [re.sub(r"_\d+$", "", part) for part in name.split("/")]
 
 
 @contextmanager
