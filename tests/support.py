@@ -9,9 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
+from studytag.evaluation.scores import LabelScores, MacroScores, MicroScores, Scores
 from studytag.hashing import hash_files
 from studytag.labels import LabelSet
-from studytag.manifest import MANIFEST, Manifest, Variant, write_manifest
+from studytag.manifest import (
+    MANIFEST,
+    Adjustment,
+    CalibrationRecord,
+    GoldenArticle,
+    Manifest,
+    Variant,
+    write_manifest,
+)
 from studytag.records import TextRecipe
 
 REPOSITORY = Path(__file__).parents[1]
@@ -205,6 +214,36 @@ def seal(folder: Path) -> None:
         files=hash_files(folder),
     )
     write_manifest(folder, manifest)
+
+
+def full_manifest() -> Manifest:
+    """A manifest with something in every entry."""
+    scores = Scores(
+        MicroScores(0.5, 0.25, 0.75),
+        MacroScores(0.5, 0.25, 0.75, 0.125, None),
+        {"RCT": LabelScores(0.5, 0.25, 0.75, None, 0.125, support=3, known=9, threshold=0.25)},
+    )
+    variant = Variant(
+        file="onnx/model.onnx",
+        thresholds={"f1": [0.25, 0.5], "fixed": [0.5, 0.5]},
+        scores={"f1": scores},
+        parity={"max_abs_difference": 1e-6},
+        adjustment=Adjustment({"RCT": 1.5}, {"Human": -0.5}),
+    )
+    return Manifest(
+        labels=LabelSet(("RCT", "Human"), {"RCT": ("Human",)}),
+        text_recipe=TextRecipe(separator=". ", max_chars=5000),
+        max_length=64,
+        encoder="handmade",
+        variants={"fp32": variant},
+        truncation_side="left",
+        calibration=CalibrationRecord("platt", {"RCT": 1.25}, {"RCT": -0.25}),
+        prevalence={"RCT": 0.1},
+        files={"onnx/model.onnx": "0" * 64, "config.json": "1" * 64},
+        versions={"studytag": "0"},
+        training={"epoch": 1, "loss": 0.25},
+        golden=(GoldenArticle("A trial", "Of plaque.", {"fp32": [0.5, 0.25]}),),
+    )
 
 
 @dataclass(frozen=True)

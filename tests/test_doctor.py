@@ -1,25 +1,21 @@
-"""`studytag doctor` and `studytag sign`: does a bundle work here, and who made it?"""
+"""`studytag doctor`: does a bundle work here?"""
 
 from __future__ import annotations
 
 import json
-import pickle
-import shutil
 from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
-from support import edit_manifest, handmade_bundle, handmade_graph
+from support import handmade_bundle, handmade_graph
 
-from studytag import Predictor
 from studytag.cli.main import main
-from studytag.errors import BundleError, InputError
 from studytag.export.golden import ARTICLES, seal_bundle
 from studytag.hashing import hash_files
 from studytag.inference.doctor import TOLERANCES, examine
 from studytag.manifest import MANIFEST, load_manifest, write_manifest
-from studytag.manifest.signature import new_key, sign_bundle, verify_signature
+from studytag.manifest.signature import new_key, sign_bundle
 from studytag.models import default_bundle
 
 
@@ -142,82 +138,9 @@ def test_export_and_calibrate_store_the_articles(exported, tmp_path, capsys):
     assert golden != manifest.golden  # its probabilities are other ones
 
 
-# Signatures
-
-
-@pytest.fixture
-def keys(tmp_path):
-    return tmp_path / "key.pem", new_key(tmp_path / "key.pem")
-
-
-def test_a_signed_bundle_is_taken_and_every_change_refused(bundle, keys, capsys):
-    private, public = keys
-    sign_bundle(bundle, private)
-    Predictor(bundle, require_signature=public).close()
+def test_it_says_who_signed(bundle, tmp_path, capsys):
+    public = new_key(tmp_path / "key.pem")
+    assert "signature: none" in doctor(capsys, bundle)[1]
+    sign_bundle(bundle, tmp_path / "key.pem")
     assert "signature: verified" in doctor(capsys, bundle, "--require-signature", public)[1]
     assert "signature: present, not verified" in doctor(capsys, bundle)[1]
-    # Whoever changes thresholds can make the checksum fit, but not the signature.
-    variants = json.loads((bundle / MANIFEST).read_text())["variants"]
-    variants["fp32"]["thresholds"]["f1"] = [0.9] * 5
-    edit_manifest(bundle, variants=variants)
-    Predictor(bundle).close()
-    with pytest.raises(BundleError, match="signature is not by"):
-        Predictor(bundle, require_signature=public)
-
-
-def test_files_are_held_by_the_signed_manifest(bundle, keys):
-    private, public = keys
-    sign_bundle(bundle, private)
-    (bundle / "config.json").write_text("{} ")
-    with pytest.raises(BundleError, match="has changed since it was written"):
-        Predictor(bundle, require_signature=public)
-    with pytest.raises(BundleError, match="has changed since it was written"):
-        sign_bundle(bundle, private)
-
-
-def test_no_signature_or_anothers_is_refused(bundle, keys, tmp_path):
-    private, public = keys
-    with pytest.raises(BundleError, match="has no signature"):
-        verify_signature(bundle, public)
-    sign_bundle(bundle, private)
-    other = new_key(tmp_path / "other.pem")
-    with pytest.raises(BundleError, match="signature is not by"):
-        verify_signature(bundle, other)
-    signature = bundle / f"{MANIFEST}.sig"
-    for damaged in (b"", signature.read_bytes()[:-1], bytes(64), signature.read_bytes() + b"\n"):
-        signature.write_bytes(damaged)
-        with pytest.raises(BundleError, match="signature is not by"):
-            verify_signature(bundle, public)
-
-
-def test_what_is_no_key_is_told_in_one_line(bundle, keys, tmp_path):
-    private, public = keys
-    with pytest.raises(InputError, match="cannot be written"):
-        new_key(private)  # never overwritten
-    assert private.stat().st_mode & 0o077 == 0
-    for wrong in (public, tmp_path / "none", bundle / MANIFEST):
-        with pytest.raises(InputError, match="cannot be used as a key"):
-            sign_bundle(bundle, wrong)
-    with pytest.raises(InputError, match="cannot be used as a key"):
-        verify_signature(bundle, private)
-
-
-def test_the_command_makes_keys_and_signs(bundle, tmp_path, capsys):
-    main(["sign", str(bundle), "--new-key", str(tmp_path / "k.pem")])
-    assert "keep it secret" in capsys.readouterr().out
-    verify_signature(bundle, tmp_path / "k.pub")
-    with pytest.raises(SystemExit):
-        main(["sign", str(bundle)])
-
-
-def test_a_predictor_that_travels_verifies_again(bundle, keys):
-    private, public = keys
-    sign_bundle(bundle, private)
-    sent = pickle.dumps(Predictor(bundle, require_signature=public))
-    pickle.loads(sent).close()
-    shutil.copyfile(MANIFEST_OF_ANOTHER, bundle / MANIFEST)
-    with pytest.raises(BundleError, match="signature is not by"):
-        pickle.loads(sent)
-
-
-MANIFEST_OF_ANOTHER = default_bundle() / MANIFEST

@@ -334,6 +334,35 @@ def test_a_rule_set_is_named_after_its_file(own_rules):
     assert own_rules.name == "rules"
     assert own_rules.keep_unlabelled
     assert own_rules.labels.names == ("Apoptosis", "Growth")
+    assert own_rules.version == 1
+
+
+def test_a_rule_set_has_the_name_and_version_that_its_file_gives(tmp_path):
+    text = "name: mine\nversion: 3\nkeep_unlabelled: false\nlabels: {A: }"
+    rules = load_rules(rule_file(tmp_path, text))
+    assert (rules.name, rules.version, rules.keep_unlabelled) == ("mine", 3, False)
+
+
+def test_absence_takes_the_columns_that_the_rule_needs(tmp_path):
+    text = "labels: {A: {patterns: [lung], absence_needs: [mesh_terms, pub_types]}}"
+    rules = load_rules(rule_file(tmp_path, text))
+    row = {"title": "Heart", "mesh_terms": ["Heart"], "pub_types": ["Review"]}
+    assert rules.apply(row) == ([], ["A"])
+    for column in ("mesh_terms", "pub_types"):
+        assert rules.apply(row | {column: []}) == ([], [])
+
+
+def test_each_pattern_suffices_and_each_heading_also_where_it_was_split(tmp_path):
+    rule = "{patterns: [lung, '\\bheart'], mesh_terms: ['Anemia, Hemolytic, Autoimmune']}"
+    rules = load_rules(rule_file(tmp_path, f"labels: {{A: {rule}}}"))
+    for title, terms, labels in (
+        ("Of lungs", [], ["A"]),
+        ("Of hearts", [], ["A"]),
+        ("Of anemia", ["Rats", "Anemia", "Hemolytic", "Autoimmune", "Mice"], ["A"]),
+        ("Of anemia", ["Anemia", "Autoimmune", "Hemolytic"], []),
+        ("Of both", ["Anemia", "Hemolytic"], []),
+    ):
+        assert rules.apply({"title": title, "mesh_terms": terms})[0] == labels
 
 
 @pytest.mark.parametrize(
@@ -358,7 +387,9 @@ def test_labels_from_the_table(own_rules, row, labels, known):
 @pytest.mark.parametrize("column", ["labels", "known"])
 def test_a_label_of_another_set_in_the_table_is_refused(own_rules, column):
     row = {"title": "A title", "labels": [], column: ["Growth", "growth"]}
-    with pytest.raises(InputError, match=f"column '{column}': unknown label 'growth'; .*Apoptosis"):
+    with pytest.raises(
+        InputError, match=f"column '{column}': unknown label 'growth'; .*Apoptosis, G"
+    ):
         own_rules.apply(row)
 
 
@@ -492,6 +523,21 @@ def test_doubts(tmp_path, doubt, row, known):
         (
             "labels: {A: {patterns: [a], doubted_by: {absence: [{pattern: [b]}]}}}",
             "label 'A': doubted_by absence: a circumstance has the keys",
+        ),
+        *(
+            (
+                f"labels: {{A: {{patterns: [a], doubted_by: {{absence: [{odd}]}}}}}}",
+                "label 'A': doubted_by absence: a circumstance has the keys",
+            )
+            for odd in ("x", "7", "{}", "[until]")
+        ),
+        (
+            "labels: {A: {patterns: [a], doubted_by: {absence: [{patterns: b}]}}}",
+            "label 'A': doubted_by absence: patterns must be a list of texts",
+        ),
+        (
+            "labels: {A: {implies: [C]}, B: }",
+            "label 'A': implies 'C', which is none of the labels A, B",
         ),
         (
             "labels: {A: {patterns: [a], doubted_by: {absence: [{until: soon}]}}}",

@@ -10,12 +10,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support import edit_manifest, handmade_bundle, store_manifest
+from support import edit_manifest, full_manifest, handmade_bundle, store_manifest
 
 from studytag import Predictor
-from studytag.errors import BundleError, StudytagError
+from studytag.errors import BundleError, InputError, StudytagError
 from studytag.inference.sources import find_bundle
-from studytag.manifest import MANIFEST, load_manifest, read_manifest, write_manifest
+from studytag.manifest import (
+    MANIFEST,
+    Adjustment,
+    GoldenArticle,
+    load_manifest,
+    package_versions,
+    read_manifest,
+    refuse_foreign_folder,
+    write_manifest,
+)
 
 
 @pytest.fixture
@@ -152,6 +161,188 @@ def test_wrong_entries_are_named(bundle, entries, message):
     edit_manifest(bundle, **entries)
     with pytest.raises(BundleError, match=message):
         load_manifest(bundle)
+
+
+# What it says
+
+
+@pytest.fixture
+def full(tmp_path):
+    """A folder of nothing but a manifest that has something in every entry."""
+    write_manifest(tmp_path, full_manifest())
+    return tmp_path
+
+
+def test_every_entry_comes_back(full):
+    manifest = full_manifest()
+    assert read_manifest(full) == manifest
+    bare = replace(manifest, golden=())
+    write_manifest(full, bare)
+    assert read_manifest(full) == bare
+    assert list(json.loads((full / MANIFEST).read_text()))[0] == "schema_version"
+
+
+def test_an_adjustment_leaves_labels_alone_that_it_does_not_name():
+    adjustment = full_manifest().variants["fp32"].adjustment
+    slope, offset = adjustment.lines(full_manifest().labels)
+    assert (slope.tolist(), offset.tolist()) == ([1.5, 1.0], [0.0, -0.5])
+    assert adjustment
+    assert Adjustment(slope={"RCT": 2.0})
+    assert Adjustment(offset={"RCT": 1.0})
+    assert not Adjustment()
+
+
+def test_a_variant_is_run_by_what_its_file_is_for_and_brings_its_weights():
+    manifest = full_manifest()
+    assert manifest.variants["fp32"].engine == "onnxruntime"
+    assert manifest.weights("fp32") == ["onnx/model.onnx"]
+    beside = replace(manifest, files={**manifest.files, "onnx/model.onnx_data": "2" * 64})
+    assert beside.weights("fp32") == ["onnx/model.onnx", "onnx/model.onnx_data"]
+    other = replace(
+        manifest,
+        variants={"int8-openvino": replace(manifest.variants["fp32"], file="openvino/m.xml")},
+        files={"openvino/m.xml": "0" * 64, "openvino/m.bin": "1" * 64},
+    )
+    assert other.variants["int8-openvino"].engine == "openvino"
+    assert other.weights("int8-openvino") == ["openvino/m.xml", "openvino/m.bin"]
+
+
+def test_thresholds_are_those_of_an_operating_point():
+    manifest = full_manifest()
+    assert manifest.thresholds("fp32", "f1") == [0.25, 0.5]
+    with pytest.raises(InputError, match="no operating point 'best'; choose from: f1, fixed$"):
+        manifest.thresholds("fp32", "best")
+
+
+def test_golden_articles_keep_the_variants_that_are_asked_for():
+    article = GoldenArticle("A", "B", {"fp32": [0.5], "int8": [0.25]})
+    kept = {"title": "A", "abstract": "B", "probabilities": {"int8": [0.25]}}
+    assert article.to_dict(["int8"]) == kept
+
+
+SCORES = ("variants", "fp32", "scores", "f1")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("schema_version",), 1, "schema_version is 1, this studytag reads 2; update studytag, or"),
+        (("schema_version",), 2.0, "schema_version is 2.0, this studytag reads 2"),
+        (("encoder",), "x" * 1001, "is 'xxx.*not a text of at most 1000 characters"),
+        (("encoder",), "", "entry encoder is '', not a text;"),
+        (("encoder",), "a\nb", r"entry encoder is 'a\\nb', not a text without control characters"),
+        (("labels",), "RCT", "entry labels is 'RCT', not a list of 1 to 10000 items"),
+        (("labels", 1), 7, r"entry labels\[1\] is 7, not a text"),
+        (("max_length",), 10**20, "max_length is a huge number, not a whole number from 3 to 13"),
+        (("max_length",), 2**17 + 1, "max_length is 131073"),
+        (("text_recipe", "name"), "other", "text recipe 'other' is unknown; update studytag"),
+        (("text_recipe",), [], r"entry text_recipe is a list of 0, not an object"),
+        (("text_recipe", "separator"), None, "text_recipe.separator is None"),
+        (("truncation_side",), "top", "truncation_side is 'top', not one of right, left"),
+        (("calibration", "slope", "Cohort"), 1.0, "calibration.slope .* is 'Cohort', not one of"),
+        (("calibration", "offset", "RCT"), 1e10, "calibration.offset.RCT is 1000.*from -1e.09 to"),
+        (("prevalence", "Cohort"), 0.5, r"prevalence \(a name in it\) is 'Cohort', not one of"),
+        (("prevalence",), None, "entry prevalence is None, not an object of 0 to 10000 entries"),
+        (("variants", "FP"), {}, r"variants \(a name in it\) is 'FP'"),
+        (("variants", "fp32", "file"), "m.onnx", "variants.fp32: m.onnx has no checksum; copy"),
+        (("variants", "fp32", "file"), "m.xml", "variants.fp32: m.bin has no checksum"),
+        (("variants", "fp32", "file"), "onnx\\m", "is not a path inside the folder"),
+        (
+            ("variants", "fp32", "thresholds"),
+            {},
+            "thresholds is a dict of 0, not an object of 1 to",
+        ),
+        (
+            ("variants", "fp32", "thresholds", "f1"),
+            [0.5],
+            "variants.fp32.thresholds.f1 is a list of 1, not 2 thresholds, one a label",
+        ),
+        (("variants", "fp32", "thresholds", "f1", 0), 1.5, r"f1\[0\] is 1.5, not a finite number"),
+        (
+            ("variants", "fp32", "parity", "rows"),
+            -1,
+            "rows is -1, not a finite number from 0",
+        ),
+        (
+            ("variants", "fp32", "adjustment", "slope", "RCT"),
+            0,
+            r"slope.RCT is 0, not a finite number above 0 to 1e\+09",
+        ),
+        (
+            ("variants", "fp32", "adjustment", "offset", "Cohort"),
+            1.0,
+            r"variants.fp32.adjustment.offset \(a name in it\) is 'Cohort'",
+        ),
+        ((*SCORES, "micro", "f1"), 1.1, "variants.fp32.scores.f1.micro.f1 is 1.1"),
+        ((*SCORES, "micro", "f2"), 1, "entry variants.fp32.scores.f1.micro.'f2' is unknown; upd"),
+        ((*SCORES, "labels", "RCT", "support"), 1.5, "labels.RCT.support is 1.5, not a whole"),
+        ((*SCORES, "labels"), {"x": None}, "labels.x is None, not an object"),
+        (("training", "loss"), None, ""),
+        (("training", "huge"), 10**400, "training.huge is a huge number, not a finite number"),
+        (("files", "studytag.json"), "0" * 64, "the list of files names studytag.json itself"),
+        (("files", "a"), "0" * 63, "files.a is '000.*, not a text of at most 64 characters as it"),
+        (("golden",), [None], r"golden\[0\] is None, not an object"),
+        (("golden", 0, "title"), "", r"golden\[0\].title is '', not a text"),
+        (
+            ("golden", 0, "probabilities", "int8"),
+            [0.5, 0.5],
+            r"golden\[0\] is a dict of 2, not one list a variant",
+        ),
+        (
+            ("golden", 0, "probabilities", "fp32"),
+            [0.5],
+            r"golden\[0\].probabilities.fp32 is a list of 1, not 2 probabilities",
+        ),
+    ],
+)
+def test_an_entry_that_is_not_right_is_named(full, path, value, message):
+    document = json.loads((full / MANIFEST).read_text(encoding="utf-8"))
+    document["files"]["m.xml"] = "0" * 64
+    store_manifest(full, mutated(document, path, value))
+    if not message:
+        read_manifest(full)
+        return
+    with pytest.raises(BundleError, match=f"studytag.json: .*{message}"):
+        read_manifest(full)
+
+
+REQUIRED = [
+    *("encoder", "labels", "implications", "text_recipe", "max_length", "truncation_side"),
+    *("calibration", "prevalence", "variants", "training", "versions", "files"),
+    *("text_recipe.separator", "text_recipe.max_chars"),
+    *("calibration.method", "calibration.slope", "calibration.offset"),
+    *(f"variants.fp32.{name}" for name in ("file", "thresholds", "scores", "parity")),
+    *("variants.fp32.adjustment.slope", "variants.fp32.adjustment.offset"),
+    *(f"variants.fp32.scores.f1.{part}" for part in ("micro", "macro", "labels")),
+    *(f"variants.fp32.scores.f1.micro.{name}" for name in ("precision", "recall", "f1")),
+    *(
+        f"variants.fp32.scores.f1.macro.{name}"
+        for name in ("precision", "recall", "f1", "average_precision", "calibration_error")
+    ),
+    *(f"variants.fp32.scores.f1.labels.RCT.{name}" for name in ("threshold", "support", "known")),
+]
+
+
+@pytest.mark.parametrize("entry", REQUIRED)
+def test_an_entry_that_is_missing_is_named(full, entry):
+    document = json.loads((full / MANIFEST).read_text(encoding="utf-8"))
+    store_manifest(full, mutated(document, entry.split("."), "remove"))
+    with pytest.raises(BundleError, match=f"studytag.json: entry {entry} is missing; copy the"):
+        read_manifest(full)
+
+
+def test_a_folder_of_something_else_is_no_place_for_a_bundle(tmp_path, bundle):
+    refuse_foreign_folder(tmp_path / "not there")
+    (tmp_path / "empty").mkdir()
+    refuse_foreign_folder(tmp_path / "empty")
+    refuse_foreign_folder(bundle)
+    (tmp_path / "empty" / "thesis.docx").touch()
+    with pytest.raises(InputError, match="holds something other than a bundle; name another"):
+        refuse_foreign_folder(tmp_path / "empty")
+
+
+def test_versions_are_those_of_what_is_installed():
+    assert package_versions(["no-such-package", "numpy"]) == {"numpy": np.__version__}
 
 
 def test_what_would_be_refused_is_not_written(bundle):

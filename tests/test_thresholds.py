@@ -14,7 +14,7 @@ from studytag.evaluation.metrics import (
     fully_assessed,
     score,
 )
-from studytag.evaluation.thresholds import tune_thresholds
+from studytag.evaluation.thresholds import cross_fitted_thresholds, tune_thresholds
 from studytag.labels import LabelSet
 
 ABC = LabelSet(("a", "b", "c"))
@@ -81,6 +81,19 @@ def test_operating_points_match_brute_force(seed, ties):
         assert reached["precise"][0] >= 0.95 * reached["precise"][1]
     else:
         assert points["precise"] == points["label_f1"]
+
+
+def test_cross_fitted_thresholds_are_those_of_all_other_articles():
+    truth, known, probabilities = problem(3, n=200)
+    fold = np.arange(200) % 4 - 1  # every fourth article serves all folds
+    found = cross_fitted_thresholds(truth, known, probabilities, fold, ["f1", "precise"])
+    assert found.keys() == {"f1", "precise"}
+    for number in range(3):
+        rows = fold != number
+        alone = tune_thresholds(truth[rows], known[rows], probabilities[rows])
+        for point, thresholds in found.items():
+            assert thresholds.shape == (3, 3)
+            assert thresholds[number].tolist() == alone[point]
 
 
 def test_thresholds_survive_rounding_to_float32():

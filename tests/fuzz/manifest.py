@@ -14,52 +14,11 @@ from typing import Any
 import numpy as np
 
 from studytag.errors import StudytagError
-from studytag.evaluation.scores import LabelScores, MacroScores, MicroScores, Scores
-from studytag.labels import LabelSet
-from studytag.manifest import (
-    MANIFEST,
-    Adjustment,
-    CalibrationRecord,
-    GoldenArticle,
-    Manifest,
-    Variant,
-    read_manifest,
-    write_manifest,
-)
-from studytag.records import TextRecipe
+from studytag.manifest import MANIFEST, Manifest, read_manifest, write_manifest
+from tests.support import full_manifest
 
-_VARIANT = Variant(
-    file="onnx/model.onnx",
-    thresholds={"f1": [0.25, 0.5], "fixed": [0.5, 0.5]},
-    scores={
-        "f1": Scores(
-            MicroScores(0.5, 0.5, 0.5),
-            MacroScores(0.5, 0.5, 0.5, 0.5, None),
-            {"RCT": LabelScores(0.5, 0.5, 0.5, None, 0.1, support=3, known=9, threshold=0.25)},
-        )
-    },
-    parity={"max_abs_difference": 1e-6},
-    adjustment=Adjustment({"RCT": 1.5}, {"RCT": -0.5}),
-)
-
-VALID: dict[str, Any] = json.loads(
-    json.dumps(
-        Manifest(
-            labels=LabelSet(("RCT", "Human"), {"RCT": ("Human",)}),
-            text_recipe=TextRecipe(max_chars=5000),
-            max_length=64,
-            encoder="handmade",
-            variants={"fp32": _VARIANT},
-            calibration=CalibrationRecord("platt", {"RCT": 1.0}, {"RCT": 0.0}),
-            prevalence={"RCT": 0.1},
-            files={"onnx/model.onnx": "0" * 64, "config.json": "1" * 64},
-            versions={"studytag": "0"},
-            training={"epoch": 1, "loss": 0.25},
-            golden=(GoldenArticle("A trial", "", {"fp32": [0.5, 0.25]}),),
-        ).to_dict()
-    )
-)
-"""A manifest with something in every entry."""
+VALID: dict[str, Any] = json.loads(json.dumps(full_manifest().to_dict()))
+"""What is altered."""
 
 
 def document(data: bytes) -> Any:
