@@ -10,6 +10,7 @@ import onnx
 import pytest
 from support import handmade_bundle, handmade_graph
 
+from studytag import Predictor
 from studytag.cli.main import main
 from studytag.export.golden import ARTICLES, seal_bundle
 from studytag.hashing import hash_files
@@ -65,6 +66,20 @@ def test_the_articles_are_eight_and_of_every_kind():
     assert min(lengths) == 0
     assert max(lengths) > 3500  # more than 512 tokens
     assert any(not article["abstract"].isascii() for article in ARTICLES)
+
+
+@pytest.mark.parametrize("variant", ["fp32", "int8"])
+def test_the_articles_come_out_the_same_however_the_work_is_divided(exported, variant):
+    golden = load_manifest(exported.bundle).golden
+    stored = np.array([article.probabilities[variant] for article in golden])
+    articles = [{"title": each.title, "abstract": each.abstract} for each in golden]
+    for workers, threads in ((1, 1), (2, 1), (1, 2), (3, 1)):
+        options = {"variant": variant, "workers": workers, "threads_per_worker": threads}
+        with Predictor(exported.bundle, **options) as predictor:
+            for size in (1, 3, 8):
+                parts = [articles[first : first + size] for first in range(0, 8, size)]
+                found = np.concatenate([predictor.predict_proba(part) for part in parts])
+                np.testing.assert_allclose(found, stored, rtol=0, atol=1e-6)
 
 
 def weights_moved(bundle, by):
