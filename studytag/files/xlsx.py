@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import re
+import struct
 import warnings
 import zipfile
 import zlib
@@ -38,9 +39,12 @@ _LONGEST_CELL = 32_767
 _FIRST_YEAR = 1900
 _DAMAGED = (
     *(ValueError, TypeError, LookupError, SyntaxError, EOFError, OSError),
-    *(zlib.error, zipfile.BadZipFile),
+    *(zlib.error, zipfile.BadZipFile, struct.error, RuntimeError),
 )
-"""What openpyxl and its parser raise of a sheet in the middle of which something is wrong."""
+"""What openpyxl, its parser and zipfile raise of a workbook that is damaged or encrypted.
+
+A RuntimeError is zipfile's for a password or a method of compression that it does not know.
+"""
 
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _TO_ESCAPE = re.compile(r"[\x00-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)|\r")
@@ -151,7 +155,7 @@ def _refuse_bomb(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as packed:
             size = sum(info.file_size for info in packed.infolist())
-    except (zipfile.BadZipFile, OSError) as error:
+    except _DAMAGED as error:
         raise InputError(f"{path}: not an Excel workbook, or damaged; save it again") from error
     if size > _LARGEST or (size > 2**27 and size > _RATIO * path.stat().st_size):
         raise InputError(
