@@ -15,7 +15,7 @@ from studytag.export import pipeline
 from studytag.export.pipeline import export_bundle
 from studytag.export.quantisation import quantise
 from studytag.labels import LabelSet
-from studytag.manifest import load_manifest, write_manifest
+from studytag.manifest import MANIFEST, load_manifest, write_manifest
 
 FILES = {
     "config.json",
@@ -223,6 +223,19 @@ def test_the_command_exports_and_reports_errors_in_one_line(exported, tmp_path, 
     (line,) = capsys.readouterr().err.splitlines()[-1:]
     assert line.startswith("error: ")
     assert str(tmp_path / "none") in line
+
+
+def test_a_checkpoint_trained_elsewhere_is_tuned_and_bundled(exported, model, tmp_path):
+    """What transformers wrote, and nothing of studytag's; its labels are those of config.json."""
+    (model / MANIFEST).unlink()
+    command = ["export", "--model", str(model), "--validation", str(exported.validation)]
+    main([*command, "--output", str(tmp_path / "bundle"), "--max-f1-drop", "0.1"])
+    manifest = load_manifest(tmp_path / "bundle")
+    assert manifest.labels.names == tuple(LABELS)
+    assert manifest.variants["fp32"].thresholds["f1"] != [0.5] * len(LABELS)
+    with Predictor(tmp_path / "bundle", variant="fp32") as predictor:
+        found = predictor.predict_proba(exported.articles)
+    np.testing.assert_allclose(found, exported.expected, rtol=0, atol=1e-5)
 
 
 def test_a_bundle_can_be_of_int8_alone(exported, tmp_path):

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from training_support import save_architecture
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from studytag.errors import BundleError, InputError
+from studytag.hashing import hash_files
 from studytag.labels import LabelSet
+from studytag.manifest import MANIFEST, load_manifest, write_manifest
 from studytag.training.encoder import load_encoder
 from studytag.training.model_folder import load_model_folder, torch_probabilities
 from studytag.training.suitability import readable_tokens
@@ -169,12 +172,24 @@ def test_the_longest_input_is_what_the_model_computes(tmp_path, tiny, kind, size
             {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 2},
             "it is an encoder-decoder",
         ),
+        ("canine", SIZES, "it reads characters"),
     ],
 )
 def test_what_cannot_be_served_is_refused_before_training(tmp_path, tiny, kind, sizes, message):
     save_architecture(tmp_path / kind, tiny, kind, **sizes)
     with pytest.raises(InputError, match=f"cannot be served: .*{message}"):
         load_encoder(str(tmp_path / kind), LABEL_SET)
+
+
+def test_a_tokenizer_that_serving_cannot_run_is_refused_before_training(tmp_path, tiny):
+    from transformers import EsmTokenizer
+
+    save_architecture(tmp_path / "esm", tiny, "esm", **SIZES)
+    (tmp_path / "esm" / "tokenizer.json").unlink()
+    (tmp_path / "vocab.txt").write_text("\n".join(["<cls>", "<pad>", "<eos>", "<unk>", "A", "C"]))
+    EsmTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path / "esm")
+    with pytest.raises(InputError, match="has no fast tokenizer .EsmTokenizer."):
+        load_encoder(str(tmp_path / "esm"), LABEL_SET)
 
 
 def test_an_architecture_that_nobody_has_tried_is_announced(tmp_path, tiny, caplog):
@@ -215,6 +230,15 @@ def test_a_checkpoint_trained_elsewhere_loads_as_a_model_folder(tmp_path, tiny):
     text = "A trial of fluoride varnish. " * 30
     assert torch_probabilities(trained, [text]).shape == (1, len(LABELS))
     assert len(trained.tokenizer(text)["input_ids"]) > MAX_LENGTH
+
+
+def test_a_model_of_another_transformers_says_what_to_do(tiny):
+    manifest = load_manifest(tiny)
+    (tiny / "config.json").write_text('{"model_type": "of-the-future"}')
+    changed = {"versions": {"transformers": "99.1"}, "files": hash_files(tiny, {MANIFEST})}
+    write_manifest(tiny, replace(manifest, **changed))
+    with pytest.raises(BundleError, match=r"trained with transformers 99.1 and this is .*export"):
+        load_model_folder(tiny)
 
 
 @pytest.mark.parametrize(

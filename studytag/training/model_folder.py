@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -87,7 +88,7 @@ def load_model_folder(folder: str | Path) -> TrainedModel:
             "such as artifacts/model/best"
         )
     manifest = load_manifest(folder) if (folder / MANIFEST).is_file() else None
-    model, tokenizer = _load_transformers(folder)
+    model, tokenizer = _load_transformers(folder, _advice(manifest))
     names = tuple(str(model.config.id2label[index]) for index in range(model.config.num_labels))
     if manifest is None:
         manifest = _plain_manifest(folder, names, model, tokenizer)
@@ -167,8 +168,23 @@ def save_model_folder(
         write_manifest(temporary, complete)
 
 
-def _load_transformers(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    advice = "copy the whole folder again, or train again"
+def _advice(manifest: Manifest | None) -> str:
+    """What to do where a folder cannot be loaded: transformers may not read its own other half."""
+    trained, here = (
+        (manifest.versions if manifest else {}).get("transformers"),
+        version("transformers"),
+    )
+    if trained is not None and trained.split(".")[0] != here.split(".")[0]:
+        return (
+            f"it was trained with transformers {trained} and this is {here}: train where "
+            "studytag[export] is installed, whose transformers does both"
+        )
+    return "copy the whole folder again, or train again"
+
+
+def _load_transformers(
+    folder: Path, advice: str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     try:
         check_weights(folder)
         # Eager attention traces to the graph that onnxruntime fuses best (58 against 61 ms).
