@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 DEMO ?= artifacts/demo
 
-.PHONY: lock sbom install demo demo-training test test-all lint check coverage format docs bench bench-speed tables clean
+.PHONY: lock sbom install demo demo-training test test-all mutation lint check coverage format docs bench bench-speed tables clean
 
 install: $(VENV)/.installed
 
@@ -41,6 +41,12 @@ test: install
 # The slow ones start engines and processes of their own, so they run one after the other.
 test-all: test
 	$(BIN)/python -m pytest -m slow
+
+# Which small changes of the code that decides does no test notice? [tool.mutmut] says of what.
+mutation: install
+	$(BIN)/pip install --quiet --disable-pip-version-check 'mutmut>=3.8'
+	$(BIN)/mutmut run --max-children 1
+	$(BIN)/mutmut results
 
 lint: install
 	$(BIN)/ruff check .

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from studytag.errors import MissingDependencyError
 from studytag.evaluation.bootstrap import f1_intervals, resampled_f1
 from studytag.evaluation.calibration import calibrate
 from studytag.evaluation.metrics import (
+    calibration_bins,
     expected_calibration_error,
     fully_assessed,
     score,
 )
+from studytag.evaluation.scores import MacroScores
 from studytag.evaluation.thresholds import cross_fitted_thresholds, tune_thresholds
 from studytag.labels import LabelSet
 
@@ -81,6 +86,44 @@ def test_operating_points_match_brute_force(seed, ties):
         assert reached["precise"][0] >= 0.95 * reached["precise"][1]
     else:
         assert points["precise"] == points["label_f1"]
+
+
+def tuned(truth, probabilities, point, min_positives=1):
+    """One label's threshold, tuned on rows that are all known, without resamples."""
+    column = np.array(truth, bool)[:, None]
+    values = np.array(probabilities, np.float32)[:, None]
+    return tune_thresholds(column, column | True, values, min_positives, resamples=0)[point][0]
+
+
+def test_a_promise_that_is_just_kept_is_kept():
+    # 49 of 50 positives are recall 0.98; the last of them lies below a negative.
+    probabilities = np.linspace(0.99, 0.01, 52)
+    assert probabilities[48] > tuned([*[True] * 49, False, True, False], probabilities, "sensitive")
+    assert probabilities[49] < tuned([*[True] * 49, False, True, False], probabilities, "sensitive")
+    # 19 of 20 are precision 0.95.
+    truth = [*[True] * 10, False, *[True] * 9, *[False] * 32]
+    assert probabilities[20] < tuned(truth, probabilities, "precise") < probabilities[19]
+
+
+def test_one_positive_or_one_negative_counts_as_one():
+    assert 0.1 < tuned([False, True, False], [0.9, 0.5, 0.1], "balanced") < 0.5
+    assert 0.9 < tuned([False, True, True], [0.9, 0.5, 0.4], "balanced") < 1
+
+
+def test_what_is_certain_cannot_be_left_out():
+    assert tuned([False, True], [1.0, 0.5], "balanced") == 0.25
+
+
+def test_as_many_positives_as_are_asked_for_suffice():
+    truth, probabilities = [True] * 10 + [False] * 10, np.linspace(0.9, 0.1, 20)
+    assert tuned(truth, probabilities, "f1", min_positives=10) != 0.5
+    assert tuned(truth, probabilities, "f1", min_positives=11) == 0.5
+
+
+def test_shapes_that_differ_are_told():
+    truth = np.ones((2, 1), bool)
+    with pytest.raises(ValueError, match=r"^shapes differ: \(2, 1\), \(2, 1\), \(3, 1\)$"):
+        tune_thresholds(truth, truth, np.ones((3, 1)))
 
 
 def test_cross_fitted_thresholds_are_those_of_all_other_articles():
@@ -193,6 +236,47 @@ def test_scores_with_a_mask_equal_scores_without_the_unknown_cells():
     masked = score(label, truth, known, p, [0.5])
     assert masked == score(label, truth[keep], known[keep], p[keep], [0.5])
     assert masked.labels["a"].known == keep.sum()
+
+
+def test_scores_by_hand():
+    ab = LabelSet(("a", "b"))
+    truth = np.array([[True, True], [False, False], [False, False]])
+    probabilities = np.array([[0.9, 0.2], [0.2, 0.1], [0.1, 0.8]], np.float32)
+    known = np.array([[True, True], [True, True], [True, False]])
+    own = np.array([[0.5, 0.4], [0.5, 0.3], [0.2, 0.2]])  # each article's own
+    found = score(ab, truth, known, probabilities, own)
+    a, b = found.labels["a"], found.labels["b"]
+    assert (a.precision, a.recall, a.f1, a.support, a.known) == (1, 1, 1, 1, 3)
+    assert (b.precision, b.recall, b.f1, b.support, b.known) == (0, 0, 0, 1, 2)
+    assert (a.average_precision, b.average_precision) == (1, 1)
+    assert (a.threshold, b.threshold) == pytest.approx((0.4, 0.3))
+    # One article a bin: 0.9 for 1, 0.2 for 0, 0.1 for 0; and 0.2 for 1, 0.1 for 0.
+    assert a.calibration_error == pytest.approx((0.1 + 0.2 + 0.1) / 3)
+    assert b.calibration_error == pytest.approx((0.8 + 0.1) / 2)
+    assert (found.micro.precision, found.micro.recall) == (1, 0.5)
+    assert (found.macro.recall, found.macro.average_precision) == (0.5, 1)
+    assert found.macro.calibration_error == pytest.approx((0.4 / 3 + 0.9 / 2) / 2)
+
+
+def test_without_a_positive_there_is_nothing_to_average():
+    nothing = np.zeros((3, 3), bool)
+    found = score(ABC, nothing, nothing, np.full((3, 3), 0.5), [0.6] * 3)
+    assert found.macro == MacroScores(0, 0, 0, None, None)
+
+
+def test_bins_are_of_equal_width_and_the_last_holds_certainty():
+    truth = np.array([True, False, True])
+    counts = calibration_bins(truth, np.array([0.1, 0.3, 1.0]), 4)
+    assert counts.dtype == np.float64
+    assert counts.tolist() == [[1, 1, 0, 1], [0.1, 0.3, 0, 1], [1, 0, 0, 1]]
+    assert calibration_bins(truth[:1], np.array([0.1]), 4).shape == (3, 4)
+    assert expected_calibration_error(truth, np.array([0.1, 0.3, 1.0]), 1) == pytest.approx(0.2)
+
+
+def test_the_ranking_needs_scikit_learn_and_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'studytag\[evaluate\]'"):
+        score(ABC, *problem(0), [0.5] * 3)
 
 
 def test_a_label_without_support_is_left_out_of_the_macro_average():
