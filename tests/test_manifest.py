@@ -242,6 +242,7 @@ SCORES = ("variants", "fp32", "scores", "f1")
         (("calibration", "slope", "Cohort"), 1.0, "calibration.slope .* is 'Cohort', not one of"),
         (("calibration", "offset", "RCT"), 1e10, "calibration.offset.RCT is 1000.*from -1e.09 to"),
         (("prevalence", "Cohort"), 0.5, r"prevalence \(a name in it\) is 'Cohort', not one of"),
+        (("prevalence", "RCT"), True, "prevalence.RCT is True, not a finite number from 0 to 1"),
         (("prevalence",), None, "entry prevalence is None, not an object of 0 to 10000 entries"),
         (("variants", "FP"), {}, r"variants \(a name in it\) is 'FP'"),
         (("variants", "fp32", "file"), "m.onnx", "variants.fp32: m.onnx has no checksum; copy"),
@@ -303,6 +304,23 @@ def test_an_entry_that_is_not_right_is_named(full, path, value, message):
         read_manifest(full)
         return
     with pytest.raises(BundleError, match=f"studytag.json: .*{message}"):
+        read_manifest(full)
+
+
+@pytest.mark.parametrize("letter", [0xD800, 0xDFFF])
+def test_half_a_pair_of_surrogates_is_not_written(tmp_path, letter):
+    message = rf"^entry encoder is '\\u{letter:x}', not a text without unpaired surrogates;"
+    with pytest.raises(BundleError, match=message):
+        write_manifest(tmp_path, replace(full_manifest(), encoder=chr(letter)))
+
+
+def test_the_place_of_endless_nesting_is_named(full):
+    document = json.loads((full / MANIFEST).read_text(encoding="utf-8"))
+    for _ in range(40):
+        document["training"] = {"a": document["training"]}
+    store_manifest(full, document)
+    place = "training" + 34 * r"\.a"
+    with pytest.raises(BundleError, match=f"entry {place} is a dict of 1, not nested at most 32"):
         read_manifest(full)
 
 
