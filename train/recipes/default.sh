@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Rebuilds the tagger that ships from a training and a validation table:
+# Rebuilds the tagger that ships:
 #
-#     bash train/recipes/default.sh TRAIN.parquet VALIDATION.parquet
+#     bash train/recipes/default.sh RECORDS
 #
-# The validation table should hold whole sources that the training table has nothing of: thresholds
-# and calibration are fitted to it. The bundle goes to artifacts/default; two runs on the same
-# machine give the same weights.
+# RECORDS is the folder of PubMed records that records.py names. The bundle goes to
+# artifacts/default. On a processor without bf16 (avx512_bf16 or amx_bf16 in /proc/cpuinfo) leave
+# --config_file out. Two runs on the same machine give the same weights.
 set -euo pipefail
-train=$1 validation=$2
-studytag train --config default --train-file "$train" --validation-file "$validation" \
+folder=artifacts/default-tables
+python train/recipes/records.py "$1" artifacts/default-records.parquet
+studytag data build artifacts/default-records.parquet --output "$folder" --split-by column
+accelerate launch --config_file train/accelerate/cpu_bf16.yaml train --config default \
+  --train-file "$folder/train.parquet" --validation-file "$folder/val.parquet" \
   --output-dir artifacts/default-model
-studytag export --model artifacts/default-model/best --validation "$validation" \
-  --variants int8 --output artifacts/default
+studytag export --model artifacts/default-model/best --validation "$folder/val.parquet" \
+  --ngrams "$folder/train.parquet" --variants int8 fast --output artifacts/default
