@@ -20,20 +20,9 @@ from studytag.inference.screen_file import screen_file
 from studytag.inference.screening import Rule, set_aside_path
 from studytag.service.files_api import WritableFormat
 
+pytest_plugins = ["service_fixtures"]
+
 ARTICLES = invented_articles(40, seed=3)
-
-
-@pytest.fixture(scope="module")
-def server(exported, tmp_path_factory):
-    running = start_server(tmp_path_factory.mktemp("service"), exported.bundle)
-    yield running
-    assert running.stop() == 0
-
-
-@pytest.fixture
-def client(server):
-    with server.client() as client:
-        yield client
 
 
 @pytest.fixture(scope="module")
