@@ -78,7 +78,7 @@ class RowPage(BaseModel):
     rows: list[RowInfo]
 
 
-def _job(
+async def _job(
     service: Shared,
     id: Annotated[str, PathParameter(description="Of the job", pattern="^[0-9a-f]{32}$")],
 ) -> Job:
@@ -87,7 +87,7 @@ def _job(
     raise ApiError(404, ErrorType.NOT_FOUND, "no such job; it may have been deleted")
 
 
-def _done_job(job: Annotated[Job, Depends(_job)]) -> Job:
+async def _done_job(job: Annotated[Job, Depends(_job)]) -> Job:
     if job.status is not Status.DONE:
         raise ApiError(409, ErrorType.CONFLICT, f"the job is {job.status.value}, not done")
     return job
