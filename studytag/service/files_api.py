@@ -41,6 +41,8 @@ router = APIRouter(prefix="/v1/files", tags=["files"])
 _POLL_SECONDS = 0.5
 _CONVERSIONS = CapacityLimiter(2)
 
+_EXAMPLE = "TY  - JOUR\nTI  - Fluoride varnish in preschool children: a cohort study\nER  - \n"
+
 WritableFormat = Literal["parquet", "csv", "tsv", "xlsx", "jsonl", "ris", "nbib", "enw", "bibtex"]
 
 
@@ -100,7 +102,10 @@ DoneJob = Annotated[Job, Depends(_done_job)]
 @router.post("", status_code=202, responses=documented(400, 401, 403, 413, 422, 429, 503, 507))
 async def upload(
     service: Shared,
-    file: Annotated[UploadFile, File(description="RIS, nbib, CSV, xlsx, ... also gzipped")],
+    file: Annotated[
+        UploadFile,
+        File(description="RIS, nbib, CSV, xlsx, ... also gzipped", examples=[_EXAMPLE]),
+    ],
     operating_point: Annotated[OperatingPoint | None, Form()] = None,
 ) -> JobInfo:
     """Upload a file of articles; it is tagged beside everything else, also after a restart."""
