@@ -70,6 +70,8 @@ class TestJob:
         assert set(job["counts"].values()) == {0}
         shown = client.get(f"/v1/files/{id}/rows", params={"label": "RCT", "decision": "present"})
         assert shown.json() == {"total": 0, "rows": []}
+        download = client.get(f"/v1/files/{id}/download").text
+        assert download.count("row 1") == 1
 
     def test_a_file_that_cannot_be_read_fails_and_says_so_without_paths(self, client, server):
         id = upload(client, "mine.csv", b"one,two\n1,2\n").json()["id"]
