@@ -11,27 +11,16 @@ import sys
 
 import numpy as np
 import pytest
-from service_support import JSON, start_server
+from service_support import JSON
 
 from studytag import Predictor
+
+pytest_plugins = ["service_fixtures"]
 
 ARTICLES = [
     {"title": "Fluoride varnish in children: a trial", "abstract": "We gave it. It worked. Fine."},
     {"title": "Sealants in beagle dogs: a review", "abstract": None},
 ]
-
-
-@pytest.fixture(scope="module")
-def server(exported, tmp_path_factory):
-    running = start_server(tmp_path_factory.mktemp("service"), exported.bundle)
-    yield running
-    assert running.stop() == 0
-
-
-@pytest.fixture
-def client(server):
-    with server.client() as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

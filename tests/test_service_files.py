@@ -20,20 +20,9 @@ from studytag.inference.screen_file import screen_file
 from studytag.inference.screening import Rule, set_aside_path
 from studytag.service.files_api import WritableFormat
 
+pytest_plugins = ["service_fixtures"]
+
 ARTICLES = invented_articles(40, seed=3)
-
-
-@pytest.fixture(scope="module")
-def server(exported, tmp_path_factory):
-    running = start_server(tmp_path_factory.mktemp("service"), exported.bundle)
-    yield running
-    assert running.stop() == 0
-
-
-@pytest.fixture
-def client(server):
-    with server.client() as client:
-        yield client
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +70,8 @@ class TestJob:
         assert set(job["counts"].values()) == {0}
         shown = client.get(f"/v1/files/{id}/rows", params={"label": "RCT", "decision": "present"})
         assert shown.json() == {"total": 0, "rows": []}
+        download = client.get(f"/v1/files/{id}/download").text
+        assert download.count("row 1") == 1
 
     def test_a_file_that_cannot_be_read_fails_and_says_so_without_paths(self, client, server):
         id = upload(client, "mine.csv", b"one,two\n1,2\n").json()["id"]

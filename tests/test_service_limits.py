@@ -206,18 +206,19 @@ class TestLimits:
         assert "more than 10 records" in job["error"]
 
 
-class TestConnections:
-    @pytest.fixture(scope="class")
-    def server(self, exported, tmp_path_factory):
-        folder = tmp_path_factory.mktemp("service")
-        running = start_server(folder, exported.bundle, "--workers", "1", "--log-json")
-        yield running
-        assert running.stop() == 0
+@pytest.fixture(scope="module")
+def logging_server(exported, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("service")
+    running = start_server(folder, exported.bundle, "--workers", "1", "--log-json")
+    yield running
+    assert running.stop() == 0
 
-    def test_a_caller_who_goes_stops_costing(self, server):
-        with server.client() as client:
+
+class TestConnections:
+    def test_a_caller_who_goes_stops_costing(self, logging_server):
+        with logging_server.client() as client:
             body = json.dumps({"articles": [{"title": "A trial of varnish " * 30}] * 1000})
-            host, port = server.url.removeprefix("http://").split(":")
+            host, port = logging_server.url.removeprefix("http://").split(":")
             with socket.create_connection((host, int(port))) as connection:
                 head = f"POST /v1/tag HTTP/1.1\r\nHost: {host}:{port}\r\n"
                 head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -226,10 +227,10 @@ class TestConnections:
             _wait_for_queue(client, lambda length: length == 0)
             tagged = client.get("/metrics").text
         assert 'studytag_articles_total{outcome="tagged"} 1000' not in tagged
-        assert " 499 " in server.log.read_text(encoding="utf-8")
+        assert " 499 " in logging_server.log.read_text(encoding="utf-8")
 
-    def test_single_articles_pass_a_file(self, server):
-        with server.client() as client:
+    def test_single_articles_pass_a_file(self, logging_server):
+        with logging_server.client() as client:
             content = ris(invented_articles(60) * 40)
             id = upload(client, "long.ris", content).json()["id"]
             while client.get(f"/v1/files/{id}").json()["status"] == "queued":
@@ -239,10 +240,10 @@ class TestConnections:
             assert client.get(f"/v1/files/{id}").json()["status"] == "running"
             assert client.delete(f"/v1/files/{id}").status_code == 204
 
-    def test_the_log_is_json(self, server):
-        with server.client() as client:
+    def test_the_log_is_json(self, logging_server):
+        with logging_server.client() as client:
             client.post("/predict", json={"inputs": "a trial"})
-        lines = server.log.read_text(encoding="utf-8").splitlines()
+        lines = logging_server.log.read_text(encoding="utf-8").splitlines()
         entries = [json.loads(line) for line in lines if line.startswith("{")]
         requests = [each for each in entries if each.get("route") == "/predict"]
         assert requests[-1]["status"] == 200
@@ -260,18 +261,19 @@ def _wait_for_queue(client, reached):
     raise AssertionError(line)
 
 
-class TestAccess:
-    @pytest.fixture(scope="class")
-    def guarded(self, exported, tmp_path_factory):
-        folder = tmp_path_factory.mktemp("service")
-        token = folder / "token"
-        token.write_text("a long random token\n", encoding="utf-8")
-        options = ("--host", "0.0.0.0", "--token-file", str(token))
-        running = start_server(folder, exported.bundle, *options)
-        running.url = running.url.replace("0.0.0.0", "127.0.0.1")
-        yield running
-        running.stop()
+@pytest.fixture(scope="module")
+def guarded(exported, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("service")
+    token = folder / "token"
+    token.write_text("a long random token\n", encoding="utf-8")
+    options = ("--host", "0.0.0.0", "--token-file", str(token))
+    running = start_server(folder, exported.bundle, *options)
+    running.url = running.url.replace("0.0.0.0", "127.0.0.1")
+    yield running
+    running.stop()
 
+
+class TestAccess:
     @pytest.mark.parametrize(
         ("method", "path"),
         [

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from service_support import ris, start_server, upload, wait_for_job
+from service_support import ris, upload, wait_for_job
 from support import invented_articles
+
+pytest_plugins = ["service_fixtures"]
 
 CHECKS = (
     "not_a_server_error",
@@ -16,13 +18,6 @@ CHECKS = (
     "content_type_conformance",
     "response_schema_conformance",
 )
-
-
-@pytest.fixture(scope="module")
-def server(exported, tmp_path_factory):
-    running = start_server(tmp_path_factory.mktemp("service"), exported.bundle)
-    yield running
-    running.stop()
 
 
 def test_every_operation_says_what_it_may_answer(server):
@@ -41,19 +36,27 @@ def test_every_operation_says_what_it_may_answer(server):
 
 
 @pytest.mark.slow
-def test_generated_requests_get_documented_answers(server, tmp_path):
+@pytest.mark.parametrize(
+    "options",
+    [
+        # Each operation by itself, on a job that is never deleted.
+        ("--phases", "examples,coverage,fuzzing", "--exclude-method", "DELETE"),
+        # One after the other, on the jobs that come of it.
+        ("--phases", "stateful", "--include-path-regex", "^/v1/files"),
+    ],
+)
+def test_generated_requests_get_documented_answers(server, tmp_path, options):
     """Schemathesis makes up requests, good and bad, and checks every answer."""
     with server.client() as client:
         id = upload(client, "a.ris", ris(invented_articles(5))).json()["id"]
         wait_for_job(client, id)
-    # Ids that it makes up belong to no job: it is given one.
-    (tmp_path / "schemathesis.toml").write_text(f'[parameters]\n"path.id" = "{id}"\n')
+    if "--exclude-method" in options:  # ids that it makes up belong to no job: it is given one
+        (tmp_path / "schemathesis.toml").write_text(f'[parameters]\n"path.id" = "{id}"\n')
     command = [
         *(str(Path(sys.executable).with_name("schemathesis")), "run"),
-        *(f"{server.url}/openapi.json", "--checks", ",".join(CHECKS)),
-        *("--phases", "examples,coverage,fuzzing", "--max-examples", "20"),
+        *(f"{server.url}/openapi.json", "--checks", ",".join(CHECKS), *options),
+        *("--max-examples", "20", "--request-timeout", "120"),
         *("--continue-on-failure", "--no-color", "--seed", "1"),
-        *("--exclude-method", "DELETE"),
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

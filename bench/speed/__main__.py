@@ -76,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.choices["service"]
     command.add_argument("--bundle", help="default: the tagger that ships")
     command.add_argument("--clients", type=int, default=32)
-    command.add_argument("--seconds", type=float, default=60.0, help="of a round, for each")
+    command.add_argument("--seconds", type=float, default=60.0, help="of a round, for the service")
+    command.add_argument("--infinity", help="its program, from an environment of its own")
+    command.add_argument("--model", type=Path, help="what infinity serves")
     commands.add_parser("one").add_argument("arguments", nargs="+")  # a child of footprint
     return parser
 

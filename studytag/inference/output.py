@@ -71,7 +71,7 @@ def _write_row(writer: RowWriter, number: int, row: Row, columns: Row) -> str | 
         fitting, reason = _fitting(row, refusal)
         left_out = f"left out, since the output cannot hold it ({' '.join(str(refusal).split())})"
         for values, why in ((fitting, reason), (dict.fromkeys(row), left_out)):
-            told = error or f"{_where(number, row)}: {why}"
+            told = error or f"{place_of(number, row)}: {why}"
             try:
                 writer.write(tagged(row | values, columns | {ERROR_COLUMN: told}))
                 return told
@@ -102,8 +102,9 @@ def _fitting(row: Row, refusal: Exception) -> tuple[Row, str]:
 def _error(run: Run, number: int, row: Row, outcome: Outcome) -> str | None:
     if isinstance(row, UnreadRow):
         return row.reason.removeprefix(f"{run.source}: ")
-    return f"{_where(number, row)}: {outcome}" if isinstance(outcome, InputError) else None
+    return f"{place_of(number, row)}: {outcome}" if isinstance(outcome, InputError) else None
 
 
-def _where(number: int, row: Row) -> str:
+def place_of(number: int, row: Row) -> str:
+    """What an error calls a row; its number counts from 1."""
     return f"row {number} (pmid {row.get('pmid')})"

@@ -41,6 +41,8 @@ router = APIRouter(prefix="/v1/files", tags=["files"])
 _POLL_SECONDS = 0.5
 _CONVERSIONS = CapacityLimiter(2)
 
+_EXAMPLE = "TY  - JOUR\nTI  - Fluoride varnish in preschool children: a cohort study\nER  - \n"
+
 WritableFormat = Literal["parquet", "csv", "tsv", "xlsx", "jsonl", "ris", "nbib", "enw", "bibtex"]
 
 
@@ -78,7 +80,7 @@ class RowPage(BaseModel):
     rows: list[RowInfo]
 
 
-def _job(
+async def _job(
     service: Shared,
     id: Annotated[str, PathParameter(description="Of the job", pattern="^[0-9a-f]{32}$")],
 ) -> Job:
@@ -87,7 +89,7 @@ def _job(
     raise ApiError(404, ErrorType.NOT_FOUND, "no such job; it may have been deleted")
 
 
-def _done_job(job: Annotated[Job, Depends(_job)]) -> Job:
+async def _done_job(job: Annotated[Job, Depends(_job)]) -> Job:
     if job.status is not Status.DONE:
         raise ApiError(409, ErrorType.CONFLICT, f"the job is {job.status.value}, not done")
     return job
@@ -100,7 +102,10 @@ DoneJob = Annotated[Job, Depends(_done_job)]
 @router.post("", status_code=202, responses=documented(400, 401, 403, 413, 422, 429, 503, 507))
 async def upload(
     service: Shared,
-    file: Annotated[UploadFile, File(description="RIS, nbib, CSV, xlsx, ... also gzipped")],
+    file: Annotated[
+        UploadFile,
+        File(description="RIS, nbib, CSV, xlsx, ... also gzipped", examples=[_EXAMPLE]),
+    ],
     operating_point: Annotated[OperatingPoint | None, Form()] = None,
 ) -> JobInfo:
     """Upload a file of articles; it is tagged beside everything else, also after a restart."""

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from studytag.errors import InputError
 from studytag.files import ERROR_COLUMN, open_writer, read_rows
-from studytag.inference.output import write_rows
+from studytag.inference.output import place_of, write_rows
 from studytag.inference.predictor import Outcome, Prediction
 from studytag.inference.progress import Silent
 from studytag.inference.run import Run
@@ -107,7 +107,8 @@ def write_download(
         _outcomes(job, labels),
         strict=True,
     )
-    chosen = (pair for pair in pairs if rule is None or _belongs(pair, rule, part))
+    unplaced = ((row, _unplaced(n, row, outcome)) for n, (row, outcome) in enumerate(pairs, 1))
+    chosen = (pair for pair in unplaced if rule is None or _belongs(pair, rule, part))
     names = pq.read_schema(job.result).names
     added = {PREDICTED_COLUMN, ERROR_COLUMN, *map(probability_column, labels)}
     with open_writer(target, format, mixed_as_text=True) as writer:
@@ -147,6 +148,13 @@ def _outcomes(job: Job, labels: list[str]) -> Iterator[Outcome]:
                         label: row[column] for label, column in zip(labels, columns, strict=True)
                     }
                     yield Prediction(row[PREDICTED_COLUMN], probabilities)
+
+
+def _unplaced(number: int, row: Row, outcome: Outcome) -> Outcome:
+    """An outcome whose error says nothing of the row: it is written with its new place."""
+    if isinstance(outcome, Prediction):
+        return outcome
+    return InputError(str(outcome).removeprefix(f"{place_of(number, row)}: "))
 
 
 def _belongs(pair: tuple[Row, Outcome], rule: Rule, part: Part) -> bool:

@@ -43,7 +43,8 @@ class Service:
     stopping: bool = False
 
 
-def _service(request: Request) -> Service:
+# Not a plain function, nor are the other dependencies: FastAPI would call them in a thread.
+async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 

@@ -73,7 +73,9 @@ class InferResponse(BaseModel):
     outputs: list[ResponseOutput]
 
 
-def _known(name: Annotated[str, PathParameter(description="Of the model")], service: Shared) -> str:
+async def _known(
+    name: Annotated[str, PathParameter(description="Of the model")], service: Shared
+) -> str:
     if name != service.settings.name:
         raise ApiError(
             404, ErrorType.NOT_FOUND, f"no such model; it is called {service.settings.name}"
