@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import onnxruntime as ort
@@ -178,3 +179,25 @@ def test_other_programs_read_whole_texts_of_such_a_graph(learned, fast_bundle):
     with Predictor(fast_bundle, variant="int8") as predictor:
         ours = logit(predictor.predict_proba([longest]))
     np.testing.assert_allclose(ours, logits, atol=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("nncf") is None, reason="nncf is not installed")
+def test_openvinos_graph_has_the_words_too(learned, tmp_path):
+    folder, table, *_ = learned
+    train = folder / "train.jsonl"
+    manifest = export_bundle(
+        folder / "model",
+        tmp_path / "bundle",
+        train,
+        ngrams=train,
+        variants=("fp32", "int8-openvino"),
+        max_f1_drop=1.0,
+    )
+    assert manifest.training["ngrams"]["share"] == 0.5
+    with (
+        Predictor(tmp_path / "bundle", variant="fp32") as expected,
+        Predictor(tmp_path / "bundle", variant="int8-openvino") as predictor,
+    ):
+        difference = predictor.predict_proba(table.rows) - expected.predict_proba(table.rows)
+    assert np.abs(difference).mean() < 0.05
