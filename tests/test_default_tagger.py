@@ -51,7 +51,7 @@ def test_an_rct_is_a_clinical_trial(predictor):
 def test_it_is_whole_small_and_says_what_it_is():
     manifest = load_manifest(default_bundle())  # verifies every file
     assert manifest.labels == STUDY_DESIGNS
-    assert set(manifest.variants) == {"int8"}
+    assert set(manifest.variants) == {"int8", "fast"}
     files = [path for path in default_bundle().rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 30e6
     names = {path.relative_to(default_bundle()).as_posix() for path in files}
