@@ -148,6 +148,7 @@ def test_fast_reads_the_beginning_and_all_words(learned, fast_bundle):
     assert list(manifest.variants) == ["int8", "fast"]
     assert manifest.variants["fast"].file == manifest.variants["int8"].file
     assert manifest.variants["fast"].tokens == 12
+    assert manifest.variants["fast"].weight == pytest.approx(3 / 7)  # a share of 0.5 became 0.7
     *_, texts = learned
     short = "Sealants in rat molars"
     (long,) = [text for text in texts if len(text.split()) > 30][:1]

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fast-tokens",
         type=int,
-        default=128,
+        default=144,
         metavar="N",
         help="tokens that the transformer reads of a text in the variant fast",
     )

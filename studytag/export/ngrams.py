@@ -26,6 +26,7 @@ from studytag.errors import import_extra
 from studytag.evaluation.calibration import calibrate
 from studytag.evaluation.metrics import mean_average_precision
 from studytag.export.graph import OPSET, save_graph
+from studytag.manifest import WEIGHT
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -42,7 +43,7 @@ three words in a row gained nothing."""
 REGULARISATION = 30.0
 """C of the logistic regressions: the best of 3, 10, 30 and 100 on sources never seen."""
 
-SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 """Shares of the words in the sum, to choose from."""
 
 _FIRST, _SECOND = 40503, 30011
@@ -197,6 +198,29 @@ def blend(
     return WithNgrams(model, line, (1 - best) * fitted.slope, best)
 
 
+def best_factor(
+    share: float,
+    transformer: NDArray[np.floating],
+    words: NDArray[np.floating],
+    truth: NDArray[np.bool_],
+    known: NDArray[np.bool_],
+) -> float:
+    """What to multiply a transformer's logits by that reads less than the sum was made for.
+
+    Args:
+        share: Of the words in the sum, above 0.
+        transformer: Its part of the sum, of validation articles, shape (n, labels).
+        words: The words' part.
+        truth: Shape (n, labels).
+        known: Shape (n, labels).
+    """
+    factors = [(1 - other) / other * share / (1 - share) for other in SHARES if other]
+    return max(
+        factors,
+        key=lambda factor: mean_average_precision(truth, known, factor * transformer + words) or 0,
+    )
+
+
 def word_logits(
     ngrams: Ngrams, tokenizer: PreTrainedTokenizerFast, max_length: int, texts: Sequence[str]
 ) -> NDArray[np.float32]:
@@ -234,8 +258,11 @@ def add_ngrams(graph: Path, blended: WithNgrams) -> None:
 
 
 def _append(model: ModelProto, words: ModelProto, slope: NDArray[np.float32]) -> None:
-    """Put the words' nodes behind the transformer's, and the sum in the place of its logits."""
-    from onnx import compose, helper, numpy_helper
+    """Put the words' nodes behind the transformer's, and the sum in the place of its logits.
+
+    Callers may feed another factor of the transformer's (`WEIGHT`).
+    """
+    from onnx import TensorProto, compose, helper, numpy_helper
 
     kept = {"rename_inputs": False, "rename_outputs": False}
     words = compose.add_prefix(words, _PREFIX, **kept)
@@ -245,11 +272,14 @@ def _append(model: ModelProto, words: ModelProto, slope: NDArray[np.float32]) ->
         node.output[:] = [inner if name == output.name else name for name in node.output]
     model.graph.initializer.extend(words.graph.initializer)
     model.graph.initializer.append(numpy_helper.from_array(slope, f"{_PREFIX}slope"))
+    model.graph.initializer.append(numpy_helper.from_array(np.ones(1, np.float32), WEIGHT))
+    model.graph.input.append(helper.make_tensor_value_info(WEIGHT, TensorProto.FLOAT, [1]))
     model.graph.node.extend(words.graph.node)
     model.graph.node.extend(
         [
             helper.make_node("Mul", [inner, f"{_PREFIX}slope"], [f"{_PREFIX}scaled"]),
-            helper.make_node("Add", [f"{_PREFIX}scaled", f"{_PREFIX}logits"], [output.name]),
+            helper.make_node("Mul", [f"{_PREFIX}scaled", WEIGHT], [f"{_PREFIX}weighted"]),
+            helper.make_node("Add", [f"{_PREFIX}weighted", f"{_PREFIX}logits"], [output.name]),
         ]
     )
 

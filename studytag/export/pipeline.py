@@ -25,7 +25,7 @@ from studytag.evaluation.thresholds import tune_thresholds
 from studytag.export.config import repeat_thresholds
 from studytag.export.golden import seal_bundle
 from studytag.export.graph import add_reading_limit, export_graph
-from studytag.export.ngrams import Ngrams, WithNgrams, add_ngrams, blend, word_logits
+from studytag.export.ngrams import Ngrams, WithNgrams, add_ngrams, best_factor, blend, word_logits
 from studytag.export.openvino import export_openvino
 from studytag.export.parity import shape_difference
 from studytag.export.quantisation import quantise
@@ -61,7 +61,7 @@ GRAPHS = {
 }
 """Variant to its file, under the names that optimum and transformers.js look for."""
 DEFAULT_VARIANTS = ("fp32", "int8")
-FAST_TOKENS = 128
+FAST_TOKENS = 144
 """Tokens that the transformer reads of a text in the variant `fast`."""
 TOKENIZER_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json")
 PARITY_ROWS = 256
@@ -216,7 +216,8 @@ def _measure_all(
     for name, variant in manifest.variants.items():
         logger.info("%s: %d validation rows", name, len(table))
         if name == FAST:
-            variant, probabilities = _calibrated(folder, manifest, table)
+            share = trained.model.share if isinstance(trained.model, WithNgrams) else 0.0
+            variant, probabilities = _calibrated(folder, manifest, table, share)
         else:
             with Predictor(folder, variant=name) as predictor:  # type: ignore[arg-type]
                 probabilities = predictor.predict_proba(table.rows)
@@ -237,15 +238,29 @@ def _measure_all(
 
 
 def _calibrated(
-    folder: Path, manifest: Manifest, table: LabelledTable
+    folder: Path, manifest: Manifest, table: LabelledTable, share: float
 ) -> tuple[Variant, NDArray[np.float32]]:
-    """The fast variant, calibrated for what it reads, and its probabilities."""
-    labels = manifest.labels
+    """The fast variant, calibrated for what it reads, and its probabilities.
+
+    Its transformer is not as sure as the one that reads everything, so the words, which have that
+    `share` of the sum, get a share of its own.
+    """
+    labels, fast = manifest.labels, manifest.variants[FAST]
     texts = [manifest.text_recipe.compose_record(row) for row in table.rows]
-    logits = logit(raw_probabilities(folder, manifest, FAST, texts))
+
+    def raw_logits(weight: float | None) -> NDArray[np.float64]:
+        only = {FAST: replace(fast, weight=weight)}
+        return logit(raw_probabilities(folder, replace(manifest, variants=only), FAST, texts))
+
+    logits = raw_logits(None)
+    if share:
+        words = raw_logits(0.0)
+        transformer = logits - words
+        weight = best_factor(share, transformer, words, table.truth, table.known)
+        fast, logits = replace(fast, weight=weight), weight * transformer + words
     line = calibrate(table.truth, table.known, logits)
     adjustment = adjustment_of(labels, line.slope, line.offset)
-    variant = replace(manifest.variants[FAST], adjustment=adjustment)
+    variant = replace(fast, adjustment=adjustment)
     return variant, labels.raise_implied(adjusted(logits, line.slope, line.offset))
 
 

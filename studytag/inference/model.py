@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from studytag.errors import BundleError
 from studytag.inference.session import load_or_refuse, open_session
 from studytag.inference.text import Encoder
-from studytag.manifest import READ_TOKENS, Manifest
+from studytag.manifest import READ_TOKENS, WEIGHT, Manifest, Variant
 
 FILLS = {"attention_mask": 1, "token_type_ids": 0}
 """Inputs besides `input_ids`, and what they hold for one unpadded document."""
@@ -50,8 +51,7 @@ class Model:
         self._variant = variant
         adjustment = manifest.variants[variant].adjustment
         self._adjustment = adjustment.lines(manifest.labels) if adjustment else None
-        tokens = manifest.variants[variant].tokens
-        self._limit = {} if tokens is None else {READ_TOKENS: np.array([tokens], dtype=np.int64)}
+        self._settings = _settings(manifest.variants[variant])
         graph = folder / manifest.variants[variant].file
         with load_or_refuse(f"{folder}: cannot be loaded"):
             self._session = open_session(graph, threads)
@@ -71,7 +71,8 @@ class Model:
         ids, tokens = self._encoder.encode(text)
         feed = {name: np.full_like(ids, FILLS[name]) for name in self._inputs if name in FILLS}
         with load_or_refuse(f"variant {self._variant!r}: cannot compute {ids.size} tokens"):
-            (logits,) = self._session.run([self._output], feed | {"input_ids": ids} | self._limit)
+            feed |= {"input_ids": ids} | self._settings
+            (logits,) = self._session.run([self._output], feed)
         if logits.shape != (1, len(self._labels)):
             raise self._refused(f"gives {logits.shape} numbers for {len(self._labels)} labels")
         if not np.isfinite(logits).all():
@@ -103,6 +104,16 @@ class Model:
 
     def _refused(self, what: str) -> BundleError:
         return BundleError(f"variant {self._variant!r} {what}; export the bundle again")
+
+
+def _settings(variant: Variant) -> dict[str, NDArray[Any]]:
+    """What a variant feeds to its graph, whatever the document."""
+    settings: dict[str, NDArray[Any]] = {}
+    if variant.tokens is not None:
+        settings[READ_TOKENS] = np.array([variant.tokens], dtype=np.int64)
+    if variant.weight is not None:
+        settings[WEIGHT] = np.array([variant.weight], dtype=np.float32)
+    return settings
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -42,6 +42,9 @@ FAST = "fast"
 READ_TOKENS = "studytag_tokens"
 """What a graph calls the number of tokens that its transformer reads; its default is all."""
 
+WEIGHT = "studytag_weight"
+"""What a graph calls the factor of its transformer's logits beside the words; its default is 1."""
+
 
 @dataclass(frozen=True)
 class Adjustment:
@@ -79,6 +82,7 @@ class Variant:
         parity: How far its probabilities lie from PyTorch's (`max_abs_difference`, ...).
         adjustment: What readers apply to its logits.
         tokens: So many of a text's tokens reach the transformer; None is all of them.
+        weight: The factor of the transformer's logits beside the words; None is 1.
     """
 
     file: str
@@ -87,6 +91,7 @@ class Variant:
     parity: Mapping[str, float] = field(default_factory=dict)
     adjustment: Adjustment = field(default_factory=Adjustment)
     tokens: int | None = None
+    weight: float | None = None
 
     @property
     def engine(self) -> Engine:
@@ -243,6 +248,7 @@ def _variant(stored: Mapping[str, Any]) -> Variant:
         stored["parity"],
         adjustment,
         stored.get("tokens"),
+        stored.get("weight"),
     )
 
 
@@ -254,4 +260,5 @@ def _variant_to_dict(variant: Variant) -> dict[str, Any]:
         "parity": dict(variant.parity),
         "adjustment": asdict(variant.adjustment),
     }
-    return stored if variant.tokens is None else stored | {"tokens": variant.tokens}
+    fed = {"tokens": variant.tokens, "weight": variant.weight}
+    return stored | {name: value for name, value in fed.items() if value is not None}

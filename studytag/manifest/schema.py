@@ -96,7 +96,7 @@ _VARIANT = record(
             }
         ),
     },
-    {"tokens": whole(3, MOST_TOKENS)},
+    {"tokens": whole(3, MOST_TOKENS), "weight": number(0, 1e6)},
 )
 
 _DOCUMENT = record(
