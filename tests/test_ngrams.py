@@ -17,7 +17,7 @@ from studytag.cli.main import main
 from studytag.dataset import load_evaluable
 from studytag.errors import InputError
 from studytag.evaluation.prevalence import logit
-from studytag.export.ngrams import BUCKETS, Ngrams, word_logits
+from studytag.export.ngrams import BUCKETS, Ngrams, best_factor, word_logits
 from studytag.export.pipeline import export_bundle
 from studytag.export.recalibration import raw_probabilities
 from studytag.manifest import load_manifest
@@ -93,7 +93,7 @@ def test_a_bundle_with_words_ranks_by_them(learned, tmp_path):
     main(["export", *options, str(plain)])
     main(["export", *options, str(bundle), "--ngrams", str(train)])
     before, after = load_manifest(plain), load_manifest(bundle)
-    assert after.training["ngrams"] == {"table": "train.jsonl", "articles": 120, "share": 0.5}
+    assert after.training["ngrams"] == {"table": "train.jsonl", "articles": 120, "share": 0.7}
     for name in ("fp32", "int8"):
         gain = after.variants[name].scores["f1"].macro.average_precision
         assert gain > before.variants[name].scores["f1"].macro.average_precision + 0.2
@@ -148,7 +148,7 @@ def test_fast_reads_the_beginning_and_all_words(learned, fast_bundle):
     assert list(manifest.variants) == ["int8", "fast"]
     assert manifest.variants["fast"].file == manifest.variants["int8"].file
     assert manifest.variants["fast"].tokens == 12
-    assert manifest.variants["fast"].weight == pytest.approx(3 / 7)  # a share of 0.5 became 0.7
+    assert manifest.variants["fast"].weight == pytest.approx(1)  # the same share suits both here
     *_, texts = learned
     short = "Sealants in rat molars"
     (long,) = [text for text in texts if len(text.split()) > 30][:1]
@@ -195,10 +195,19 @@ def test_openvinos_graph_has_the_words_too(learned, tmp_path):
         variants=("fp32", "int8-openvino"),
         max_f1_drop=1.0,
     )
-    assert manifest.training["ngrams"]["share"] == 0.5
+    assert manifest.training["ngrams"]["share"] == 0.7
     with (
         Predictor(tmp_path / "bundle", variant="fp32") as expected,
         Predictor(tmp_path / "bundle", variant="int8-openvino") as predictor,
     ):
         difference = predictor.predict_proba(table.rows) - expected.predict_proba(table.rows)
     assert np.abs(difference).mean() < 0.05
+
+
+def test_a_transformer_that_knows_nothing_gets_the_smallest_factor():
+    random = np.random.default_rng(0)
+    truth = random.random((200, 2)) < 0.3
+    words = 4.0 * truth + random.normal(size=truth.shape)
+    known, noise = np.ones_like(truth), random.normal(size=truth.shape)
+    assert best_factor(0.2, noise, words, truth, known) == pytest.approx(3 / 28)  # a share of 0.7
+    assert best_factor(0.2, words, noise, truth, known) == pytest.approx(9 / 4)  # of 0.1
