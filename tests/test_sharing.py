@@ -18,8 +18,10 @@ from support import MAX_LENGTH, REPOSITORY
 
 from studytag import InputError, Predictor
 from studytag.cli.main import main
+from studytag.export import golden
 from studytag.inference.sources import find_bundle
 from studytag.manifest import MANIFEST, load_manifest
+from studytag.models import default_bundle
 from studytag.sharing.hub import evaluation_file
 from studytag.sharing.wheel import build_wheel
 
@@ -357,6 +359,20 @@ def node_folder(tmp_path_factory):
     return folder
 
 
+def _javascript(node_folder, bundle, dtype, texts):
+    """What our program for Node prints of a bundle."""
+    done = subprocess.run(
+        ["node", "transformers_js.mjs", bundle.parent, bundle.name, dtype],
+        cwd=node_folder,
+        input=json.dumps(texts),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("variant", "dtype", "tolerance"), [("fp32", "fp32", 1e-4), ("int8", "q8", 2e-3)]
@@ -366,16 +382,7 @@ def test_transformers_js_says_the_same(kind, variant, dtype, tolerance, node_fol
     exported = request.getfixturevalue(kind)
     articles = exported.articles[:20]
     texts = [f"{article['title']} {article['abstract'] or ''}".strip() for article in articles]
-    done = subprocess.run(
-        ["node", "transformers_js.mjs", exported.bundle.parent, exported.bundle.name, dtype],
-        cwd=node_folder,
-        input=json.dumps(texts),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
+    answer = _javascript(node_folder, exported.bundle, dtype, texts)
     assert "web" in answer["backends"]
     manifest = load_manifest(exported.bundle)
     assert list(answer["id2label"].values()) == list(manifest.labels)
@@ -386,3 +393,15 @@ def test_transformers_js_says_the_same(kind, variant, dtype, tolerance, node_fol
         ours = predictor.predict_proba(articles)
     assert theirs.shape == ours.shape
     assert np.abs(theirs - ours).max() < tolerance
+
+
+@pytest.mark.slow
+def test_transformers_js_runs_the_tagger_that_ships_with_its_words(node_folder):
+    bundle = default_bundle()
+    texts = [" ".join(article.values()) for article in golden.ARTICLES]
+    answer = _javascript(node_folder, bundle, "q8", texts)
+    labels = load_manifest(bundle).labels
+    theirs = labels.raise_implied(np.array(answer["probabilities"], dtype=np.float32))
+    with Predictor() as predictor:
+        ours = predictor.predict_proba(texts)
+    assert np.abs(theirs - ours).max() < 0.02  # what `studytag doctor` allows int8
