@@ -120,11 +120,11 @@ class Examination:
 
     @property
     def fastest(self) -> str | None:
-        """The fastest variant among the safe ones."""
+        """The fastest variant among the safe ones that answer in full."""
         speeds = {
             each.name: self.benchmark.get(each.name, each.articles_per_second or 0)
             for each in self.variants
-            if each.safe
+            if each.safe and each.name != FAST
         }
         return max(speeds, key=lambda name: speeds[name]) if speeds else None
 
