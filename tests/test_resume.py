@@ -284,8 +284,10 @@ def test_a_second_run_says_who_holds_the_output(command, source, tmp_path):
     target = tmp_path / "out.jsonl"
     first = command(source, target)
     wait_for_rows(first, target, 0)
+    first.send_signal(signal.SIGSTOP)  # or it may be done before the second looks
     second = command(source, target)
     said = second.communicate(timeout=PATIENCE)[1]
+    first.send_signal(signal.SIGCONT)
     assert second.returncode == 2
     assert f"{target}: is being written by process {first.pid} on " in said
     finish(first)
