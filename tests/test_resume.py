@@ -326,7 +326,7 @@ def cut_short(predictor, source: Path, target: Path, rows: int = 200, **options)
             predictor,
             source,
             target,
-            options=Options(commit_seconds=0.05, **options),
+            options=Options(commit_seconds=0.0, **options),  # as often as it can
             stop=Stop(rows),
             progress=False,
         )
