@@ -163,6 +163,12 @@ def test_fast_reads_the_beginning_and_all_words(learned, fast_bundle):
     np.testing.assert_array_equal(cut, last)
 
 
+def test_a_number_of_tokens_that_no_graph_can_read_is_refused_before_the_work(learned, tmp_path):
+    folder, *_ = learned
+    with pytest.raises(InputError, match="fast_tokens must be from 3 to 131072, not 2"):
+        export_bundle(folder / "model", tmp_path / "b", folder / "train.jsonl", fast_tokens=2)
+
+
 def test_fast_is_taken_only_when_asked_for(fast_bundle):
     with Predictor(fast_bundle) as default, Predictor(fast_bundle, variant="fast") as fast:
         assert (default.variant, fast.variant) == ("int8", "fast")

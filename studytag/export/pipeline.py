@@ -39,7 +39,9 @@ from studytag.manifest import (
     CARD,
     DEFAULT_OPERATING_POINT,
     FAST,
+    FEWEST_TOKENS,
     MANIFEST,
+    MOST_TOKENS,
     TOKENIZER,
     Manifest,
     Variant,
@@ -103,14 +105,18 @@ def export_bundle(
         card: A model card, which becomes the bundle's `README.md`.
 
     Raises:
-        InputError: the table or the card is unusable, or `output` holds something else than a
-            bundle.
+        InputError: a table, the card or `fast_tokens` is unusable, or `output` holds something else
+            than a bundle.
         BundleError: the model folder is incomplete.
         MissingDependencyError: a package that a variant needs is not installed.
         StudytagError: the float32 graph differs from PyTorch by more than `tolerance`.
     """
     output = Path(output)
     refuse_foreign_folder(output)
+    if not FEWEST_TOKENS <= fast_tokens <= MOST_TOKENS:
+        raise InputError(
+            f"option fast_tokens must be from {FEWEST_TOKENS} to {MOST_TOKENS}, not {fast_tokens}"
+        )
     if card is not None and not Path(card).is_file():
         raise InputError(f"{card}: no such file; name a model card in Markdown")
     trained = load_model_folder(Path(model_dir))

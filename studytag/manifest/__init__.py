@@ -32,7 +32,13 @@ from studytag.manifest.folder import (
     verify_variant,
     write_manifest,
 )
-from studytag.manifest.schema import MANIFEST, SCHEMA_VERSION, weights_file
+from studytag.manifest.schema import (
+    FEWEST_TOKENS,
+    MANIFEST,
+    MOST_TOKENS,
+    SCHEMA_VERSION,
+    weights_file,
+)
 
 TOKENIZER = "tokenizer.json"
 
@@ -40,8 +46,10 @@ __all__ = [
     "CARD",
     "DEFAULT_OPERATING_POINT",
     "FAST",
+    "FEWEST_TOKENS",
     "FIXED",
     "MANIFEST",
+    "MOST_TOKENS",
     "OPERATING_POINTS",
     "READ_TOKENS",
     "SCHEMA_VERSION",

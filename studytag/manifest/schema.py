@@ -32,7 +32,7 @@ MANIFEST = "studytag.json"
 OPENVINO = ".xml"
 """The suffix of OpenVINO's graphs."""
 
-MOST_TOKENS = 2**17
+FEWEST_TOKENS, MOST_TOKENS = 3, 2**17
 """The largest `max_length`: far beyond any encoder, yet a bound on the work for one text."""
 
 _VARIANT_NAME = text(30, pattern="[a-z0-9_-]+")
@@ -96,7 +96,7 @@ _VARIANT = record(
             }
         ),
     },
-    {"tokens": whole(3, MOST_TOKENS), "weight": number(0, 1e6)},
+    {"tokens": whole(FEWEST_TOKENS, MOST_TOKENS), "weight": number(0, 1e6)},
 )
 
 _DOCUMENT = record(
@@ -106,7 +106,7 @@ _DOCUMENT = record(
         "labels": sequence(name(), _MOST_LABELS, least=1),
         "implications": mapping(name(), sequence(name(), _MOST_LABELS)),
         "text_recipe": _recipe,
-        "max_length": whole(3, MOST_TOKENS),
+        "max_length": whole(FEWEST_TOKENS, MOST_TOKENS),
         "truncation_side": one_of("right", "left"),
         "calibration": record(
             {
