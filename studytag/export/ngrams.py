@@ -41,8 +41,8 @@ BUCKETS = 2**17
 three words in a row gained nothing."""
 
 REGULARISATION = 30.0
-"""C of the logistic regressions. On sources never seen 10 is 0.004 of average precision worse, and 100
-hardly better (docs/experiments.md)."""
+"""C of the logistic regressions. On sources never seen 10 is 0.004 of average precision worse, and
+100 hardly better (docs/experiments.md)."""
 
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 """Shares of the words in the sum, to choose from."""

@@ -33,7 +33,7 @@ OPENVINO = ".xml"
 """The suffix of OpenVINO's graphs."""
 
 FEWEST_TOKENS, MOST_TOKENS = 3, 2**17
-"""The largest `max_length`: far beyond any encoder, yet a bound on the work for one text."""
+"""Bounds of `max_length`; the upper one is far beyond any encoder, yet bounds a text's work."""
 
 _VARIANT_NAME = text(30, pattern="[a-z0-9_-]+")
 _MOST_LABELS = 10_000
