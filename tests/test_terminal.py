@@ -68,8 +68,8 @@ LINES = {
 def test_what_the_system_refuses_is_one_line(tmp_path, bundle, kind):
     (tmp_path / "a.csv").write_text("title\n" + "A trial\n" * 400)
     # Coverage of tests would write a larger file when the process ends, and be refused as well.
-    limit = "unset COVERAGE_PROCESS_CONFIG; ulimit -f 4; trap '' XFSZ; "
-    limit = limit if "larger" in kind else ""
+    limited = "unset COVERAGE_PROCESS_CONFIG; ulimit -f 4; trap '' XFSZ; "
+    limit = limited if "larger" in kind else ""
     done = shell(f"{limit}$STUDYTAG {LINES[kind]} --bundle {bundle}", tmp_path)
     printed = done.stderr.decode()
     assert done.returncode in (2, 74), printed

@@ -185,16 +185,13 @@ def blend(
         truth: Shape (n, labels).
         known: Shape (n, labels).
     """
-    sums = {share: (1 - share) * transformer + share * words for share in SHARES}
-    quality = {
-        share: mean_average_precision(truth, known, logits) or 0.0 for share, logits in sums.items()
-    }
-    best = max(SHARES, key=lambda share: quality[share])
+    quality = _quality(SHARES, transformer, words, truth, known)
+    best = max(quality, key=lambda share: quality[share])
     logger.info(
         "words have a share of %.1f: average precision %.4f, without them %.4f",
         *(best, quality[best], quality[0.0]),
     )
-    fitted = calibrate(truth, known, sums[best])
+    fitted = calibrate(truth, known, (1 - best) * transformer + best * words)
     line = ngrams.line(best * fitted.slope, fitted.offset)
     return WithNgrams(model, line, (1 - best) * fitted.slope, best)
 
@@ -215,11 +212,24 @@ def best_factor(
         truth: Shape (n, labels).
         known: Shape (n, labels).
     """
-    factors = [(1 - other) / other * share / (1 - share) for other in SHARES if other]
-    return max(
-        factors,
-        key=lambda factor: mean_average_precision(truth, known, factor * transformer + words) or 0,
-    )
+    some = [other for other in SHARES if other]  # no factor leaves the words out
+    quality = _quality(some, transformer / (1 - share), words / share, truth, known)
+    best = max(quality, key=lambda other: quality[other])
+    return (1 - best) / best * share / (1 - share)
+
+
+def _quality(
+    shares: Sequence[float],
+    transformer: NDArray[np.floating],
+    words: NDArray[np.floating],
+    truth: NDArray[np.bool_],
+    known: NDArray[np.bool_],
+) -> dict[float, float]:
+    """How well the sum ranks at each share of the words: mean average precision, 0 without any."""
+    sums = {share: (1 - share) * transformer + share * words for share in shares}
+    return {
+        share: mean_average_precision(truth, known, logits) or 0.0 for share, logits in sums.items()
+    }
 
 
 def word_logits(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,6 +50,7 @@ from studytag.manifest import (
     weights_file,
     write_manifest,
 )
+from studytag.records import Row
 from studytag.training.model_folder import TrainedModel, load_model_folder, torch_probabilities
 from studytag.version import __version__
 
@@ -128,11 +129,11 @@ def export_bundle(
             add_reading_limit(folder / GRAPHS[FAST])
         if ngrams is not None and learned is not None:
             trained = _with_ngrams(trained, learned, table, Path(ngrams).name)
-            assert isinstance(trained.model, WithNgrams)
             for variant in ("fp32", "int8"):
                 add_ngrams(folder / GRAPHS[variant], trained.model)
         if "int8-openvino" in variants:
-            export_openvino(trained, _texts(trained, table), folder / GRAPHS["int8-openvino"])
+            texts = _texts(trained.manifest, table.rows)
+            export_openvino(trained, texts, folder / GRAPHS["int8-openvino"])
         _check_shapes(trained, folder / GRAPHS["fp32"], tolerance)
         manifest = _draft(trained, folder, fast_tokens if FAST in variants else None)
         measured = _measure_all(trained, table, folder, manifest)
@@ -175,8 +176,8 @@ def _with_ngrams(
     """The model with what words tell added to it; learned from one table, weighed on the other."""
     logger.info("learning words from %d articles", len(learned))
     reads = (trained.tokenizer, trained.manifest.max_length)
-    texts = _texts(trained, table)
-    words = Ngrams.fit(*reads, learned, _texts(trained, learned))
+    texts = _texts(trained.manifest, table.rows)
+    words = Ngrams.fit(*reads, learned, _texts(trained.manifest, learned.rows))
     # What labels imply is left out: it is applied to the sum.
     plain = replace(trained.manifest, labels=LabelSet(trained.manifest.labels.names))
     logits = logit(torch_probabilities(replace(trained, manifest=plain), texts))
@@ -187,8 +188,8 @@ def _with_ngrams(
     return replace(trained, model=model, manifest=manifest)
 
 
-def _texts(trained: TrainedModel, table: LabelledTable) -> list[str]:
-    return [trained.manifest.text_recipe.compose_record(row) for row in table.rows]
+def _texts(manifest: Manifest, rows: Iterable[Row]) -> list[str]:
+    return [manifest.text_recipe.compose_record(row) for row in rows]
 
 
 def _draft(trained: TrainedModel, folder: Path, fast_tokens: int | None) -> Manifest:
@@ -216,7 +217,7 @@ def _measure_all(
     """Each variant with thresholds, scores and parity, of one pass over the validation rows."""
     count = min(PARITY_ROWS, len(table))
     sample = np.linspace(0, len(table) - 1, count).astype(int)
-    texts = [manifest.text_recipe.compose_record(table.rows[index]) for index in sample]
+    texts = _texts(manifest, (table.rows[index] for index in sample))
     expected = torch_probabilities(trained, texts)
     measured = {}
     for name, variant in manifest.variants.items():
@@ -252,7 +253,7 @@ def _calibrated(
     `share` of the sum, get a share of its own.
     """
     labels, fast = manifest.labels, manifest.variants[FAST]
-    texts = [manifest.text_recipe.compose_record(row) for row in table.rows]
+    texts = _texts(manifest, table.rows)
 
     def raw_logits(weight: float | None) -> NDArray[np.float64]:
         only = {FAST: replace(fast, weight=weight)}
