@@ -32,6 +32,9 @@ from studytag.errors import InputError
 from studytag.evaluation.thresholds import cross_fitted_thresholds
 from studytag.labels import LabelSet
 
+PROTOCOLS = "protocols of trials and reviews"
+"""Those with a true `protocol` among the articles that people labelled; none is a trial to them."""
+
 Systems = Mapping[tuple[str, int], tuple[System, str]]
 """Name and seed to a system, and its recipe in words."""
 
@@ -97,6 +100,8 @@ def human(
     labels = read_label_set(train)
     table, persons = load_evaluable(train, labels), load_table(path, labels)
     persons.known[:] = persons.truth.any(axis=0)
+    for row in persons.rows:
+        row["source"] = PROTOCOLS if row.get("protocol") else "reports"
     order, cut = np.random.default_rng(0).permutation(len(table)), round(HELD_OUT * len(table))
     learned = table.select(np.sort(order[cut:]))
     others = concatenate([table.select(np.sort(order[:cut])), persons])
@@ -111,7 +116,9 @@ def human(
         thresholds = {point: np.array([manifest.thresholds(variant, point)]) for point in POINTS}
         facts = (measured_now(), 0, f"bundle, {variant}")
         Predictions(system, probabilities, thresholds, *facts).save(PREDICTIONS / name)
-    return describe(name, unit="articles", part=None, precision_recall=True)
+    marked = np.array([row["source"] == PROTOCOLS for row in others.rows])
+    apart = {"but": PROTOCOLS, "source": int(truth.source[marked][0])} if marked.any() else None
+    return describe(name, unit="articles", part=None, precision_recall=True, apart=apart)
 
 
 def add(name: str, path: Path, system: str, seed: int, recipe: str) -> str:
@@ -130,7 +137,7 @@ def describe(
     unit: str = "sources",
     part: str | None = "fold",
     reference: str | None = None,
-    **options: bool,
+    **options: Any,
 ) -> str:
     """Describe a table of kept predictions, and write it; its text. See bench/quality/tables.py."""
     truth = Truth.load(PREDICTIONS / name)
@@ -142,7 +149,8 @@ def describe(
         f"intervals by bootstrap over {unit}, of the mean over seeds; ± is the standard deviation "
         f"over seeds."
     )
-    section: dict[str, Any] = {"predictions": name, "unit": unit, "side_by_side": True, **options}
+    section: dict[str, Any] = {"predictions": name, "unit": unit, "side_by_side": True}
+    section |= {option: value for option, value in options.items() if value}
     section |= {"part": part} if part else {}
     section |= {"gains": {"over": reference}} if reference else {}
     save_raw(name, {"kind": "quality", "caption": caption, "sections": [section]})

@@ -6,13 +6,14 @@ of the folder by default), `unit` of the bootstrap (`sources` or `articles`), `p
 `fold`), `fixed` (columns at 0.5), `gains` (`over` a system, `of` some or all others), `difference`
 (from which system the exported variants' probabilities differ), `detail` (one `system` label by
 label, `beside` others), `seeds` (one system's spread), `side_by_side` (all systems label by label),
-`precision_recall` (likewise), `only_figures` (cells of systems whose predictions are not kept).
+`precision_recall` (likewise), `apart` (average precision of all `but` one `source`), `only_figures`
+(cells of systems whose predictions are not kept).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -212,6 +213,24 @@ def _precision_recall(section: Section) -> list[str]:
     return markdown_table(["Precision / recall", "Support / known", *section.scored], rows)
 
 
+def _apart(section: Section) -> list[str]:
+    """Every system's average precision without the articles of one source, label by label."""
+    asked = section.asked["apart"]
+    others = section.truth.source != asked["source"]
+    rest = {
+        name: [of.select(others) for of in seeds] for name, seeds in section.predictions.items()
+    }
+    truth = section.truth.select(others)
+    scored = {name: score_system(truth, rest[name], "f1", "articles", None) for name in rest}
+    rows = _by_label(
+        replace(section, scored=scored),
+        lambda _, __, own: mean([e.average_precision for e in own]),
+    )
+    left_out = int((~others & (section.truth.fold >= 0)).sum())
+    head = f"Average precision without {left_out} {asked['but']}"
+    return markdown_table([head, "Support / known", *scored], rows)
+
+
 def _by_label(
     section: Section, cell: Callable[[str, str, list[LabelScores]], str]
 ) -> list[list[str]]:
@@ -239,5 +258,6 @@ _PARTS: dict[str, Callable[[Section], list[str]]] = {
     "seeds": _seeds,
     "side_by_side": _side_by_side,
     "precision_recall": _precision_recall,
+    "apart": _apart,
 }
 """What follows the table of systems, by the key of the description that asks for it."""
