@@ -105,6 +105,10 @@ class Encoder:
             raise InputError("the text has no letter or sign that the tokenizer knows")
         return np.array([ids], dtype=np.int64), count
 
+    def forget(self) -> None:
+        """Forget the words that were met, as if the tokenizer had just been loaded."""
+        self._known = {}
+
     def _read(self, text: str) -> tuple[list[int], int]:
         if self._special is None:
             # A batch of one: unlike `encode`, it lets other Python threads run meanwhile.
