@@ -172,7 +172,7 @@ def footprint(options: argparse.Namespace) -> dict[str, Any]:
             available[name]()  # what a contender converts once is on disk then
         for _ in range(options.rounds):
             for name in names:
-                command = ("-m", "bench.speed", "one", name, str(setting.model), folder)
+                command = ("-m", "bench.speed", "one", name, *map(str, setting))
                 output = run_command(sys.executable, *command, capture=True)
                 runs.setdefault(name, []).append(json.loads(output.splitlines()[-1]))
         encoder, _ = encoder_shape(setting.model)

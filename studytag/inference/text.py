@@ -60,7 +60,7 @@ class Encoder:
     """A bundle's tokenizer, set up for one unpadded document at a time. Threads may share it.
 
     A tokenizer of BERT's kind treats every word by itself, so that the tokens of words that have
-    been met need not be found again: a third of the time for an abstract, and the same tokens.
+    been met need not be found again: two fifths of the time, and the same tokens.
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
