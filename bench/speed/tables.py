@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections import Counter
 from pathlib import Path
@@ -44,8 +45,8 @@ def contenders(raw: dict[str, Any]) -> list[str]:
         if products and tokens:
             peak = max(products["int8" if "int8" in name else "fp32"].values())
             share = f"{rate * raw['gop_per_document'] / peak:.0%}"
-            # Its transformer does not read all tokens.
-            cells += [f"{rate * tokens:.0f}", "–" if name.endswith(", fast") else share]
+            # Fast does not read all tokens, and the rate of bf16 is not measured.
+            cells += [f"{rate * tokens:.0f}", "–" if re.search("fast|bf16", name) else share]
         own = [rates.get(f"studytag, {variant}") for variant in ("int8", "fp32")]
         cells += [f"×{value / rate:.2f}" if value else "–" for value in own]
         rows.append([*cells, *([number(f1.get(name))] if f1 else [])])
