@@ -154,7 +154,9 @@ def _micro_f1(
     f1 = {}
     for name, predicted in probabilities.items():
         own = re.search(r"^studytag.*, (.+)$", name)
-        variant = own.group(1) if own and own.group(1) in manifest.variants else "fp32"
+        variant = own.group(1) if own else ""
+        if variant not in manifest.variants:
+            variant = next(iter(manifest.variants))  # float32, where the bundle has it
         thresholds = manifest.thresholds(variant, DEFAULT_OPERATING_POINT)
         raised = labels.raise_implied(np.asarray(predicted))
         f1[name] = score(labels, truth & known, known, raised, thresholds).micro.f1
