@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -17,8 +18,12 @@ from tokenizers import Tokenizer
 
 from studytag import Predictor
 from studytag.errors import BundleError, InputError
-from studytag.inference.text import shortened
+from studytag.inference.text import Encoder, shortened
+from studytag.manifest import load_manifest
 from studytag.models import default_bundle
+
+SHIPPED, WHOLE = (Tokenizer.from_file(str(default_bundle() / "tokenizer.json")) for _ in range(2))
+SHIPPED_MANIFEST = load_manifest(default_bundle(), variants=())
 
 
 @pytest.fixture
@@ -146,10 +151,51 @@ def test_broken_tokenizers_end_in_one_line_and_never_take_the_process_with_them(
     assert outcomes["refused"] > 50
 
 
+# Words whose tokens are remembered
+
+
+ENCODERS = {
+    side: Encoder(
+        default_bundle(), replace(SHIPPED_MANIFEST, max_length=MAX_LENGTH, truncation_side=side)
+    )
+    for side in ("right", "left")
+}
+PARTS = [
+    "trial",
+    "Randomised",
+    "[SEP]",
+    "[mask]",
+    "##al",
+    "p<0.05",
+    "\u0301",
+    "=\u0338",
+    "研究",
+    "\x00",
+]
+PARTS += [" ", "(", "-", "é", "\u3000", "\u200b", "İ", "ς", "≠", "w" * 101]
+
+
+@given(
+    parts=st.lists(st.one_of(st.sampled_from(PARTS), st.text(max_size=5)), max_size=40),
+    side=st.sampled_from(["right", "left"]),
+)
+def test_tokens_word_by_word_are_those_of_the_whole_text(parts, side):
+    text = "".join(parts)
+    for _ in range(2):  # the second time nothing is new
+        found, count = ENCODERS[side].encode(text)
+        assert found[0].tolist() == ids(text, side)
+        assert count == len(WHOLE.encode(text).ids)
+
+
+def test_no_more_words_are_remembered_than_fit(monkeypatch):
+    monkeypatch.setattr("studytag.inference.text.REMEMBERED_WORDS", 3)
+    encoder = Encoder(default_bundle(), SHIPPED_MANIFEST)
+    for text in ("one two", "three four five", "five one " + "x" * 80):
+        assert encoder.encode(text)[0][0].tolist() == WHOLE.encode(text).ids
+    assert encoder._known.keys() == {"one", "two", "three"}
+
+
 # Texts of megabytes
-
-
-SHIPPED = Tokenizer.from_file(str(default_bundle() / "tokenizer.json"))
 
 
 def ids(text, side):

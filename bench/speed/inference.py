@@ -154,7 +154,9 @@ def _micro_f1(
     f1 = {}
     for name, predicted in probabilities.items():
         own = re.search(r"^studytag.*, (.+)$", name)
-        variant = own.group(1) if own and own.group(1) in manifest.variants else "fp32"
+        variant = own.group(1) if own else ""
+        if variant not in manifest.variants:
+            variant = next(iter(manifest.variants))  # float32, where the bundle has it
         thresholds = manifest.thresholds(variant, DEFAULT_OPERATING_POINT)
         raised = labels.raise_implied(np.asarray(predicted))
         f1[name] = score(labels, truth & known, known, raised, thresholds).micro.f1
@@ -172,7 +174,7 @@ def footprint(options: argparse.Namespace) -> dict[str, Any]:
             available[name]()  # what a contender converts once is on disk then
         for _ in range(options.rounds):
             for name in names:
-                command = ("-m", "bench.speed", "one", name, str(setting.model), folder)
+                command = ("-m", "bench.speed", "one", name, *map(str, setting))
                 output = run_command(sys.executable, *command, capture=True)
                 runs.setdefault(name, []).append(json.loads(output.splitlines()[-1]))
         encoder, _ = encoder_shape(setting.model)

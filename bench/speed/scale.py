@@ -33,27 +33,30 @@ print(peak_memory())
 
 
 def cost(options: argparse.Namespace) -> dict[str, Any]:
-    """Each bundle and variant tags the same articles on one core, in turns.
+    """Each bundle and variant tags the same articles on one core, in turns, other ones each round.
 
     Processor time, since it is what a cluster is paid by, and other work on a shared machine
     disturbs it less than wall-clock time does.
     """
-    articles, _ = sample_articles(options.source, options.articles)
+    articles, others = sample_articles(options.source, options.articles * options.rounds)
+    count = len(articles) // options.rounds
     words = [len(str(row.get(name, "")).split()) for row in articles for name in MODEL_FIELDS]
     predictors: dict[str, Predictor] = {}
     for bundle in options.bundle:
         manifest = load_manifest(bundle)
         for variant in manifest.variants:
             predictor = Predictor(bundle, variant=variant, workers=1)  # type: ignore[arg-type]
-            predictor.predict_proba(articles[:5])
+            predictor.predict_proba(others)
             predictors[f"{manifest.encoder}, {variant}"] = predictor
     tasks = {
-        name: lambda _, predictor=predictor: predictor.predict_proba(articles)
+        name: lambda number, predictor=predictor: predictor.predict_proba(
+            articles[number * count : (number + 1) * count]
+        )
         for name, predictor in predictors.items()
     }
     return {
         "kind": "cost",
-        "articles": len(articles),
+        "articles": count,
         "rounds": options.rounds,
         "records": options.records,
         "words_per_document": sum(words) / len(articles),

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 from studytag.manifest import Engine
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+PIECE = 1536
+"""Hidden width of a feed-forward network at which OpenVINO's is cut. At 6 layers of 768 with 3,072
+inside, halves take 0.91 of the time on an Intel Xeon with AMX; 1,536 in smaller pieces, 1.1."""
 
 
 @contextmanager
@@ -43,7 +47,9 @@ class _Layer:
     def __init__(self, layer: Any, first_only: bool, engine: Engine) -> None:
         self._layer = layer
         self._first_only = first_only
-        self._attend = _Attention.apply if engine == "onnxruntime" else _attend
+        onnxruntime = engine == "onnxruntime"
+        self._attend = _Attention.apply if onnxruntime else _attend
+        self._feed_forward = layer.ffn if onnxruntime else _InPieces(layer.ffn)
 
     def __call__(self, tokens: Tensor, mask: Tensor, *_: object) -> tuple[Tensor]:
         """Tokens (b, n, dim) and a mask (b, n), 0 for padding, to (b, n, dim) or (b, 1, dim)."""
@@ -60,7 +66,34 @@ class _Layer:
                 attention.n_heads,
             )
         seen = layer.sa_layer_norm(attention.out_lin(seen) + queries)
-        return (layer.output_layer_norm(layer.ffn(seen) + seen),)
+        return (layer.output_layer_norm(self._feed_forward(seen) + seen),)
+
+
+class _InPieces:
+    """A feed-forward network as the sum of narrower ones, which are the same in all.
+
+    The weights of a piece stay in a core's cache between its two products.
+    """
+
+    def __init__(self, network: Any) -> None:
+        self._activation = network.activation
+        self._bias = network.lin2.bias.detach()
+        self._pieces = [
+            [part.detach().contiguous() for part in parts]
+            for parts in zip(
+                network.lin1.weight.split(PIECE),
+                network.lin1.bias.split(PIECE),
+                network.lin2.weight.split(PIECE, dim=1),
+                strict=True,
+            )
+        ]
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Tokens of shape (b, n, dim) to the same shape."""
+        total: Tensor = self._bias
+        for widen, bias, narrow in self._pieces:
+            total = total + linear(self._activation(linear(tokens, widen, bias)), narrow)
+        return total
 
 
 def _seen_by_first(attention: Any, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -85,11 +118,13 @@ def _seen_by_first(attention: Any, tokens: Tensor, mask: Tensor) -> Tensor:
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, heads: int) -> Tensor:
-    """As `_Attention`, in PyTorch's own operator, which OpenVINO takes over as one of its own."""
+    """As `_Attention`, in PyTorch's own operator, which OpenVINO takes over as one of its own.
+
+    A mask of numbers to add is made once for all rows; one of booleans would be for each.
+    """
     queries, keys, values = (_split(projected, heads) for projected in (query, key, value))
-    seen: Tensor = scaled_dot_product_attention(
-        queries, keys, values, attn_mask=mask[:, None, None] != 0
-    )
+    hidden = torch.where(mask[:, None, None] == 0, -1e9, 0.0)
+    seen: Tensor = scaled_dot_product_attention(queries, keys, values, attn_mask=hidden)
     return seen.transpose(1, 2).flatten(2)
 
 

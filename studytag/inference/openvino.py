@@ -15,15 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from studytag.errors import import_extra
-from studytag.hardware import available_cores
+from studytag.hardware import available_cores, processor_flags
 
 BUCKET = 16
 """Half of it is wasted on average, 2 % of an abstract; 512 tokens make 32 lengths to compile."""
 
-_OPTIONS = {
-    "INFERENCE_PRECISION_HINT": "f32",  # of what is not int8; bf16 would change answers
-    "ENABLE_CPU_PINNING": "NO",  # processes side by side would pin themselves to the same cores
-}
+_BFLOAT16 = "amx_bf16"
+"""A processor with this flag multiplies bf16 many times as fast as float32, so attention and
+whatever else is not int8 is bf16 there: 0.83 of the time, and less error than int8's own."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,14 @@ class OpenVinoSession:
         """
         openvino = import_extra("openvino", "openvino")
         streams = max(available_cores() // threads, 1)
-        options = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams * threads}
-        self._model = openvino.Core().compile_model(graph, "CPU", _OPTIONS | options)
+        options = {
+            "NUM_STREAMS": streams,
+            "INFERENCE_NUM_THREADS": streams * threads,
+            "INFERENCE_PRECISION_HINT": "bf16" if _BFLOAT16 in (processor_flags() or ()) else "f32",
+            # Processes side by side would pin themselves to the same cores.
+            "ENABLE_CPU_PINNING": "NO",
+        }
+        self._model = openvino.Core().compile_model(graph, "CPU", options)
         self._longest = self._model.inputs[0].partial_shape[1].max_length
         self._local = threading.local()
 
