@@ -10,6 +10,9 @@ articles, by thresholds tuned on the first half.
 Hardware utilisation (on a GPU: MFU) is 3 x the operations of a forward pass over the real tokens,
 padding not counted, / (seconds x the rate of one large matrix product in the same precision,
 measured before every round).
+
+With `--processor-time`, for machines that other work shares, every training runs on one thread and
+its processor seconds count, so that rates are those of one core.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import multiprocessing
 import os
 import random
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -59,7 +63,7 @@ class Job:
         folder: Holds the tables.
         options: Of `TrainingConfig`, the same for all.
         seed: Of weights, order and dropout.
-        lock: A file that is locked meanwhile.
+        processor_time: Measure that, on one thread.
         steps: Only so many, to warm up; the models are not scored then.
     """
 
@@ -68,7 +72,7 @@ class Job:
     folder: Path
     options: dict[str, Any]
     seed: int = 0
-    lock: Path | None = None
+    processor_time: bool = False
     steps: int | None = None
 
     @property
@@ -84,7 +88,7 @@ def training(options: argparse.Namespace) -> dict[str, Any]:
     if torch.cuda.is_available():
         machine = {"machine": torch.cuda.get_device_name(), "cores": 1}
     else:
-        machine = {"cores": available_cores()}
+        machine = {"cores": 1 if options.processor_time else available_cores()}
     with TemporaryDirectory() as name:
         folder = Path(name)
         counts = _write_tables(options, folder)
@@ -96,13 +100,14 @@ def training(options: argparse.Namespace) -> dict[str, Any]:
             "model_name_or_path": options.encoder,
         }
         changed = {option: value for option, value in changed.items() if value is not None}
+        changed = {"config": options.config} | changed
         jobs = [
-            Job(kind, precision, folder, {"config": options.config} | changed, lock=options.lock)
+            Job(kind, precision, folder, changed, processor_time=options.processor_time)
             for kind, precision in _contenders(torch.cuda.is_available())
         ]
         jobs = [job for job in jobs if re.search(options.only or DEFAULT, job.name)]
         products: dict[str, list[float]] = {}
-        runs = _rounds(jobs, options.rounds, products)
+        runs = _rounds(jobs, options.rounds, products, options.lock)
         shape, description = _describe(jobs[0])
         tokens, work = _totals(jobs, shape)
     return {
@@ -111,6 +116,7 @@ def training(options: argparse.Namespace) -> dict[str, Any]:
         **counts,
         **description,
         "kind": "training",
+        "clock": "process_time" if options.processor_time else "perf_counter",
         "torch": str(torch.__version__),
         "epochs": options.epochs,
         "rounds": options.rounds,
@@ -158,9 +164,9 @@ def _write_tables(options: argparse.Namespace, folder: Path) -> dict[str, int]:
 
 
 def _rounds(
-    jobs: Sequence[Job], rounds: int, products: dict[str, list[float]]
+    jobs: Sequence[Job], rounds: int, products: dict[str, list[float]], lock: Path | None
 ) -> dict[str, list[dict[str, float]]]:
-    """What every job measured in each round, in changing order."""
+    """What every job measured in each round, in changing order, and the `products` beside it."""
     import torch
 
     gpu, order = torch.cuda.is_available(), random.Random(0)
@@ -181,25 +187,29 @@ def _rounds(
     for warm in started:
         warm.result()
     for number in range(rounds):
-        for precision in sorted({job.precision for job in jobs}):
-            products.setdefault(precision, []).append(product_rate(precision))
-        for job in order.sample(list(jobs), len(jobs)):
-            now = replace(job, seed=number)
-            if gpu:
-                runs[job.name].append(workers[job.name].submit(_train_once, now).result())
-            else:
-                with worker() as fresh:
-                    runs[job.name].append(fresh.submit(_train_once, now).result())
+        with _locked(lock):
+            for precision in sorted({job.precision for job in jobs}):
+                rate = product_rate(precision, jobs[0].processor_time)
+                products.setdefault(precision, []).append(rate)
+            for job in order.sample(list(jobs), len(jobs)):
+                now = replace(job, seed=number)
+                if gpu:
+                    figures = workers[job.name].submit(_train_once, now).result()
+                else:
+                    with worker() as fresh:
+                        figures = fresh.submit(_train_once, now).result()
+                sys.stderr.write(f"round {number + 1}, {job.name}: {figures}\n")
+                runs[job.name].append(figures)
     for pool in workers.values():
         pool.shutdown()
     return runs
 
 
-def product_rate(precision: str) -> float:
+def product_rate(precision: str, processor_time: bool = False) -> float:
     """Billions of operations a second of one large matrix product; the best of ten.
 
     An operation is a multiplication or an addition. It runs on the GPU if there is one, else on all
-    cores.
+    cores, or by processor time on one.
     """
     import torch
 
@@ -208,13 +218,18 @@ def product_rate(precision: str) -> float:
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     wait: Callable[[], object] = torch.cuda.synchronize if gpu else lambda: None
+    clock, threads = time.perf_counter, torch.get_num_threads()
+    if processor_time:
+        clock = time.process_time
+        torch.set_num_threads(1)
     seconds = []
     for _ in range(10):
         wait()
-        started = time.perf_counter()
+        started = clock()
         torch.mm(left, right)
         wait()
-        seconds.append(time.perf_counter() - started)
+        seconds.append(clock() - started)
+    torch.set_num_threads(threads)
     return 2 * size**3 / min(seconds) / 1e9
 
 
@@ -235,13 +250,14 @@ def _train_once(job: Job) -> dict[str, float]:
 
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+    if job.processor_time:
+        torch.set_num_threads(1)
     train = _studytag if job.kind.startswith("studytag") else _trainer
-    with _locked(job.lock):
-        seconds, model, tokenizer = train(job)
-        figures = {"seconds": seconds, "peak_mib": peak_memory()}
-        if torch.cuda.is_available():
-            figures["peak_mib"] = torch.cuda.max_memory_allocated() / 2**20
-        return figures if job.steps else figures | _scores(job, model, tokenizer)
+    seconds, model, tokenizer = train(job)
+    figures = {"seconds": seconds, "peak_mib": peak_memory()}
+    if torch.cuda.is_available():
+        figures["peak_mib"] = torch.cuda.max_memory_allocated() / 2**20
+    return figures if job.steps else figures | _scores(job, model, tokenizer)
 
 
 def _config(job: Job) -> Any:
@@ -274,13 +290,34 @@ def _studytag(job: Job) -> tuple[float, Any, Any]:
     from accelerate.state import AcceleratorState
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    from studytag.training.batching import Batch, Collator
     from studytag.training.history import read_history
+    from studytag.training.hooks import TrainingHooks
     from studytag.training.loop import train
 
+    clock = time.process_time
+    spent, started = 0.0, clock()
+
+    class Timed(Collator):
+        """A step begins with its batch."""
+
+        def __call__(self, rows: list[int]) -> Batch:
+            nonlocal started
+            started = clock()
+            return super().__call__(rows)
+
+    def stop() -> bool:
+        """Asked at the end of every step, on CPUs."""
+        nonlocal spent
+        spent += clock() - started
+        return False
+
     AcceleratorState._reset_state(reset_partial_state=True)
-    best = train(_config(job))
+    best = train(_config(job), hooks=TrainingHooks(collator=Timed), stop=stop)
     assert best is not None
     seconds = sum(epoch.seconds for epoch in read_history(best.parent))
+    if job.processor_time:
+        seconds = spent
     model = AutoModelForSequenceClassification.from_pretrained(best)
     return seconds, model, AutoTokenizer.from_pretrained(best)
 
@@ -336,7 +373,11 @@ def _trainer(job: Job) -> tuple[float, Any, Any]:
     )
     collator = DataCollatorWithPadding(tokenizer)
     trainer = Trainer(model, arguments, train_dataset=rows, data_collator=collator)
-    return float(trainer.train().metrics["train_runtime"]), model, tokenizer
+    started = time.process_time()
+    seconds = float(trainer.train().metrics["train_runtime"])
+    if job.processor_time:
+        seconds = time.process_time() - started
+    return seconds, model, tokenizer
 
 
 def _scores(job: Job, model: Any, tokenizer: Any) -> dict[str, float]:

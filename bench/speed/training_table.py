@@ -9,7 +9,7 @@ from studytag.evaluation.tables import markdown_table, number
 
 
 def training(raw: dict[str, Any]) -> list[str]:
-    """One line per contender, the fastest first; rates are medians of the rounds, F1 is the mean."""
+    """One line per contender, the fastest first; rates are medians of the rounds, F1 are means."""
     own = next(name for name in raw["runs"] if name.startswith("studytag, "))
     options, peaks = raw["options"], raw["product_rates"]
     products = " and ".join(
@@ -26,6 +26,8 @@ def training(raw: dict[str, Any]) -> list[str]:
         f"in the same precision. F1 on {raw['validation_articles'] // 2} other articles, mean of "
         "the rounds' seeds."
     )
+    if raw["clock"] == "process_time":
+        caption += " Processor seconds of one thread: other work shared the cores."
     seconds = {
         name: statistics.median(run["seconds"] for run in runs)
         for name, runs in raw["runs"].items()
