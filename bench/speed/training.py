@@ -42,13 +42,10 @@ from studytag.hardware import available_cores, processor_flags
 
 WHOLE = "studytag"
 TRUNCATED = "studytag, truncated epochs first"
-COMPILED = "studytag, compiled"
 REFERENCE = "Trainer, padded to the maximum length (the reference recipe)"
 RUN_GLUE = "Trainer, padded to the batch's longest (run_glue)"
 BY_LENGTH = "Trainer, padded to the batch's longest, by length"
-KINDS = (WHOLE, TRUNCATED, COMPILED, REFERENCE, RUN_GLUE, BY_LENGTH)
-DEFAULT = f"^(?!{COMPILED})"
-"""Contenders unless others are asked for: compiling takes a minute."""
+KINDS = (WHOLE, TRUNCATED, REFERENCE, RUN_GLUE, BY_LENGTH)
 
 _WARM_UP_STEPS = 3
 
@@ -105,7 +102,7 @@ def training(options: argparse.Namespace) -> dict[str, Any]:
             Job(kind, precision, folder, changed, processor_time=options.processor_time)
             for kind, precision in _contenders(torch.cuda.is_available())
         ]
-        jobs = [job for job in jobs if re.search(options.only or DEFAULT, job.name)]
+        jobs = [job for job in jobs if re.search(options.only, job.name)]
         products: dict[str, list[float]] = {}
         runs = _rounds(jobs, options.rounds, products, options.lock)
         shape, description = _describe(jobs[0])
@@ -284,9 +281,6 @@ def _config(job: Job) -> Any:
 
 def _studytag(job: Job) -> tuple[float, Any, Any]:
     os.environ["ACCELERATE_MIXED_PRECISION"] = job.precision
-    if job.kind == COMPILED:
-        os.environ["ACCELERATE_DYNAMO_BACKEND"] = "inductor"
-        os.environ["ACCELERATE_DYNAMO_USE_DYNAMIC"] = "true"
     from accelerate.state import AcceleratorState
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -352,7 +346,7 @@ def _trainer(job: Job) -> tuple[float, Any, Any]:
         )
     ]
     steps = -(-len(rows) // config.per_device_train_batch_size) * config.num_train_epochs
-    grouping = {"group_by_length": True}
+    grouping: dict[str, Any] = {"group_by_length": True}
     if not hasattr(TrainingArguments, "group_by_length"):  # as transformers 5 has it
         grouping = {"train_sampling_strategy": "group_by_length"}
     arguments = TrainingArguments(
@@ -392,7 +386,7 @@ def _scores(job: Job, model: Any, tokenizer: Any) -> dict[str, float]:
     predict = _predictor(_config(job), model, tokenizer)
     thresholds = tune_thresholds(tune.truth, tune.known, labels.raise_implied(predict(tune.rows)))
     probabilities = labels.raise_implied(predict(score.rows))
-    points = {POINT: thresholds[POINT]}
+    points = {str(POINT): thresholds[POINT]}
     scores = score_points(labels, score.truth, score.known, probabilities, points)[POINT]
     return {"micro_f1": scores.micro.f1, "macro_f1": scores.macro.f1}
 
