@@ -11,6 +11,7 @@ from typing import Any
 from bench.harness.store import RAW, RESULTS, load_raw
 from bench.quality.tables import quality
 from bench.speed import tables as speed
+from bench.speed import training_table
 from studytag.evaluation.tables import markdown_table
 from studytag.files import write_text_atomically
 
@@ -45,6 +46,7 @@ RENDERERS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "footprint": speed.footprint,
     "quality": quality,
     "runs": speed.runs,
+    "training": training_table.training,
 }
 """By the `kind` of a raw file."""
 

@@ -1,5 +1,6 @@
 """The benchmarks' tables are made from what is committed, and their commands run."""
 
+import json
 import os
 import random
 import subprocess
@@ -7,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from support import MAX_LENGTH, save_tiny_model
 
 from bench import tables
 from bench.harness.machine import interleaved
@@ -133,3 +135,29 @@ def test_a_source_in_two_folds_is_refused(results, table, tmp_path):
     torn.write_text(table.read_text("utf-8").replace('"source 1"', '"source 0"'), "utf-8")
     error = results("bench.quality", "grouped", torn, code=1)
     assert error.splitlines()[-1].startswith(f"error: {torn}: a source lies in two folds")
+
+
+@pytest.mark.slow
+def test_training_takes_turns_with_the_trainer(results, table, tmp_path):
+    save_tiny_model(tmp_path / "tiny", "distilbert")
+    (tmp_path / "manifest.json").write_text(json.dumps({"labels": list(SENTENCES)}))
+    recipe = {
+        "model_name_or_path": str(tmp_path / "tiny"),
+        "max_length": MAX_LENGTH,
+        "tokens_per_batch": 8 * MAX_LENGTH,
+        "truncated_epochs": 1,
+        "truncated_length": 8,
+    }
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    text = results(
+        *("bench.speed", "training", "--source", table, "--validation", table),
+        *("--config", tmp_path / "recipe.yaml", "--articles", 32, "--validation-articles", 40),
+        *("--epochs", 2, "--rounds", 1, "--name", "tiny", "--processor-time"),
+        *("--only", "^studytag|maximum"),
+    )
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| ")][1:]
+    assert {row[1].split(",")[0].strip() for row in rows} == {"studytag", "Trainer"}
+    assert all(0 <= float(row[-2]) <= 1 for row in rows)
+    raw = json.loads((results.folder / "raw" / "tiny.json").read_text("utf-8"))
+    whole, truncated = (raw["tokens"][name] for name in list(raw["tokens"])[:2])
+    assert truncated < whole

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from support import LABELS, MAX_LENGTH, invented_articles, save_tiny_model
-from training_support import save_architecture
+from training_support import copy_with_config, save_architecture, save_tiny_encoder
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from studytag.errors import BundleError, InputError
@@ -65,6 +66,16 @@ def test_a_head_of_another_label_set_is_initialised_anew(tmp_path):
     model, _ = load_encoder(str(folder), LabelSet(("A", "B")))
     assert model.classifier.weight.shape[0] == 2
     assert model.config.label2id == {"A": 0, "B": 1}
+
+
+def test_an_encoder_in_half_precision_is_trained_in_float32(tmp_path):
+    folder = save_tiny_encoder(tmp_path / "tiny")
+    weights = load_file(folder / "model.safetensors")
+    halves = {name: tensor.half() for name, tensor in weights.items()}
+    save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
+    half = copy_with_config(folder, tmp_path / "half", dtype="float16", torch_dtype="float16")
+    model, _ = load_encoder(str(half), LabelSet(("A", "B")))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
 def test_without_a_network_an_encoder_is_refused_quickly(tmp_path, monkeypatch, caplog):

@@ -5,13 +5,15 @@
     python -m bench.speed cost --source articles.parquet --bundle artifacts/bundle
     python -m bench.speed runs --source articles.parquet --bundle artifacts/bundle
     python -m bench.speed service --source articles.parquet
+    python -m bench.speed training --source train.parquet --validation val.parquet
 
 `contenders` measures documents a second beside optimum, OpenVINO, CTranslate2 and transformers'
 pipeline; of labelled articles and with `--bundle`, the tuned bundle of the same model, also
 micro-F1, and draws a picture. `footprint` measures cold start, the latency of single articles and
 memory, `cost` processor time, and what a collection such as PubMed takes of it, `runs` what
 committed parts add, and the memory of long and wide files, `service` what `studytag serve` makes of
-the predictor's speed under load. `--distilbert` takes DistilBERT's shape with random weights.
+the predictor's speed under load, `training` what a recipe of training takes beside the Trainer's.
+`--distilbert` takes DistilBERT's shape with random weights.
 Contenders take turns, because the speed of shared machines drifts: compare figures within a table,
 not across tables. Results are named after the processor, so that each kind keeps its own.
 """
@@ -40,6 +42,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "cost": {"articles": 64, "rounds": 5},
     "runs": {"articles": 1000, "rounds": 5, "only": None},
     "service": {"articles": 200, "rounds": 5},
+    "training": {"articles": 256, "rounds": 3},
 }
 """Their defaults."""
 
@@ -79,14 +82,29 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seconds", type=float, default=60.0, help="of a round, for the service")
     command.add_argument("--infinity", help="its program, from an environment of its own")
     command.add_argument("--model", type=Path, help="what infinity serves")
+    _add_training_options(commands.choices["training"])
     commands.add_parser("one").add_argument("arguments", nargs="+")  # a child of footprint
     return parser
+
+
+def _add_training_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--validation", type=Path, required=True, help="table to score on")
+    command.add_argument("--validation-articles", type=int, default=400)
+    command.add_argument("--config", default="minilm", help="of studytag train")
+    command.add_argument("--encoder", help="folder or name (default: the configuration's)")
+    command.add_argument("--epochs", type=int, default=3)
+    command.add_argument("--batch-size", type=int)
+    command.add_argument("--tokens-per-batch", type=int)
+    command.add_argument("--learning-rate", type=float)
+    command.add_argument("--only", default="", help="contenders whose names this finds")
+    command.add_argument("--lock", type=Path, help="file to lock during every round")
+    command.add_argument("--processor-time", action="store_true", help="of one thread")
 
 
 def main() -> None:
     """Measure, keep the figures, and write the table."""
     options = _parser().parse_args()
-    from bench.speed import inference, scale, service
+    from bench.speed import inference, scale, service, training
 
     if options.command == "one":
         figures = inference.one_footprint(STARTED, *options.arguments)
@@ -99,7 +117,7 @@ def main() -> None:
     if options.name is None:
         shape = "-distilbert" if getattr(options, "distilbert", False) else ""
         options.name = f"speed-{options.command}{shape}-{processor_slug()}"
-    modules = {"cost": scale, "runs": scale, "service": service}
+    modules = {"cost": scale, "runs": scale, "service": service, "training": training}
     module = modules.get(options.command, inference)
     save_raw(options.name, getattr(module, options.command)(options))
     sys.stdout.write(tables.write(options.name))

@@ -89,7 +89,9 @@ def load_encoder(
             "--model-name-or-path, or download it again"
         ) from error
     check_servable(name, model, tokenizer)
-    return model, tokenizer
+    # Since version 5 transformers keeps the precision that weights are stored in, and a float16
+    # encoder would be trained in float16. Mixed precision wants float32 weights.
+    return model.float(), tokenizer
 
 
 def check_weights(folder: Path) -> None:

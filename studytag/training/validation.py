@@ -106,6 +106,7 @@ class Validation:
             batch_size=config.per_device_eval_batch_size,
             generator=torch.Generator(),  # see the training loader's
             collate_fn=collator,
+            pin_memory=accelerator.device.type == "cuda",
         )
         loader = accelerator.prepare_data_loader(loader)
         truth, known = table.truth[evaluable], table.known[evaluable]
@@ -122,11 +123,12 @@ class Validation:
         with torch.inference_mode():
             for batch in self.loader:
                 logits = logits_of(model, batch).float()
-                # Drops the articles that were repeated to fill up the last batch.
-                gathered.append(accelerator.gather_for_metrics(logits).cpu())
+                # Drops the articles that were repeated to fill up the last batch. Stays on the
+                # device: copying it would wait for a GPU at every batch.
+                gathered.append(accelerator.gather_for_metrics(logits))
         outcome: list[ValidationResult | None] = [None]
         if accelerator.is_main_process:
-            logits = torch.cat(gathered)
+            logits = torch.cat(gathered).cpu()
             if torch.isfinite(logits).all():
                 outcome = [self._result(logits, epoch)]
         broadcast_object_list(outcome)  # in place
