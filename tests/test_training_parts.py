@@ -15,11 +15,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import LABELS, REPOSITORY, invented_articles, save_tiny_model
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, DistilBertConfig, DistilBertForSequenceClassification
 
 from studytag.labels import LabelSet
 from studytag.records import TextRecipe
 from studytag.training.batching import Collator, LengthGroupedBatches
+from studytag.training.distilbert import train_first_token
 from studytag.training.encoder import load_encoder
 from studytag.training.head import init_output_bias, parameter_groups
 from studytag.training.loss import masked_bce
@@ -257,3 +258,39 @@ def test_the_head_learns_faster_and_only_matrices_decay(tmp_path):
         group = group_of[id(parameter)]
         assert group["lr"] == pytest.approx(1.0 if "classifier" in name else 0.1), name
         assert group["weight_decay"] == (0.01 if parameter.ndim > 1 else 0), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_distilbert_trained_by_its_first_token_is_the_same_function(dtype):
+    shape = {"vocab_size": 99, "dim": 32, "hidden_dim": 64, "n_heads": 4, "n_layers": 3}
+    config = DistilBertConfig(
+        **shape, num_labels=3, dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0
+    )
+    stock = DistilBertForSequenceClassification(config).train()
+    ours = DistilBertForSequenceClassification(config).train()
+    ours.load_state_dict(stock.state_dict())
+    train_first_token(ours)
+    batch = {"input_ids": torch.randint(0, 99, (3, 20)), "attention_mask": torch.ones(3, 20)}
+    batch["attention_mask"][0, 5:] = batch["attention_mask"][2, -1:] = 0
+    outputs = []
+    for model in (stock, ours):
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            outputs.append(model(**batch).logits)
+        outputs[-1].float().square().sum().backward()
+    close = {"rtol": 1e-4, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 0.1, "atol": 0.05}
+    torch.testing.assert_close(outputs[1], outputs[0], **close)
+    for own, other in zip(ours.parameters(), stock.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, other.grad, **close)
+
+
+def test_distilbert_drops_out_while_it_is_trained_only():
+    config = DistilBertConfig(
+        vocab_size=99, dim=32, hidden_dim=64, n_heads=4, attention_dropout=0.5
+    )
+    model = DistilBertForSequenceClassification(config)
+    train_first_token(model)
+    batch = {"input_ids": torch.arange(40).reshape(2, 20), "attention_mask": torch.ones(2, 20)}
+    first, second = (model.train()(**batch).logits for _ in range(2))
+    assert not torch.equal(first, second)
+    first, second = (model.eval()(**batch).logits for _ in range(2))
+    assert torch.equal(first, second)

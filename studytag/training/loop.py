@@ -28,6 +28,7 @@ from studytag.records import TextRecipe
 from studytag.training.batching import Batch, Collator, LengthGroupedBatches
 from studytag.training.checkpoint import Identity, Progress, save_checkpoint
 from studytag.training.config import TrainingConfig
+from studytag.training.distilbert import train_first_token
 from studytag.training.encoder import load_encoder
 from studytag.training.head import init_output_bias, output_layer
 from studytag.training.history import write_history
@@ -113,6 +114,7 @@ def _prepare(config: TrainingConfig, hooks: TrainingHooks, stop: Callable[[], bo
     check_scheduler(config)
     checkpoint = find_resume(config)
     accelerator = make_accelerator(config)
+    own_attention = config.attn_implementation is None
     config = with_fast_attention(config, accelerator)
     set_seed(config.seed)
 
@@ -121,6 +123,8 @@ def _prepare(config: TrainingConfig, hooks: TrainingHooks, stop: Callable[[], bo
     model, tokenizer = load_encoder(
         config.model_name_or_path, labels, config.attention_dropout, config.attn_implementation
     )
+    if own_attention:
+        train_first_token(model)
     if hooks.model is not None:
         hooks.model(model)
     check_length(config, model)
