@@ -262,6 +262,7 @@ def test_the_head_learns_faster_and_only_matrices_decay(tmp_path):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_distilbert_trained_by_its_first_token_is_the_same_function(dtype):
+    torch.manual_seed(0)
     shape = {"vocab_size": 99, "dim": 32, "hidden_dim": 64, "n_heads": 4, "n_layers": 3}
     config = DistilBertConfig(
         **shape, num_labels=3, dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0
