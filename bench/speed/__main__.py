@@ -97,7 +97,6 @@ def _add_training_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--tokens-per-batch", type=int)
     command.add_argument("--learning-rate", type=float)
     command.add_argument("--only", default="", help="contenders whose names this finds")
-    command.add_argument("--lock", type=Path, help="file to lock during every round")
     command.add_argument("--processor-time", action="store_true", help="of one thread")
 
 

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.harness.machine import has_fast_bf16
 from studytag import Predictor
-from studytag.hardware import available_cores, has_fast_int8, processor_flags
+from studytag.hardware import available_cores, has_fast_int8
 from studytag.inference.model import sigmoid
 from studytag.manifest import Manifest, load_manifest
 from studytag.records import Row
@@ -211,9 +212,7 @@ def all_contenders(
         name = f"studytag, each article on all cores, {variant}"
         contenders[name] = partial(studytag, setting, variant, cores)
     contenders["CTranslate2 int8, an article a core"] = partial(ctranslate2, setting)
-    # Without instructions for bf16 it is emulated, 20 to 50 times slower than float32.
-    flags = processor_flags() or frozenset()
-    bf16 = [] if flags.isdisjoint({"avx512_bf16", "amx_bf16"}) else ["bf16"]
+    bf16 = ["bf16"] if has_fast_bf16() else []
     precisions = ("fp32", *bf16, "int8")
     mixed = [f"int8 and {kind}" for kind in bf16]
     for kind in (*precisions, *mixed):

@@ -18,7 +18,6 @@ its processor seconds count, so that rates are those of one core.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import multiprocessing
 import os
@@ -26,19 +25,18 @@ import random
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bench.harness.machine import occasion, peak_memory
+from bench.harness.machine import has_fast_bf16, occasion, peak_memory
 from bench.harness.store import write_rows
 from bench.speed.inference import operations
-from studytag.hardware import available_cores, processor_flags
+from studytag.hardware import available_cores
 
 WHOLE = "studytag"
 TRUNCATED = "studytag, truncated epochs first"
@@ -104,7 +102,7 @@ def training(options: argparse.Namespace) -> dict[str, Any]:
         ]
         jobs = [job for job in jobs if re.search(options.only, job.name)]
         products: dict[str, list[float]] = {}
-        runs = _rounds(jobs, options.rounds, products, options.lock)
+        runs = _rounds(jobs, options.rounds, products)
         shape, description = _describe(jobs[0])
         tokens, work = _totals(jobs, shape)
     return {
@@ -127,8 +125,7 @@ def training(options: argparse.Namespace) -> dict[str, Any]:
 
 def _contenders(gpu: bool) -> list[tuple[str, str]]:
     """Kind and precision of each; where bf16 is fast, the reference recipe in float32 beside it."""
-    flags = processor_flags() or frozenset()
-    if not gpu and flags.isdisjoint({"avx512_bf16", "amx_bf16"}):
+    if not gpu and not has_fast_bf16():
         return [(kind, "no") for kind in KINDS]
     others = [] if gpu else [(WHOLE, "no"), (REFERENCE, "no")]
     return [(kind, "bf16") for kind in KINDS] + others
@@ -161,7 +158,7 @@ def _write_tables(options: argparse.Namespace, folder: Path) -> dict[str, int]:
 
 
 def _rounds(
-    jobs: Sequence[Job], rounds: int, products: dict[str, list[float]], lock: Path | None
+    jobs: Sequence[Job], rounds: int, products: dict[str, list[float]]
 ) -> dict[str, list[dict[str, float]]]:
     """What every job measured in each round, in changing order, and the `products` beside it."""
     import torch
@@ -184,19 +181,18 @@ def _rounds(
     for warm in started:
         warm.result()
     for number in range(rounds):
-        with _locked(lock):
-            for precision in sorted({job.precision for job in jobs}):
-                rate = product_rate(precision, jobs[0].processor_time)
-                products.setdefault(precision, []).append(rate)
-            for job in order.sample(list(jobs), len(jobs)):
-                now = replace(job, seed=number)
-                if gpu:
-                    figures = workers[job.name].submit(_train_once, now).result()
-                else:
-                    with worker() as fresh:
-                        figures = fresh.submit(_train_once, now).result()
-                sys.stderr.write(f"round {number + 1}, {job.name}: {figures}\n")
-                runs[job.name].append(figures)
+        for precision in sorted({job.precision for job in jobs}):
+            rate = product_rate(precision, jobs[0].processor_time)
+            products.setdefault(precision, []).append(rate)
+        for job in order.sample(list(jobs), len(jobs)):
+            now = replace(job, seed=number)
+            if gpu:
+                figures = workers[job.name].submit(_train_once, now).result()
+            else:
+                with worker() as fresh:
+                    figures = fresh.submit(_train_once, now).result()
+            sys.stderr.write(f"round {number + 1}, {job.name}: {figures}\n")
+            runs[job.name].append(figures)
     for pool in workers.values():
         pool.shutdown()
     return runs
@@ -228,17 +224,6 @@ def product_rate(precision: str, processor_time: bool = False) -> float:
         seconds.append(clock() - started)
     torch.set_num_threads(threads)
     return 2 * size**3 / min(seconds) / 1e9
-
-
-@contextmanager
-def _locked(path: Path | None) -> Iterator[None]:
-    """Hold a lock on a file, if one is given."""
-    if path is None:
-        yield
-        return
-    with path.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _train_once(job: Job) -> dict[str, float]:
