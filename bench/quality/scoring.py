@@ -57,7 +57,7 @@ def score_system(
     numbers = scored.arrays[part] if part else np.zeros(0, dtype=np.int8)
     for value in np.unique(numbers):
         members = numbers == value
-        scores = _scores(scored.select(members), own[0].select(members), [point])[point]
+        scores = scores_at(scored.select(members), own[0].select(members), [point])[point]
         figures = (scores.micro.f1, scores.macro.f1, scores.macro.calibration_error)
         parts[str(value)] = (int(members.sum()), *figures)
     groups = scored.source.astype(np.intp) if unit == "sources" else None
@@ -68,7 +68,7 @@ def score_system(
         drawn.append(resampled_f1(*cells, [0.5] * len(truth.labels), groups=groups))
     # Every seed's resamples draw the same articles: draw by draw the mean of the seeds.
     resamples = Resamples(*(np.mean(values, axis=0) for values in zip(*drawn, strict=True)))
-    points = [_scores(scored, each, {point, "fixed", "sensitive"}) for each in own]
+    points = [scores_at(scored, each, {point, "fixed", "sensitive"}) for each in own]
     return SystemScores(
         point,
         [of_seed[point] for of_seed in points],
@@ -92,7 +92,7 @@ def gain(better: SystemScores, worse: SystemScores) -> dict[str, tuple[float, In
     return gains
 
 
-def _scores(truth: Truth, predictions: Predictions, points: Iterable[str]) -> dict[str, Scores]:
+def scores_at(truth: Truth, predictions: Predictions, points: Iterable[str]) -> dict[str, Scores]:
     """Scores by operating point."""
     cells = (truth.labels, truth.truth, truth.known, predictions.probabilities)
     return score_points(*cells, {name: predictions.thresholds_at(truth, name) for name in points})

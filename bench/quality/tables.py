@@ -13,15 +13,15 @@ label, `beside` others), `seeds` (one system's spread), `side_by_side` (all syst
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from bench.harness.store import PREDICTIONS, Predictions, Truth, load_predictions
-from bench.quality.scoring import SystemScores, gain, score_system
+from bench.quality.scoring import SystemScores, gain, score_system, scores_at
 from studytag.evaluation.bootstrap import wilson_interval
-from studytag.evaluation.scores import LabelScores
+from studytag.evaluation.scores import LabelScores, Scores
 from studytag.evaluation.tables import interval, markdown_table, number
 
 
@@ -194,9 +194,9 @@ def _seeds(section: Section) -> list[str]:
 def _side_by_side(section: Section) -> list[str]:
     """Every system's average precision, then F1 with intervals, label by label."""
     bounds = {name: of.intervals.labels for name, of in section.scored.items()}
-    ranking = _by_label(section, lambda _, __, own: mean([e.average_precision for e in own]))
+    ranking = _by_label(_decided(section), _average_precision)
     decisions = _by_label(
-        section,
+        _decided(section),
         lambda name, label, own: f"{mean([e.f1 for e in own])} ({interval(bounds[name][label])})",
     )
     header = ["Support / known", *section.scored]
@@ -207,37 +207,44 @@ def _side_by_side(section: Section) -> list[str]:
 def _precision_recall(section: Section) -> list[str]:
     """Every system's precision and recall, label by label."""
     rows = _by_label(
-        section,
+        _decided(section),
         lambda _, __, own: f"{mean([e.precision for e in own])} / {mean([e.recall for e in own])}",
     )
     return markdown_table(["Precision / recall", "Support / known", *section.scored], rows)
 
 
+def _decided(section: Section) -> dict[str, list[Scores]]:
+    return {name: of.decided for name, of in section.scored.items()}
+
+
 def _apart(section: Section) -> list[str]:
     """Every system's average precision without the articles of one source, label by label."""
-    asked = section.asked["apart"]
-    others = section.truth.source != asked["source"]
-    rest = {
-        name: [of.select(others) for of in seeds] for name, seeds in section.predictions.items()
+    asked, truth = section.asked["apart"], section.truth
+    apart = truth.source == asked["source"]
+    rest, left_out = (truth.fold >= 0) & ~apart, int(((truth.fold >= 0) & apart).sum())
+    decided = {
+        name: [
+            scores_at(truth.select(rest), seed.select(rest), [of.point])[of.point]
+            for seed in section.predictions[name]
+        ]
+        for name, of in section.scored.items()
     }
-    truth = section.truth.select(others)
-    scored = {name: score_system(truth, rest[name], "f1", "articles", None) for name in rest}
-    rows = _by_label(
-        replace(section, scored=scored),
-        lambda _, __, own: mean([e.average_precision for e in own]),
-    )
-    left_out = int((~others & (section.truth.fold >= 0)).sum())
+    header = ["Support / known", *decided]
     head = f"Average precision without {left_out} {asked['but']}"
-    return markdown_table([head, "Support / known", *scored], rows)
+    return markdown_table([head, *header], _by_label(decided, _average_precision))
+
+
+def _average_precision(_system: str, _label: str, own: list[LabelScores]) -> str:
+    return mean([entry.average_precision for entry in own])
 
 
 def _by_label(
-    section: Section, cell: Callable[[str, str, list[LabelScores]], str]
+    decided: dict[str, list[Scores]], cell: Callable[[str, str, list[LabelScores]], str]
 ) -> list[list[str]]:
     """A row for each label that is known anywhere, a cell for each system of its seeds' scores."""
     rows = []
-    for label, entry in next(iter(section.scored.values())).decided[0].labels.items():
-        own = {name: [s.labels[label] for s in of.decided] for name, of in section.scored.items()}
+    for label, entry in next(iter(decided.values()))[0].labels.items():
+        own = {name: [seed.labels[label] for seed in seeds] for name, seeds in decided.items()}
         cells = [cell(name, label, seeds) for name, seeds in own.items()]
         rows += [[label, f"{entry.support} / {entry.known}", *cells]] * (entry.known > 0)
     return rows
