@@ -17,6 +17,7 @@ from studytag.cli.main import main
 from studytag.dataset import load_evaluable
 from studytag.errors import InputError
 from studytag.evaluation.prevalence import logit
+from studytag.export.excerpt import FIRST, WINDOW, Excerpt
 from studytag.export.ngrams import BUCKETS, Ngrams, best_factor, word_logits
 from studytag.export.pipeline import export_bundle
 from studytag.export.recalibration import raw_probabilities
@@ -127,7 +128,7 @@ def test_a_table_of_words_that_is_missing_is_named_before_the_work(learned, tmp_
 
 @pytest.fixture(scope="module")
 def fast_bundle(learned, tmp_path_factory):
-    """A bundle whose fast variant reads 12 tokens."""
+    """A bundle whose fast variant reads 24 tokens."""
     folder, *_ = learned
     bundle = tmp_path_factory.mktemp("fast") / "bundle"
     train = folder / "train.jsonl"
@@ -136,31 +137,90 @@ def fast_bundle(learned, tmp_path_factory):
         bundle,
         train,
         ngrams=train,
-        fast_tokens=12,
+        fast_tokens=24,
         variants=("int8", "fast"),
         max_f1_drop=1.0,
     )
     return bundle
 
 
-def test_fast_reads_the_beginning_and_all_words(learned, fast_bundle):
+def test_fast_reads_where_words_say_most_and_all_words(learned, fast_bundle):
     manifest = load_manifest(fast_bundle)
     assert list(manifest.variants) == ["int8", "fast"]
-    assert manifest.variants["fast"].file == manifest.variants["int8"].file
-    assert manifest.variants["fast"].tokens == 12
-    assert manifest.variants["fast"].weight == pytest.approx(1)  # the same share suits both here
+    fast = manifest.variants["fast"]
+    assert (fast.file, fast.tokens) == (manifest.variants["int8"].file, 24)
+    assert fast.weight == pytest.approx(1)  # the same share suits both here
+    assert fast.parity == {}
     *_, texts = learned
-    short = "Sealants in rat molars"
     (long,) = [text for text in texts if len(text.split()) > 30][:1]
-    same, cut, swapped, last = (
+    short, whole = "Sealants in rat molars", [*long.split()]
+    same, cut, swapped, again = (
         raw_probabilities(fast_bundle, manifest, "fast", [text])[0]
-        for text in (short, long, " ".join([*long.split()[:20], *long.split()[:19:-1]]), long)
+        for text in (short, long, " ".join([*whole[:24], *whole[:23:-1]]), long)
     )
-    whole = raw_probabilities(fast_bundle, manifest, "int8", [short, long])
-    np.testing.assert_allclose(same, whole[0], atol=1e-5)
-    assert np.abs(cut - whole[1]).max() > 1e-3
-    assert np.abs(cut - swapped).max() > 1e-4  # pairs of words beyond the twelfth token
-    np.testing.assert_array_equal(cut, last)
+    of_int8 = raw_probabilities(fast_bundle, manifest, "int8", [short, long])
+    np.testing.assert_allclose(same, of_int8[0], atol=1e-5)
+    assert np.abs(cut - of_int8[1]).max() > 1e-3
+    assert np.abs(cut - swapped).max() > 1e-4  # pairs of words beyond the beginning
+    np.testing.assert_array_equal(cut, again)
+
+
+def _read(weights, ids, tokens):
+    """The places that an excerpt keeps, one token after the other."""
+    first_pair, here = len(weights) - 1 - BUCKETS, range(len(ids))
+    weight = [2 * int(weights[token]) for token in ids]
+    for place, (a, b) in enumerate(zip(ids, ids[1:], strict=False)):
+        pair = int(weights[first_pair + (a * 40503 + b * 30011) % BUCKETS])
+        weight[place] += pair
+        weight[place + 1] += pair
+    always = {*here[:FIRST], len(ids) - 1}
+    half = WINDOW // 2
+    around = [sum(weight[max(place - half, 0) : place + half + 1]) for place in here]
+    others = sorted(set(here) - always, key=lambda place: (-around[place], place))
+    return sorted([*sorted(always), *others][:tokens])
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_an_excerpt_is_the_beginning_the_end_and_where_the_weights_are(learned, side):
+    _, _, tokenizer, ngrams, texts = learned
+    excerpt = Excerpt(ngrams)
+    by_length = sorted(texts, key=len)
+    ids = [
+        tokenizer(text, truncation=True, max_length=MAX_LENGTH)["input_ids"]
+        for text in (*by_length[::40], by_length[-1])
+    ]
+    width = max(map(len, ids))
+    rows, mask = np.zeros((len(ids), width), np.int64), np.zeros((len(ids), width), np.int64)
+    starts = [0 if side == "right" else width - len(text) for text in ids]
+    for row, (start, text) in enumerate(zip(starts, ids, strict=True)):
+        rows[row, start : start + len(text)], mask[row, start : start + len(text)] = text, 1
+    padded = torch.from_numpy(rows), torch.from_numpy(mask)
+    for tokens in (20, 30, width):
+        places = excerpt(*padded, torch.tensor([tokens])).numpy()
+        assert places.shape == (len(ids), tokens)
+        for row, (start, text) in enumerate(zip(starts, ids, strict=True)):
+            read = [place - start for place in places[row] if mask[row, place]]
+            assert read == _read(excerpt.weights.numpy(), text, tokens)
+    np.testing.assert_array_equal(excerpt(*padded, torch.tensor([2**31 - 1])).numpy(), places)
+
+
+def test_phrases_that_decide_are_read_wherever_they_stand():
+    weights = np.zeros((200 + BUCKETS + 1, 2), np.int8)
+    weights[150, 1] = -100  # that a label is absent is worth reading too
+    excerpt = Excerpt(Ngrams(weights, np.array([1.0, 0.1]), np.zeros(2)))
+    ids = torch.full((1, 120), 5)
+    ids[0, 90] = 150
+    places = excerpt(ids, torch.ones_like(ids), torch.tensor([FIRST + 1 + WINDOW]))[0].tolist()
+    around = range(90 - WINDOW // 2, 90 + WINDOW // 2 + 1)
+    assert places == [*range(FIRST), *around, 119]
+
+
+def test_fast_needs_words(learned, tmp_path):
+    folder, *_ = learned
+    train = folder / "train.jsonl"
+    with pytest.raises(InputError, match="fast reads where words say most: .* --ngrams"):
+        export_bundle(folder / "model", tmp_path / "b", train, variants=("int8", "fast"))
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_number_of_tokens_that_no_graph_can_read_is_refused_before_the_work(learned, tmp_path):

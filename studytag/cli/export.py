@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from studytag.manifest import FAST_TOKENS
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -39,9 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fast-tokens",
         type=int,
-        default=144,
+        default=FAST_TOKENS,
         metavar="N",
-        help="tokens that the transformer reads of a text in the variant fast",
+        help="tokens that the transformer reads of a text in the variant fast, where the words of "
+        "--ngrams say most (default: %(default)s)",
     )
     parser.add_argument(
         "--max-f1-drop",

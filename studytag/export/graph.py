@@ -8,11 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from studytag.errors import import_extra
 from studytag.export.layers import faster_layers
-from studytag.manifest import READ_TOKENS, weights_file
+from studytag.manifest import weights_file
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
@@ -68,36 +66,13 @@ def save_graph(graph: ModelProto, target: Path) -> None:
     )
 
 
-def add_reading_limit(graph: Path) -> None:
-    """Let callers of a graph say how many tokens of a text its transformer reads.
-
-    The number is an initializer that may be fed (`READ_TOKENS`): programs that do not know of it
-    read all tokens, as before.
-    """
-    onnx = import_extra("onnx", "export")
-    model = onnx.load(graph)
-    inputs = {value.name: f"{value.name}/read" for value in model.graph.input}
-    _rename_inputs(model.graph, inputs)
-    constants = {READ_TOKENS: [2**31 - 1], "studytag_start": [0], "studytag_axis": [1]}
-    for name, value in constants.items():
-        array = np.array(value, dtype=np.int64)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-    model.graph.input.append(
-        onnx.helper.make_tensor_value_info(READ_TOKENS, onnx.TensorProto.INT64, [1])
-    )
-    bounds = ["studytag_start", READ_TOKENS, "studytag_axis"]
-    for name, read in inputs.items():
-        model.graph.node.insert(0, onnx.helper.make_node("Slice", [name, *bounds], [read], read))
-    save_graph(model, graph)
-
-
-def _rename_inputs(graph: GraphProto, names: Mapping[str, str]) -> None:
+def rename_inputs(graph: GraphProto, names: Mapping[str, str]) -> None:
     """Let the nodes of a graph, those of its branches included, read other values."""
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                _rename_inputs(attribute.g, names)
+                rename_inputs(attribute.g, names)
 
 
 def _read_shared_weights_directly(model: ModelProto) -> None:
@@ -115,7 +90,7 @@ def _read_shared_weights_directly(model: ModelProto) -> None:
             nodes.append(node)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    _rename_inputs(model.graph, copies)
+    rename_inputs(model.graph, copies)
 
 
 def _unmask_where_nothing_is_padded(model: ModelProto) -> None:

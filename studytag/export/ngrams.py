@@ -295,18 +295,30 @@ def _append(model: ModelProto, words: ModelProto, slope: NDArray[np.float32]) ->
     )
 
 
-def _keys(input_ids: Tensor, attention_mask: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """The rows of the weights that a text's tokens and pairs have, and the first of each kind.
+def token_and_pair_rows(
+    input_ids: Tensor, attention_mask: Tensor, width: int
+) -> tuple[Tensor, Tensor]:
+    """The rows of the weights that tokens, (b, n), and pairs of neighbours, (b, n - 1), have.
 
-    Both of shape (b, 2n - 1); rows ascend, and equal ones stand together.
+    Where something is padding, that is the last row, `width` - 1.
     """
     nothing = width - 1
     seen = attention_mask != 0
     pairs = (input_ids[:, :-1] * _FIRST + input_ids[:, 1:] * _SECOND) % BUCKETS
     pairs = torch.where(seen[:, :-1] & seen[:, 1:], pairs + (nothing - BUCKETS), nothing)
-    keys, _ = torch.cat([torch.where(seen, input_ids, nothing), pairs], dim=1).sort(dim=1)
-    new = torch.cat([torch.ones_like(seen[:, :1]), keys[:, 1:] != keys[:, :-1]], dim=1)
-    return keys, new & (keys != nothing)
+    return torch.where(seen, input_ids, nothing), pairs
+
+
+def _keys(input_ids: Tensor, attention_mask: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """The rows of a text's tokens and pairs, and the first of each kind.
+
+    Both of shape (b, 2n - 1); rows ascend, and equal ones stand together.
+    """
+    rows = token_and_pair_rows(input_ids, attention_mask, width)
+    keys, _ = torch.cat(rows, dim=1).sort(dim=1)
+    first = torch.ones_like(keys[:, :1], dtype=torch.bool)
+    new = torch.cat([first, keys[:, 1:] != keys[:, :-1]], dim=1)
+    return keys, new & (keys != width - 1)
 
 
 def _found(ids: Tensor, width: int) -> NDArray[np.int64]:

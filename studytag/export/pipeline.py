@@ -23,8 +23,9 @@ from studytag.evaluation.metrics import score_points
 from studytag.evaluation.prevalence import label_prevalence, logit
 from studytag.evaluation.thresholds import tune_thresholds
 from studytag.export.config import repeat_thresholds
+from studytag.export.excerpt import add_excerpt
 from studytag.export.golden import seal_bundle
-from studytag.export.graph import add_reading_limit, export_graph
+from studytag.export.graph import export_graph
 from studytag.export.ngrams import Ngrams, WithNgrams, add_ngrams, best_factor, blend, word_logits
 from studytag.export.openvino import export_openvino
 from studytag.export.parity import shape_difference
@@ -39,6 +40,7 @@ from studytag.manifest import (
     CARD,
     DEFAULT_OPERATING_POINT,
     FAST,
+    FAST_TOKENS,
     FEWEST_TOKENS,
     MANIFEST,
     MOST_TOKENS,
@@ -64,8 +66,6 @@ GRAPHS = {
 }
 """Variant to its file, under the names that optimum and transformers.js look for."""
 DEFAULT_VARIANTS = ("fp32", "int8")
-FAST_TOKENS = 144
-"""Tokens that the transformer reads of a text in the variant `fast`."""
 TOKENIZER_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json")
 PARITY_ROWS = 256
 """Validation rows on which graphs are compared with PyTorch, spread evenly."""
@@ -96,8 +96,8 @@ def export_bundle(
         validation: The labelled table to tune thresholds and measure on.
         ngrams: The labelled table that the model was trained on, to learn a linear model of words
             from, which is added to every variant; see ngrams.py.
-        fast_tokens: What the transformer reads of a text in the variant `fast`; the words of
-            `ngrams` are those of the whole text there too.
+        fast_tokens: What the transformer reads of a text in the variant `fast`, where the words of
+            `ngrams`, which are those of the whole text there too, say most; see excerpt.py.
         variants: What the bundle keeps; fp32 and int8 are always made and measured, and fp32 must
             pass its gates.
         max_f1_drop: An int8 variant is left out if its micro-F1 is lower than float32's by
@@ -106,8 +106,8 @@ def export_bundle(
         card: A model card, which becomes the bundle's `README.md`.
 
     Raises:
-        InputError: a table, the card or `fast_tokens` is unusable, or `output` holds something else
-            than a bundle.
+        InputError: a table, the card or `fast_tokens` is unusable, `fast` is asked for without
+            `ngrams`, or `output` holds something else than a bundle.
         BundleError: the model folder is incomplete.
         MissingDependencyError: a package that a variant needs is not installed.
         StudytagError: the float32 graph differs from PyTorch by more than `tolerance`.
@@ -118,6 +118,11 @@ def export_bundle(
         raise InputError(
             f"option fast_tokens must be from {FEWEST_TOKENS} to {MOST_TOKENS}, not {fast_tokens}"
         )
+    if FAST in variants and ngrams is None:
+        raise InputError(
+            "the variant fast reads where words say most: name the table to learn words from with "
+            "--ngrams, the one that was trained on"
+        )
     if card is not None and not Path(card).is_file():
         raise InputError(f"{card}: no such file; name a model card in Markdown")
     trained = load_model_folder(Path(model_dir))
@@ -125,10 +130,10 @@ def export_bundle(
     learned = None if ngrams is None else load_evaluable(ngrams, trained.manifest.labels)
     with atomic_folder(output) as folder:
         _write_files(trained, folder)
-        if FAST in variants:
-            add_reading_limit(folder / GRAPHS[FAST])
         if ngrams is not None and learned is not None:
             trained = _with_ngrams(trained, learned, table, Path(ngrams).name)
+            if FAST in variants:
+                add_excerpt(folder / GRAPHS[FAST], trained.model.ngrams)
             for variant in ("fp32", "int8"):
                 add_ngrams(folder / GRAPHS[variant], trained.model)
         if "int8-openvino" in variants:
@@ -217,30 +222,25 @@ def _measure_all(
     """Each variant with thresholds, scores and parity, of one pass over the validation rows."""
     count = min(PARITY_ROWS, len(table))
     sample = np.linspace(0, len(table) - 1, count).astype(int)
-    texts = _texts(manifest, (table.rows[index] for index in sample))
-    expected = torch_probabilities(trained, texts)
+    expected = torch_probabilities(
+        trained, _texts(manifest, (table.rows[index] for index in sample))
+    )
     measured = {}
     for name, variant in manifest.variants.items():
         logger.info("%s: %d validation rows", name, len(table))
-        if name == FAST:
+        if name == FAST:  # reads less, so it is not to be the same as PyTorch
             share = trained.model.share if isinstance(trained.model, WithNgrams) else 0.0
             variant, probabilities = _calibrated(folder, manifest, table, share)
         else:
             with Predictor(folder, variant=name) as predictor:  # type: ignore[arg-type]
                 probabilities = predictor.predict_proba(table.rows)
-        difference = np.abs(probabilities[sample] - expected)
-        measured[name] = replace(
-            _tuned(variant, manifest, table, probabilities),
-            parity={
-                "max_abs_difference": float(difference.max()),
-                "mean_abs_difference": float(difference.mean()),
-                "rows": count,
-            },
-        )
-        logger.info(
-            "%s: micro-F1 %.4f; at most %.1e, on average %.1e from PyTorch",
-            *(name, _micro_f1(measured[name]), difference.max(), difference.mean()),
-        )
+            difference = np.abs(probabilities[sample] - expected)
+            most, average = float(difference.max()), float(difference.mean())
+            logger.info("%s: at most %.1e, on average %.1e from PyTorch", name, most, average)
+            parity = {"max_abs_difference": most, "mean_abs_difference": average, "rows": count}
+            variant = replace(variant, parity=parity)
+        measured[name] = _tuned(variant, manifest, table, probabilities)
+        logger.info("%s: micro-F1 %.4f", name, _micro_f1(measured[name]))
     return measured
 
 

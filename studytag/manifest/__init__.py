@@ -8,6 +8,7 @@ decisions, the SHA-256 of every other file, and one of itself.
 from studytag.manifest.content import (
     DEFAULT_OPERATING_POINT,
     FAST,
+    FAST_TOKENS,
     FIXED,
     OPERATING_POINTS,
     READ_TOKENS,
@@ -46,6 +47,7 @@ __all__ = [
     "CARD",
     "DEFAULT_OPERATING_POINT",
     "FAST",
+    "FAST_TOKENS",
     "FEWEST_TOKENS",
     "FIXED",
     "MANIFEST",

@@ -39,6 +39,10 @@ Engine = Literal["onnxruntime", "openvino"]
 FAST = "fast"
 """The variant that does less work; never chosen unless it is asked for."""
 
+FAST_TOKENS = 104
+"""Tokens of a text that the transformer reads in it unless export is told otherwise. On sources
+never seen they rank as whole texts do (docs/experiments.md)."""
+
 READ_TOKENS = "studytag_tokens"
 """What a graph calls the number of tokens that its transformer reads; its default is all."""
 
@@ -79,9 +83,11 @@ class Variant:
         file: Its path inside the folder.
         thresholds: Tuned on this variant's own probabilities, in [0, 1].
         scores: On the validation table, by operating point.
-        parity: How far its probabilities lie from PyTorch's (`max_abs_difference`, ...).
+        parity: How far its probabilities lie from PyTorch's (`max_abs_difference`, ...); empty for
+            `fast`, which reads less.
         adjustment: What readers apply to its logits.
-        tokens: So many of a text's tokens reach the transformer; None is all of them.
+        tokens: So many of a text's tokens reach the transformer, those where the words say most;
+            None is all of them.
         weight: The factor of the transformer's logits beside the words; None is 1.
     """
 
