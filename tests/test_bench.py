@@ -8,11 +8,12 @@ import sys
 
 import numpy as np
 import pytest
-from support import MAX_LENGTH, save_tiny_model
+from support import MAX_LENGTH, edit_manifest, handmade_bundle, save_tiny_model
 
 from bench import tables
 from bench.harness.machine import interleaved
 from bench.harness.store import PREDICTIONS, RESULTS, TRUTH
+from bench.quality.systems import Bundle
 from studytag.files import open_writer
 
 SENTENCES = {
@@ -124,10 +125,25 @@ def test_quality_over_whole_sources(results, table, tmp_path):
 
 
 def test_articles_labelled_by_people(results, table):
-    text = results("bench.quality", "human2019", table, "--train", table)
+    text = results("bench.quality", "test", table, "--train", table)
     assert "200 articles with a known label" in text
     assert "| TF-IDF + logistic regression |" in text
     assert "| Precision / recall |" in text
+
+
+def test_a_published_split(results, table):
+    split = ("test", table, "--train", table, "--validation", table)
+    text = results("bench.quality", *split, "--baselines", "Keyword rules")
+    assert "200 articles with a known label" in text
+    with np.load(results.folder / "predictions" / "test" / TRUTH) as truth:
+        assert np.bincount(truth["fold"] + 1).tolist() == [200, 200]
+
+
+def test_bundles_of_one_name_are_seeds(tmp_path):
+    bundle = handmade_bundle(tmp_path)
+    assert Bundle.parse(f"{bundle}@fp32").seed == 0
+    edit_manifest(bundle, training={"options": {"seed": 43}})
+    assert Bundle.parse(str(bundle)).seed == 43
 
 
 def test_a_source_in_two_folds_is_refused(results, table, tmp_path):

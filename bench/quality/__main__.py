@@ -2,11 +2,12 @@
 
     python -m bench.quality grouped table.parquet --encoder studytag=minilm --seeds 42 43 44
     python -m bench.quality grouped table.parquet --once --bundle "my tagger=artifacts/bundle@int8"
-    python -m bench.quality human2019 human2019.parquet --train data/processed/train.parquet
+    python -m bench.quality test human2019.parquet --train data/processed/train.parquet
     python -m bench.quality add grouped probabilities.npz --system "my tagger"
 
 `grouped` is the main protocol: whole sources are held out, because within a source the topic alone
-gives labels away. bench/quality/protocols.py says what a table needs.
+gives labels away. `test` is for a table of its own: people's labels, or a published split. Bundles
+of one name are seeds of one system. bench/quality/protocols.py says what a table needs.
 """
 
 from __future__ import annotations
@@ -38,12 +39,11 @@ def _run(options: argparse.Namespace) -> str:
     systems = _systems(options)
     name = options.name or options.command
     entries = (entry.partition("=") for entry in options.bundle)
-    bundles = {system: Bundle.parse(text) for system, _, text in entries}
-    if options.command == "human2019":
-        return protocols.human(table, options.train, name, systems, bundles)
-    ready = {
-        (system, 0): (bundle, f"bundle, {bundle.variant}") for system, bundle in bundles.items()
-    }
+    named = [(system, Bundle.parse(text)) for system, _, text in entries]
+    bundles = {(system, bundle.seed): bundle for system, bundle in named}
+    if options.command == "test":
+        return protocols.test(table, options.train, options.validation, name, systems, bundles)
+    ready = {key: (bundle, f"bundle, {bundle.variant}") for key, bundle in bundles.items()}
     return protocols.grouped(table, name, {**systems, **ready}, options.reference, options.once)
 
 
@@ -51,7 +51,7 @@ def main() -> None:
     """Evaluate, keep the predictions, and write the table."""
     parser = parser_of(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("grouped", "human2019"):
+    for name in ("grouped", "test"):
         command = commands.add_parser(name)
         add_training_arguments(command)
         command.add_argument("--encoder", action="append", default=[], metavar="SYSTEM=CONFIG")
@@ -62,6 +62,7 @@ def main() -> None:
         "--once", action="store_true", help="train on folds beyond 1 alone, evaluate on 0 and 1"
     )
     command.add_argument("--train", type=Path, required=True, help="labelled, to train on")
+    command.add_argument("--validation", type=Path, help="to tune thresholds on (default: a part)")
     command = commands.add_parser("add")
     command.add_argument("name", help="of the results")
     command.add_argument("table", type=Path, help="npz: `probabilities`, in the truth's order")

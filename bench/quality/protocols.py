@@ -1,4 +1,4 @@
-"""How systems are evaluated: on whole unseen sources, on people's labels, or once on a fixed split.
+"""How systems are evaluated: on whole unseen sources, or on a table of its own.
 
 A table to evaluate on has, beside `labels` and `known`, the columns `fold` (-1: only trained on)
 and `source`, or `group` where several sources belong together. What a system predicts is kept in
@@ -89,32 +89,43 @@ def grouped(
     return describe(name, reference=reference)
 
 
-def human(
-    path: Path, train: Path, name: str, systems: Systems, bundles: Mapping[str, Bundle]
+def test(
+    path: Path,
+    train: Path,
+    validation: Path | None,
+    name: str,
+    systems: Systems,
+    bundles: Mapping[tuple[str, int], Bundle],
 ) -> str:
-    """Score systems on articles that people labelled; the table's text.
+    """Score systems on a test table, such as articles that people labelled; the table's text.
 
-    Nothing is tuned on them: thresholds come from articles held out of the training table, those of
-    a bundle are its own. A label that people never gave is unknown.
+    Nothing is tuned on it: thresholds come from the validation table, or without one from articles
+    held out of the training table; those of a bundle are its own. A label that nothing there has is
+    unknown.
     """
     labels = read_label_set(train)
-    table, persons = load_evaluable(train, labels), load_table(path, labels)
-    persons.known[:] = persons.truth.any(axis=0)
-    for row in persons.rows:
+    learned, tested = load_evaluable(train, labels), load_table(path, labels)
+    tested.known[:] = tested.truth.any(axis=0)
+    for row in tested.rows:
         row["source"] = PROTOCOLS if row.get("protocol") else "reports"
-    order, cut = np.random.default_rng(0).permutation(len(table)), round(HELD_OUT * len(table))
-    learned = table.select(np.sort(order[cut:]))
-    others = concatenate([table.select(np.sort(order[:cut])), persons])
-    truth = truth_of(labels, others, np.repeat([-1, 0], [cut, len(persons)]))
+    if validation is None:
+        order = np.random.default_rng(0).permutation(len(learned))
+        cut = round(HELD_OUT * len(learned))
+        held = learned.select(np.sort(order[:cut]))
+        learned = learned.select(np.sort(order[cut:]))
+    else:
+        held = load_evaluable(validation, labels)
+    others = concatenate([held, tested])
+    truth = truth_of(labels, others, np.repeat([-1, 0], [len(held), len(tested)]))
     _keep(name, truth, systems, lambda predict: predict(labels, learned, others.rows))
-    for system, bundle in bundles.items():
+    for (system, seed), bundle in bundles.items():
         with bundle.open() as predictor:
             probabilities = predictor.predict_proba(others.rows)
             manifest, variant = predictor.manifest, predictor.variant
         if manifest.labels.names != labels.names:
             raise InputError(f"{bundle.folder}: its labels are not those of {train}")
         thresholds = {point: np.array([manifest.thresholds(variant, point)]) for point in POINTS}
-        facts = (measured_now(), 0, f"bundle, {variant}")
+        facts = (measured_now(), seed, f"bundle, {variant}")
         Predictions(system, probabilities, thresholds, *facts).save(PREDICTIONS / name)
     marked = np.array([row["source"] == PROTOCOLS for row in others.rows])
     apart = {"but": PROTOCOLS, "source": int(truth.source[marked][0])} if marked.any() else None

@@ -21,6 +21,7 @@ from studytag.dataset import TABLE_MANIFEST, LabelledTable
 from studytag.files import atomic_folder
 from studytag.inference.predictor import Predictor, VariantName
 from studytag.labels import LabelSet
+from studytag.manifest import load_manifest
 from studytag.records import Row, TextRecipe
 
 Probabilities = NDArray[np.floating]
@@ -96,6 +97,11 @@ class Bundle:
         """Read it from the command line."""
         folder, _, variant = text.partition("@")
         return cls(folder, cast(VariantName, variant or "int8"))
+
+    @property
+    def seed(self) -> int:
+        """That it was trained with."""
+        return int(load_manifest(self.folder).training.get("options", {}).get("seed", 0))
 
     def open(self) -> Predictor:
         """The predictor."""
