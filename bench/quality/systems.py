@@ -67,17 +67,20 @@ def tfidf(labels: LabelSet, train: LabelledTable, rows: Sequence[Row]) -> Probab
     learned = words.fit_transform(texts(train.rows)).tocsr()
     features = words.transform(texts(rows))
     groups = sources(train)
+    grouped = len(np.unique(groups)) >= 3
     regression = LogisticRegression(solver="liblinear", class_weight="balanced")
-    splitter = GroupKFold(3) if len(np.unique(groups)) >= 3 else 3
     search = GridSearchCV(
-        regression, {"C": (1.0, 3.0, 10.0)}, scoring="average_precision", cv=splitter
+        regression,
+        {"C": (1.0, 3.0, 10.0)},
+        scoring="average_precision",
+        cv=GroupKFold(3) if grouped else 3,
     )
     probabilities = np.zeros((len(rows), len(labels)), dtype=np.float32)
     for column in range(len(labels)):
         known = np.flatnonzero(train.known[:, column])
         truth = train.truth[known, column]
         if truth.any() and not truth.all():
-            search.fit(learned[known], truth, groups=groups[known])
+            search.fit(learned[known], truth, groups=groups[known] if grouped else None)
             probabilities[:, column] = search.predict_proba(features)[:, 1]
     return labels.raise_implied(probabilities)
 
