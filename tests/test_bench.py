@@ -139,11 +139,14 @@ def test_a_published_split(results, table):
         assert np.bincount(truth["fold"] + 1).tolist() == [200, 200]
 
 
-def test_bundles_of_one_name_are_seeds(tmp_path):
-    bundle = handmade_bundle(tmp_path)
+def test_bundles_of_one_name_are_seeds(results, table, tmp_path):
+    bundle = handmade_bundle(tmp_path / "bundle")
+    twice = ["--bundle", f"ours={bundle}@fp32"] * 2
+    error = results("bench.quality", "test", table, "--train", table, *twice, code=1)
+    assert "two bundles have the same name and seed" in error
     assert Bundle.parse(f"{bundle}@fp32").seed == 0
     edit_manifest(bundle, training={"options": {"seed": 43}})
-    assert Bundle.parse(str(bundle)).seed == 43
+    assert Bundle.parse(f"{bundle}@fp32").seed == 43
 
 
 def test_a_source_in_two_folds_is_refused(results, table, tmp_path):

@@ -18,6 +18,7 @@ from pathlib import Path
 from bench.harness.commands import add_training_arguments, parser_of, run
 from bench.quality import protocols
 from bench.quality.systems import BASELINES, Bundle, Encoder, System
+from studytag.errors import InputError
 
 _Systems = dict[tuple[str, int], tuple[System, str]]
 
@@ -41,6 +42,8 @@ def _run(options: argparse.Namespace) -> str:
     entries = (entry.partition("=") for entry in options.bundle)
     named = [(system, Bundle.parse(text)) for system, _, text in entries]
     bundles = {(system, bundle.seed): bundle for system, bundle in named}
+    if len(bundles) < len(named):
+        raise InputError("two bundles have the same name and seed; give each a name of its own")
     if options.command == "test":
         return protocols.test(table, options.train, options.validation, name, systems, bundles)
     ready = {key: (bundle, f"bundle, {bundle.variant}") for key, bundle in bundles.items()}

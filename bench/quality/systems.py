@@ -21,7 +21,6 @@ from studytag.dataset import TABLE_MANIFEST, LabelledTable
 from studytag.files import atomic_folder
 from studytag.inference.predictor import Predictor, VariantName
 from studytag.labels import LabelSet
-from studytag.manifest import load_manifest
 from studytag.records import Row, TextRecipe
 
 Probabilities = NDArray[np.floating]
@@ -104,7 +103,8 @@ class Bundle:
     @property
     def seed(self) -> int:
         """That it was trained with."""
-        return int(load_manifest(self.folder).training.get("options", {}).get("seed", 0))
+        with self.open() as predictor:
+            return int(predictor.manifest.training.get("options", {}).get("seed", 0))
 
     def open(self) -> Predictor:
         """The predictor."""
