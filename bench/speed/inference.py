@@ -68,10 +68,12 @@ def prepare(options: argparse.Namespace, folder: Path) -> Setting:
     model = options.model
     if options.distilbert:
         model = random_distilbert(model, folder / "model")
-    # Thresholds make no difference to speed: a stand-in for the validation table is enough.
+    # Thresholds and weights make no difference to speed: a stand-in for the tables is enough.
     table, labels = folder / "validation.jsonl", [load_model_folder(model).manifest.labels.names[0]]
-    write_rows(table, ({"title": row["title"], "labels": labels} for row in samples[:20]))
-    export_bundle(model, folder / "bundle", table, variants=tuple(GRAPHS), max_f1_drop=1.0)
+    write_rows(table, (row | {"labels": labels, "known": labels} for row in samples[:20]))
+    export_bundle(
+        model, folder / "bundle", table, ngrams=table, variants=tuple(GRAPHS), max_f1_drop=1.0
+    )
     export_with_optimum(model, folder / "optimum")
     return Setting(model, folder)
 
