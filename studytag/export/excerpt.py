@@ -8,9 +8,7 @@ first 144 lose more than a point of average precision (docs/experiments.md).
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from studytag.errors import import_extra
-from studytag.export.graph import OPSET, rename_inputs, save_graph
+from studytag.export.graph import export_part, rename_inputs, save_graph
 from studytag.export.ngrams import Ngrams, token_and_pair_rows
 from studytag.manifest import READ_TOKENS
 
@@ -87,22 +85,8 @@ def add_excerpt(graph: Path, ngrams: Ngrams) -> None:
     """
     onnx = import_extra("onnx", "export")
     model = onnx.load(graph)
-    with TemporaryDirectory(dir=graph.parent) as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the tracer
-        part = Path(folder, "excerpt.onnx")
-        names = ["input_ids", "attention_mask"]
-        example = torch.ones((2, 32), dtype=torch.int64)
-        torch.onnx.export(
-            Excerpt(ngrams),
-            (example, example, torch.tensor([8])),
-            part,
-            input_names=[*names, READ_TOKENS],
-            output_names=[_PLACES],
-            dynamic_axes={name: {0: "batch_size", 1: "sequence_length"} for name in names},
-            opset_version=OPSET,
-            dynamo=False,
-        )
-        places = onnx.load(part)
+    tokens = {READ_TOKENS: torch.tensor([8])}
+    places = export_part(Excerpt(ngrams), tokens, _PLACES, graph.parent)
     _prepend(model, places)
     save_graph(model, graph)
 

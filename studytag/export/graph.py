@@ -8,6 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor, nn
+
 from studytag.errors import import_extra
 from studytag.export.layers import faster_layers
 from studytag.manifest import weights_file
@@ -48,6 +51,37 @@ def export_graph(model: PreTrainedModel, target: Path) -> None:
     _read_shared_weights_directly(graph)
     _unmask_where_nothing_is_padded(graph)
     save_graph(graph, target)
+
+
+def export_part(
+    module: nn.Module, others: Mapping[str, Tensor], output: str, folder: Path
+) -> ModelProto:
+    """The graph of a part that stands beside the transformer; its parity is measured afterwards.
+
+    Args:
+        module: Takes token ids and mask, both (b, n), and `others`.
+        others: Further inputs by name, with examples.
+        output: What the graph calls its only output.
+        folder: For a file in between.
+    """
+    onnx = import_extra("onnx", "export")
+    names = ["input_ids", "attention_mask"]
+    example = torch.ones((2, 32), dtype=torch.int64)
+    with TemporaryDirectory(dir=folder) as between, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's remarks
+        part = Path(between, "part.onnx")
+        torch.onnx.export(
+            module,
+            (example, example, *others.values()),
+            part,
+            input_names=[*names, *others],
+            output_names=[output],
+            dynamic_axes={name: {0: "batch_size", 1: "sequence_length"} for name in names},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        graph: ModelProto = onnx.load(part)
+    return graph
 
 
 def save_graph(graph: ModelProto, target: Path) -> None:

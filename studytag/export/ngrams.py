@@ -9,10 +9,8 @@ graph: any program that runs the bundle's ONNX files gets it.
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +23,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from studytag.errors import import_extra
 from studytag.evaluation.calibration import calibrate
 from studytag.evaluation.metrics import mean_average_precision
-from studytag.export.graph import OPSET, save_graph
+from studytag.export.graph import export_part, save_graph
 from studytag.manifest import WEIGHT
 
 if TYPE_CHECKING:
@@ -248,22 +246,7 @@ def add_ngrams(graph: Path, blended: WithNgrams) -> None:
     """Add the words to a transformer's graph, in float32 or int8, in its place."""
     onnx = import_extra("onnx", "export")
     model = onnx.load(graph)
-    with TemporaryDirectory(dir=graph.parent) as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the tracer; parity is measured afterwards
-        part = Path(folder, "ngrams.onnx")
-        names = ["input_ids", "attention_mask"]
-        example = torch.ones((2, 8), dtype=torch.int64)
-        torch.onnx.export(
-            blended.ngrams,
-            (example, example),
-            part,
-            input_names=names,
-            output_names=[f"{_PREFIX}logits"],
-            dynamic_axes={name: {0: "batch_size", 1: "sequence_length"} for name in names},
-            opset_version=OPSET,
-            dynamo=False,
-        )
-        words = onnx.load(part)
+    words = export_part(blended.ngrams, {}, f"{_PREFIX}logits", graph.parent)
     _append(model, words, blended.slope.numpy())
     save_graph(model, graph)
 

@@ -26,7 +26,7 @@ from studytag.export.config import repeat_thresholds
 from studytag.export.excerpt import add_excerpt
 from studytag.export.golden import seal_bundle
 from studytag.export.graph import export_graph
-from studytag.export.ngrams import Ngrams, WithNgrams, add_ngrams, best_factor, blend, word_logits
+from studytag.export.ngrams import Ngrams, add_ngrams, best_factor, blend, word_logits
 from studytag.export.openvino import export_openvino
 from studytag.export.parity import shape_difference
 from studytag.export.quantisation import quantise
@@ -229,8 +229,7 @@ def _measure_all(
     for name, variant in manifest.variants.items():
         logger.info("%s: %d validation rows", name, len(table))
         if name == FAST:  # reads less, so it is not to be the same as PyTorch
-            share = trained.model.share if isinstance(trained.model, WithNgrams) else 0.0
-            variant, probabilities = _calibrated(folder, manifest, table, share)
+            variant, probabilities = _calibrated(folder, manifest, table, trained.model.share)
         else:
             with Predictor(folder, variant=name) as predictor:  # type: ignore[arg-type]
                 probabilities = predictor.predict_proba(table.rows)
