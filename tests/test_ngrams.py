@@ -17,11 +17,12 @@ from studytag.cli.main import main
 from studytag.dataset import load_evaluable
 from studytag.errors import InputError
 from studytag.evaluation.prevalence import logit
-from studytag.export.excerpt import FIRST, WINDOW, Excerpt
-from studytag.export.ngrams import BUCKETS, Ngrams, best_factor, word_logits
+from studytag.export.ngrams import best_factor
 from studytag.export.pipeline import export_bundle
 from studytag.export.recalibration import raw_probabilities
 from studytag.manifest import load_manifest
+from studytag.words.excerpt import FIRST, WINDOW, Excerpt
+from studytag.words.ngrams import BUCKETS, Ngrams
 
 UNKNOWN = LABELS[2]
 
@@ -47,7 +48,13 @@ def learned(tmp_path_factory):
             stream.write(json.dumps(row) + "\n")
     table = load_evaluable(folder / "train.jsonl", STUDIES)
     tokenizer = AutoTokenizer.from_pretrained(model)
-    return folder, table, tokenizer, Ngrams.fit(tokenizer, MAX_LENGTH, table, texts), texts
+    ngrams = Ngrams.fit(_token_ids(tokenizer, texts), len(tokenizer), table.truth, table.known)
+    return folder, table, tokenizer, ngrams, texts
+
+
+def _token_ids(tokenizer, texts):
+    encoded = tokenizer(texts, truncation=True, max_length=MAX_LENGTH)["input_ids"]
+    return [np.array(ids) for ids in encoded]
 
 
 def test_a_text_is_the_set_of_its_tokens_and_pairs(learned):
@@ -58,14 +65,14 @@ def test_a_text_is_the_set_of_its_tokens_and_pairs(learned):
         pairs = zip(ids, ids[1:], strict=False)
         keys = {*ids, *(len(tokenizer) + (a * 40503 + b * 30011) % BUCKETS for a, b in pairs)}
         expected = weights[sorted(keys)].sum(axis=0) / len(keys) ** 0.5 + ngrams.offset.numpy()
-        found = word_logits(ngrams, tokenizer, MAX_LENGTH, [text])[0]
+        found = ngrams.logits([np.array(ids)])[0]
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_labels_are_learned_from_words_and_unknown_ones_left_alone(learned):
     _, table, tokenizer, ngrams, texts = learned
     column = LABELS.index(UNKNOWN)
-    logits = word_logits(ngrams, tokenizer, MAX_LENGTH, texts)
+    logits = ngrams.logits(_token_ids(tokenizer, texts))
     assert not logits[:, column].any()
     others = np.arange(len(LABELS)) != column
     assert ((logits > 0) == table.truth)[:, others].mean() > 0.95

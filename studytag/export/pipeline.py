@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,7 +26,7 @@ from studytag.export.config import repeat_thresholds
 from studytag.export.excerpt import add_excerpt
 from studytag.export.golden import seal_bundle
 from studytag.export.graph import export_graph
-from studytag.export.ngrams import Ngrams, add_ngrams, best_factor, blend, word_logits
+from studytag.export.ngrams import add_ngrams, best_factor, blend
 from studytag.export.openvino import export_openvino
 from studytag.export.parity import shape_difference
 from studytag.export.quantisation import quantise
@@ -55,6 +55,7 @@ from studytag.manifest import (
 from studytag.records import Row
 from studytag.training.model_folder import TrainedModel, load_model_folder, torch_probabilities
 from studytag.version import __version__
+from studytag.words.ngrams import Ngrams
 
 logger = logging.getLogger(__name__)
 
@@ -180,17 +181,26 @@ def _with_ngrams(
 ) -> TrainedModel:
     """The model with what words tell added to it; learned from one table, weighed on the other."""
     logger.info("learning words from %d articles", len(learned))
-    reads = (trained.tokenizer, trained.manifest.max_length)
-    texts = _texts(trained.manifest, table.rows)
-    words = Ngrams.fit(*reads, learned, _texts(trained.manifest, learned.rows))
+    words = Ngrams.fit(
+        _token_ids(trained, _texts(trained.manifest, learned.rows)),
+        len(trained.tokenizer),
+        *(learned.truth, learned.known),
+    )
     # What labels imply is left out: it is applied to the sum.
     plain = replace(trained.manifest, labels=LabelSet(trained.manifest.labels.names))
+    texts = _texts(trained.manifest, table.rows)
     logits = logit(torch_probabilities(replace(trained, manifest=plain), texts))
-    cells = (table.truth, table.known)
-    model = blend(trained.model, words, logits, word_logits(words, *reads, texts), *cells)
+    said_by_words = words.logits(_token_ids(trained, texts))
+    model = blend(trained.model, words, logits, said_by_words, table.truth, table.known)
     said = {"table": name, "articles": len(learned), "share": model.share}
     manifest = replace(trained.manifest, training={**trained.manifest.training, "ngrams": said})
     return replace(trained, model=model, manifest=manifest)
+
+
+def _token_ids(trained: TrainedModel, texts: Iterable[str]) -> Iterator[NDArray[np.int64]]:
+    for text in texts:
+        reads = {"truncation": True, "max_length": trained.manifest.max_length}
+        yield np.array(trained.tokenizer(text, **reads)["input_ids"])
 
 
 def _texts(manifest: Manifest, rows: Iterable[Row]) -> list[str]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from studytag.training.tokenization import TokenisedTable
+from studytag.words.excerpt import Excerpt
 
 _WINDOW = 50
 """Batches' worth of articles sorted together: enough to leave little padding, few enough that
@@ -37,7 +38,7 @@ class LengthGroupedBatches(Sampler[list[int]]):
         processes: How many processes share the work.
         accumulation: Batches that a process takes for one optimizer step.
         seed: Of the shuffling.
-        truncated_epochs: So many of the first epochs read only `truncated_length` tokens of a row.
+        truncated_epochs: So many of the first epochs read at most `truncated_length` tokens of a row.
         truncated_length: Tokens.
     """
 
@@ -127,6 +128,7 @@ class Collator:
         padding_side: The side on which a row is filled up.
         truncation_side: The side on which a row loses tokens to `limit`.
         limit: Tokens that are read of a row; None for all of them.
+        excerpt: Picks the tokens of rows that are longer than `limit`; None for their beginning.
     """
 
     table: TokenisedTable
@@ -134,28 +136,44 @@ class Collator:
     padding_side: Side = "right"
     truncation_side: Side = "right"
     limit: int | None = None
+    excerpt: Excerpt | None = None
 
     def __call__(self, rows: list[int]) -> Batch:
         """One batch: input_ids, attention_mask (b, longest), labels, known (b, labels)."""
-        token_ids = [self._truncated(self.table.token_ids(row)) for row in rows]
-        longest = max(map(len, token_ids))
-        input_ids = np.full((len(rows), longest), self.padding_id, dtype=np.int64)
-        attention_mask = np.zeros_like(input_ids)
-        for place, ids in enumerate(token_ids):
-            begin = longest - len(ids) if self.padding_side == "left" else 0
-            input_ids[place, begin : begin + len(ids)] = ids
-            attention_mask[place, begin : begin + len(ids)] = 1
+        input_ids, attention_mask = self._read(rows)
         return {
-            "input_ids": torch.from_numpy(input_ids),
-            "attention_mask": torch.from_numpy(attention_mask),
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
             "labels": torch.from_numpy(self.table.truth[rows].astype(np.float32)),
             "known": torch.from_numpy(self.table.known[rows].astype(np.float32)),
         }
 
-    def _truncated(self, ids: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+    def _read(self, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids and mask, both (b, longest)."""
+        texts = [self.table.token_ids(row) for row in rows]
+        if self.limit is None:
+            return self._padded(texts)
+        if self.excerpt is None:
+            return self._padded([self._truncated(ids, self.limit) for ids in texts])
+        input_ids, mask = self._padded(texts)
+        with torch.no_grad():
+            places = self.excerpt(input_ids, mask, torch.tensor([self.limit]))
+        return input_ids.gather(1, places), mask.gather(1, places)
+
+    def _padded(self, texts: list[NDArray[np.integer[Any]]]) -> tuple[torch.Tensor, torch.Tensor]:
+        longest = max(map(len, texts))
+        input_ids = np.full((len(texts), longest), self.padding_id, dtype=np.int64)
+        mask = np.zeros_like(input_ids)
+        for place, ids in enumerate(texts):
+            begin = longest - len(ids) if self.padding_side == "left" else 0
+            input_ids[place, begin : begin + len(ids)] = ids
+            mask[place, begin : begin + len(ids)] = 1
+        return torch.from_numpy(input_ids), torch.from_numpy(mask)
+
+    def _truncated(self, ids: NDArray[np.integer[Any]], limit: int) -> NDArray[np.integer[Any]]:
         """A row without its surplus; the special tokens that open and close it stay."""
-        if self.limit is None or len(ids) <= self.limit:
+        if len(ids) <= limit:
             return ids
         if self.truncation_side == "left":
-            return np.append(ids[:1], ids[len(ids) - self.limit + 1 :])
-        return np.append(ids[: self.limit - 1], ids[-1])
+            return np.append(ids[:1], ids[len(ids) - limit + 1 :])
+        return np.append(ids[: limit - 1], ids[-1])

@@ -75,6 +75,10 @@ class TrainingConfig:
         0, "so many of the first epochs read only truncated_length tokens of a text"
     )
     truncated_length: int = _option(128, "tokens of a text that truncated epochs read")
+    truncated_to: str = _option(
+        "beginning",
+        "which tokens those are: the beginning, or an excerpt: where the words say most",
+    )
     max_train_steps: int | None = _option(
         None, "optimizer steps of the run; over num_train_epochs, which follows from it"
     )
@@ -122,6 +126,9 @@ class TrainingConfig:
             self._require(name, getattr(self, name) >= 8, "at least 8")
         self._require(
             "tokens_per_batch", self.tokens_per_batch >= self.max_length, "max_length or more"
+        )
+        self._require(
+            "truncated_to", self.truncated_to in ("beginning", "excerpt"), "beginning or excerpt"
         )
         for name in self.allow_changed:
             if name not in _HINTS and name != "mixed_precision":

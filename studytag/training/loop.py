@@ -57,6 +57,7 @@ from studytag.training.setup import (
     plan_steps,
     read_labels,
     tokenise_tables,
+    truncated_excerpt,
     with_fast_attention,
 )
 from studytag.training.suitability import freeze_unused_parameters
@@ -136,7 +137,10 @@ def _prepare(config: TrainingConfig, hooks: TrainingHooks, stop: Callable[[], bo
 
     collator = hooks.collator or Collator
     sides = (tokenizer.pad_token_id, tokenizer.padding_side, tokenizer.truncation_side)
-    batches, loader = make_train_loader(config, accelerator, collator(train_table, *sides))
+    excerpt = truncated_excerpt(config, accelerator, train_table, len(tokenizer))
+    batches, loader = make_train_loader(
+        config, accelerator, collator(train_table, *sides, excerpt=excerpt)
+    )
     calibrates = config.calibrate and output_layer(model) is not None
     validation = Validation.of(
         config, accelerator, Collator(validation_table, *sides), labels, calibrates

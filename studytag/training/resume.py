@@ -23,7 +23,7 @@ _ORDER_OPTIONS = frozenset(
     {
         *("train_file", "model_name_or_path", "max_length", "max_chars", "seed"),
         *("per_device_train_batch_size", "tokens_per_batch", "gradient_accumulation_steps"),
-        *("truncated_epochs", "truncated_length"),
+        *("truncated_epochs", "truncated_length", "truncated_to"),
     }
 )
 """Options that decide which article is in which batch of an epoch."""

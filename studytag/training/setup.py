@@ -26,6 +26,8 @@ from studytag.training.head import parameter_groups
 from studytag.training.run_record import describe_table, effective_precision
 from studytag.training.suitability import readable_tokens
 from studytag.training.tokenization import TokenisedTable, tokenise
+from studytag.training.words import learn_excerpt
+from studytag.words.excerpt import Excerpt
 
 logger = get_logger(__name__)
 
@@ -148,6 +150,20 @@ def tokenise_tables(
             config.validation_file, labels, tokenizer, recipe, config.max_length, cache
         )
     return train, validation
+
+
+def truncated_excerpt(
+    config: TrainingConfig, accelerator: Accelerator, table: TokenisedTable, vocabulary: int
+) -> Excerpt | None:
+    """What picks the tokens that truncated epochs read; None if they read beginnings.
+
+    Raises:
+        InputError: the cache cannot be written.
+    """
+    if not config.truncated_epochs or config.truncated_to == "beginning":
+        return None
+    with accelerator.local_main_process_first():
+        return learn_excerpt(table, vocabulary)
 
 
 def check_length(config: TrainingConfig, model: PreTrainedModel) -> None:

@@ -11,7 +11,6 @@ are held out for validation, and what cannot be labelled or evaluated on is left
 from __future__ import annotations
 
 import argparse
-import random
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,10 +23,6 @@ HELD_OUT = frozenset(
     + ["s7472ce", "s7acd94", "s82f318", "s9db57a", "sa1c583", "sad3387", "se384c4"]
 )
 """The groups that no tagger that shipped has learned from; scores on new sources come from them."""
-
-HEADINGS_ONLY = 8_000
-"""So many articles of which the headings alone are known; they tell of five labels, and those are
-frequent among the others."""
 
 COLUMNS = ("pmid", "title", "abstract", "year", "journal", "pub_types", "mesh_terms")
 
@@ -44,7 +39,7 @@ def main() -> None:
 
 def chosen(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     """The articles to build tables from, each with its split."""
-    kept, headings_only = [], []
+    kept = []
     for row in rows:
         # A column that says "none" of a record that was never indexed says nothing.
         types = row["pub_types"] if row.get("has_pt", "source" in row) else None
@@ -56,11 +51,9 @@ def chosen(rows: list[dict[str, object]]) -> list[dict[str, object]]:
             # Articles whose lost spaces a heuristic restored are good enough to learn from only.
             if headings and not row.get("repaired"):
                 kept.append(article | {"split": "val"})
-        elif types:
+        elif types or headings:
             kept.append(article | {"split": "train"})
-        elif headings:
-            headings_only.append(article | {"split": "train"})
-    return kept + random.Random(0).sample(headings_only, HEADINGS_ONLY)
+    return kept
 
 
 if __name__ == "__main__":
