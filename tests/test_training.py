@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from support import LABELS, MAX_LENGTH, invented_articles, torch_probabilities
 from training_support import (
+    RULES,
     VALIDATION_ROWS,
     flags,
     history,
@@ -138,6 +139,32 @@ def test_full_epochs_are_better_than_truncated_ones(config):
     assert [epoch.epoch for epoch in history(config) if epoch.best] == [1, 4]
     assert [epoch.epoch for epoch in history(config)] == [1, 2, 3, 4, 5]
     assert load_manifest(best).training["epoch"] == 4
+
+
+def test_a_truncated_epoch_may_read_where_the_words_say_most(config, tmp_path):
+    rows, filler = [], "and measured plaque after "
+    for number in range(200):
+        said = [word for place, word in enumerate(RULES.values()) if number >> place & 1]
+        rows.append({"title": filler * 11 + " ".join(said) + " " + filler * 2})
+    for name in ("train", "val"):
+        write_table(tmp_path / f"{name}.jsonl", rows)
+    write_label_set(tmp_path)
+    losses = {}
+    for read in ("beginning", "excerpt"):
+        run = replace(
+            config,
+            train_file=str(tmp_path / "train.jsonl"),
+            validation_file=str(tmp_path / "val.jsonl"),
+            output_dir=str(tmp_path / read),
+            num_train_epochs=4,
+            truncated_epochs=4,
+            truncated_length=45,
+            truncated_to=read,
+        )
+        train(run)
+        losses[read] = history(run)[-1].train_loss
+    # What decides stands behind the first 44 tokens; who does not read it can but guess (0.693).
+    assert losses["excerpt"] < 0.65 < losses["beginning"]
 
 
 def test_early_stopping_and_max_train_steps(config):

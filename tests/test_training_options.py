@@ -60,6 +60,7 @@ def test_configurations_ship(name):
         ("warmup_ratio: 1.5", "option warmup_ratio must be between 0 and 1"),
         ("num_warmup_steps: -1", "option num_warmup_steps must be 0 or more"),
         ("truncated_length: 7", "option truncated_length must be at least 8"),
+        ("truncated_to: end", "option truncated_to must be beginning or excerpt, not 'end'"),
         ("max_chars: 0", "option max_chars must be at least 1"),
         ("head_lr_factor: 0", "option head_lr_factor must be above 0"),
         ("tokens_per_batch: 100", "option tokens_per_batch must be max_length or more"),

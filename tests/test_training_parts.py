@@ -26,6 +26,8 @@ from studytag.training.head import init_output_bias, parameter_groups
 from studytag.training.loss import masked_bce
 from studytag.training.options import parse_config
 from studytag.training.tokenization import tokenise
+from studytag.words.excerpt import Excerpt
+from studytag.words.ngrams import BUCKETS, Ngrams
 
 
 @settings(max_examples=50)
@@ -126,6 +128,26 @@ def test_a_truncated_epoch_keeps_the_special_tokens_of_a_text():
     assert collate([0])["input_ids"].tolist() == [ids.tolist()]
     left = Collator(table, padding_id=0, truncation_side="left", limit=4)
     assert left([0])["input_ids"].tolist() == [[101, 8, 9, 102]]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_truncated_epoch_reads_of_each_row_what_its_excerpt_picks(side):
+    random = np.random.default_rng(0)
+    weights = random.integers(-127, 128, (50 + BUCKETS + 1, 1)).astype(np.int8)
+    weights[-1] = 0  # of padding
+    excerpt = Excerpt(Ngrams(weights, np.ones(1), np.zeros(1)))
+    rows = [random.integers(1, 50, length) for length in (120, 20, 64)]
+    truth = np.ones((3, 1), dtype=bool)
+    table = SimpleNamespace(token_ids=rows.__getitem__, truth=truth, known=truth)
+    collate = Collator(table, padding_id=0, padding_side=side, limit=60, excerpt=excerpt)
+    batch = collate([0, 1, 2])
+    assert batch["input_ids"].shape == (3, 60)
+    for ids, mask, row in zip(batch["input_ids"], batch["attention_mask"], rows, strict=True):
+        text = torch.from_numpy(row)[None]
+        places = excerpt(text, torch.ones_like(text), torch.tensor([60]))[0]
+        assert ids[mask == 1].tolist() == row[places].tolist()
+    collate.limit = None
+    assert collate([0])["input_ids"].tolist() == [rows[0].tolist()]
 
 
 def test_what_a_step_sees_depends_on_the_global_batch_alone():

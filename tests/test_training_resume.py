@@ -54,13 +54,14 @@ def checkpoint_folder(config):
     return Path(config.output_dir) / "checkpoints"
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_an_interrupted_run_resumes_to_the_very_same_weights(config, tmp_path, accumulation):
+@pytest.mark.parametrize(("accumulation", "read"), [(1, "beginning"), (2, "excerpt")])
+def test_an_interrupted_run_resumes_to_the_very_same_weights(config, tmp_path, accumulation, read):
     config = replace(
         config,
         num_train_epochs=2,
         truncated_epochs=1,
         truncated_length=8,
+        truncated_to=read,
         checkpointing_steps=4,
         gradient_accumulation_steps=accumulation,
     )

@@ -38,7 +38,7 @@ class LengthGroupedBatches(Sampler[list[int]]):
         processes: How many processes share the work.
         accumulation: Batches that a process takes for one optimizer step.
         seed: Of the shuffling.
-        truncated_epochs: So many of the first epochs read at most `truncated_length` tokens of a row.
+        truncated_epochs: So many of the first epochs read `truncated_length` tokens of a row.
         truncated_length: Tokens.
     """
 
