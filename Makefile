@@ -80,9 +80,12 @@ ARTICLES ?= 100
 SOURCE ?= data/processed/test.parquet
 MODEL ?= artifacts/model/best
 BUNDLE ?= artifacts/bundle
+TRAIN ?= data/processed/train.parquet
+VALIDATION ?= data/processed/val.parquet
 
 bench-speed: bench
-	$(BIN)/python -m bench.speed contenders --source $(SOURCE) --model $(MODEL) --bundle $(BUNDLE) --articles $(ARTICLES)
+	$(BIN)/python -m bench.speed contenders --source $(SOURCE) --model $(MODEL) --articles $(ARTICLES) \
+	  --tables $(TRAIN) $(VALIDATION)
 	$(BIN)/python -m bench.speed contenders --source $(SOURCE) --model $(MODEL) --distilbert --articles $(ARTICLES)
 	$(BIN)/python -m bench.speed footprint --source $(SOURCE) --model $(MODEL)
 	$(BIN)/python -m bench.speed cost --source $(SOURCE) --bundle $(BUNDLE)

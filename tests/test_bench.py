@@ -15,6 +15,7 @@ from bench.harness.machine import interleaved
 from bench.harness.store import PREDICTIONS, RESULTS, TRUTH
 from bench.quality.systems import Bundle
 from studytag.files import open_writer
+from studytag.labels import LabelSet
 
 SENTENCES = {
     "SystematicReview": "A systematic review of sealants.",
@@ -180,3 +181,17 @@ def test_training_takes_turns_with_the_trainer(results, table, tmp_path):
     raw = json.loads((results.folder / "raw" / "tiny.json").read_text("utf-8"))
     whole, truncated = (raw["tokens"][name] for name in list(raw["tokens"])[:2])
     assert truncated < whole
+
+
+@pytest.mark.slow
+def test_contenders_are_drawn_by_speed_and_f1(results, table, tmp_path):
+    save_tiny_model(tmp_path / "tiny", "distilbert", LabelSet(tuple(SENTENCES)))
+    text = results(
+        *("bench.speed", "contenders", "--source", table, "--model", tmp_path / "tiny"),
+        *("--tables", table, table, "--articles", 40, "--rounds", 2, "--name", "tiny"),
+        *("--only", "^studytag, (int8|fast)$"),
+    )
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| studytag")]
+    assert {row[1].strip() for row in rows} == {"studytag, int8", "studytag, fast"}
+    assert all(0 <= float(row[-2]) <= 1 for row in rows)
+    assert (results.folder / "tiny.svg").is_file()

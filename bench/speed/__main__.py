@@ -8,11 +8,12 @@
     python -m bench.speed training --source train.parquet --validation val.parquet
 
 `contenders` measures documents a second beside optimum, OpenVINO, CTranslate2 and transformers'
-pipeline; of labelled articles and with `--bundle`, the tuned bundle of the same model, also
-micro-F1, and draws a picture. `footprint` measures cold start, the latency of single articles and
-memory, `cost` processor time, and what a collection such as PubMed takes of it, `runs` what
-committed parts add, and the memory of long and wide files, `service` what `studytag serve` makes of
-the predictor's speed under load, `training` what a recipe of training takes beside the Trainer's.
+pipeline; with `--tables`, those that the model learned from and was tuned on, studytag's bundle is
+exported as it would ship, and micro-F1 on the articles is drawn beside speed. `footprint` measures
+cold start, the latency of single articles and memory, `cost` processor time, and what a collection
+such as PubMed takes of it, `runs` what committed parts add, and the memory of long and wide files,
+`service` what `studytag serve` makes of the predictor's speed under load, `training` what a recipe
+of training takes beside the Trainer's.
 `--distilbert` takes DistilBERT's shape with random weights.
 Contenders take turns, because the speed of shared machines drifts: compare figures within a table,
 not across tables. Results are named after the processor, so that each kind keeps its own.
@@ -62,12 +63,19 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--model", type=Path, default=Path("artifacts/model/best"))
         command.add_argument("--distilbert", action="store_true", help="its shape, random weights")
         command.add_argument("--only", help="contenders whose names this finds")
+        command.set_defaults(tables=None)
     command = commands.choices["contenders"]
     command.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 32])
     command.add_argument(
         "--processor-time", action="store_true", help="where other work shares the cores"
     )
-    command.add_argument("--bundle", type=Path, help="tuned; gives the thresholds of micro-F1")
+    command.add_argument(
+        "--tables",
+        type=Path,
+        nargs=2,
+        metavar=("TRAIN", "VALIDATION"),
+        help="those of the model, to measure micro-F1 too",
+    )
     command = commands.choices["cost"]
     command.add_argument("--bundle", required=True, nargs="+", help="one or more")
     command.add_argument("--records", type=int, default=PUBMED, help="size of the collection")

@@ -25,17 +25,23 @@ from bench.harness.machine import (
 )
 from bench.harness.store import write_rows
 from bench.speed.contenders import SAMPLES, Setting, all_contenders, encoder_of, export_with_optimum
+from studytag.errors import InputError
 from studytag.evaluation.metrics import score
+from studytag.evaluation.thresholds import cross_fitted_thresholds
 from studytag.files import read_rows
 from studytag.hardware import available_cores
-from studytag.manifest import DEFAULT_OPERATING_POINT, load_manifest
+from studytag.labels import LabelSet
+from studytag.manifest import DEFAULT_OPERATING_POINT
 from studytag.records import Row
 
 
 def sample_articles(source: Path, count: int) -> tuple[list[Row], list[Row]]:
     """Random articles of a table, always the same, and `SAMPLES` others."""
     names = ("title", "abstract", "labels", "known")
-    rows = [{name: row[name] for name in names if row.get(name)} for row in read_rows(source)]
+    rows = [
+        {name: row[name] for name in names if row.get(name) is not None}
+        for row in read_rows(source)
+    ]
     chosen = random.Random(0).sample(rows, min(count + SAMPLES, len(rows)))
     return chosen[SAMPLES:], chosen[:SAMPLES]
 
@@ -68,11 +74,16 @@ def prepare(options: argparse.Namespace, folder: Path) -> Setting:
     model = options.model
     if options.distilbert:
         model = random_distilbert(model, folder / "model")
-    # Thresholds and weights make no difference to speed: a stand-in for the tables is enough.
-    table, labels = folder / "validation.jsonl", [load_model_folder(model).manifest.labels.names[0]]
-    write_rows(table, (row | {"labels": labels, "known": labels} for row in samples[:20]))
+    if options.tables is not None:
+        words, validation = options.tables
+    else:
+        # Thresholds and weights make no difference to speed: a stand-in for the tables is enough.
+        words = validation = folder / "stand-in.jsonl"
+        labels = [load_model_folder(model).manifest.labels.names[0]]
+        write_rows(words, (row | {"labels": labels, "known": labels} for row in samples[:20]))
+    variants = tuple(GRAPHS)
     export_bundle(
-        model, folder / "bundle", table, ngrams=table, variants=tuple(GRAPHS), max_f1_drop=1.0
+        model, folder / "bundle", validation, ngrams=words, variants=variants, max_f1_drop=1.0
     )
     export_with_optimum(model, folder / "optimum")
     return Setting(model, folder)
@@ -123,7 +134,8 @@ def contenders(options: argparse.Namespace) -> dict[str, Any]:
         encode = encoder_of(setting)
         tokens = [encode(article)["input_ids"].size for article in articles]
         name, shape = encoder_shape(setting.model)
-        f1 = {} if options.distilbert else _micro_f1(options.bundle, articles, probabilities)
+        labels = setting.manifest().labels
+        f1 = {} if options.tables is None else _micro_f1(labels, articles, probabilities)
     content: dict[str, Any] = {
         "kind": "contenders",
         **occasion(),
@@ -144,24 +156,25 @@ def contenders(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _micro_f1(
-    bundle: Path | None, articles: list[Row], probabilities: dict[str, Any]
+    labels: LabelSet, articles: list[Row], probabilities: dict[str, Any]
 ) -> dict[str, float]:
-    """Micro-F1 of each contender on labelled articles, by the thresholds of the tuned bundle."""
-    if bundle is None:
-        return {}
-    manifest = load_manifest(bundle, variants=())
-    labels = manifest.labels
+    """Micro-F1 of each contender, with thresholds cross-fitted between two halves of the articles.
+
+    Raises:
+        InputError: the articles have no labels.
+    """
+    if any("labels" not in article for article in articles):
+        raise InputError("--tables: F1 needs articles with labels; name a labelled --source")
     truth = labels.encode([article["labels"] for article in articles], "labels")
     known = labels.encode([article.get("known", labels) for article in articles], "known")
+    half = np.arange(len(articles)) % 2
     f1 = {}
     for name, predicted in probabilities.items():
-        own = re.search(r"^studytag.*, (.+)$", name)
-        variant = own.group(1) if own else ""
-        if variant not in manifest.variants:
-            variant = next(iter(manifest.variants))  # float32, where the bundle has it
-        thresholds = manifest.thresholds(variant, DEFAULT_OPERATING_POINT)
         raised = labels.raise_implied(np.asarray(predicted))
-        f1[name] = score(labels, truth & known, known, raised, thresholds).micro.f1
+        thresholds = cross_fitted_thresholds(truth, known, raised, half, [DEFAULT_OPERATING_POINT])
+        decided = labels.decide(raised, thresholds[DEFAULT_OPERATING_POINT][half])
+        even = [0.5] * len(labels)
+        f1[name] = score(labels, truth & known, known, decided.astype(float), even).micro.f1
     return f1
 
 
