@@ -21,6 +21,7 @@ from studytag.dataset import TABLE_MANIFEST, LabelledTable
 from studytag.files import atomic_folder
 from studytag.inference.predictor import Predictor, VariantName
 from studytag.labels import LabelSet
+from studytag.manifest import load_manifest
 from studytag.records import Row, TextRecipe
 
 Probabilities = NDArray[np.floating]
@@ -103,8 +104,8 @@ class Bundle:
     @property
     def seed(self) -> int:
         """That it was trained with."""
-        with self.open() as predictor:
-            return int(predictor.manifest.training.get("options", {}).get("seed", 0))
+        manifest = load_manifest(self.folder, variants=())
+        return int(manifest.training.get("options", {}).get("seed", 0))
 
     def open(self) -> Predictor:
         """The predictor."""
