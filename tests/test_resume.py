@@ -477,6 +477,7 @@ def test_a_text_that_is_too_long_for_a_cell(predictor, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_more_rows_than_the_output_takes_are_refused_before_the_first(predictor, tmp_path):
     source = tmp_path / "in.csv"
     source.write_text("title\n" + "A\n" * 1_048_576)
