@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from studytag.dataset import rows_with_known_label
 from studytag.errors import InputError
 from studytag.files import atomic_path
 from studytag.training.tokenization import TokenisedTable
@@ -28,9 +29,10 @@ def learn_excerpt(table: TokenisedTable, vocabulary: int) -> Excerpt:
     """
     target = _file(table, vocabulary)
     if not target.is_file():
-        logger.info("learning from %d articles which words say most", len(table))
-        texts = (table.token_ids(row) for row in range(len(table)))
-        words = Ngrams.fit(texts, vocabulary, table.truth, table.known)
+        rows = rows_with_known_label(table.known)
+        logger.info("learning from %d articles which words say most", len(rows))
+        texts = (table.token_ids(row) for row in rows)
+        words = Ngrams.fit(texts, vocabulary, table.truth[rows], table.known[rows])
         try:
             with atomic_path(target) as temporary, temporary.open("wb") as stream:
                 np.savez(
