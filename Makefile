@@ -76,7 +76,7 @@ bench: install
 
 # Every contender on this machine, on real articles and a trained model; results are named after the
 # processor. Most of the time goes into what is slower than studytag.
-ARTICLES ?= 100
+ARTICLES ?= 200
 SOURCE ?= data/processed/test.parquet
 MODEL ?= artifacts/model/best
 BUNDLE ?= artifacts/bundle

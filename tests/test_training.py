@@ -163,6 +163,8 @@ def test_a_truncated_epoch_may_read_where_the_words_say_most(config, tmp_path):
         )
         train(run)
         losses[read] = history(run)[-1].train_loss
+    with pytest.raises(InputError, match="truncated_length must be above 33, not 33"):
+        train(replace(run, truncated_length=33, overwrite_output_dir=True))
     # What decides stands behind the first 44 tokens; who does not read it can but guess (0.693).
     assert losses["excerpt"] < 0.65 < losses["beginning"]
 
@@ -404,10 +406,11 @@ def test_the_saved_model_is_calibrated(config):
 
 
 def test_a_table_is_tokenised_once_and_again_when_damaged(config, caplog):
-    config = replace(config, num_train_epochs=1)
+    excerpts = {"truncated_epochs": 1, "truncated_length": 40, "truncated_to": "excerpt"}
+    config = replace(config, num_train_epochs=1, **excerpts)
     train(config)
     cached = {path: path.stat().st_mtime_ns for path in Path(config.cache_dir).iterdir()}
-    assert len(cached) == 2
+    assert len(cached) == 3  # two tables, and the words that pick excerpts
     train(replace(config, overwrite_output_dir=True))
     assert {path: path.stat().st_mtime_ns for path in Path(config.cache_dir).iterdir()} == cached
     best = hash_files(Path(config.output_dir) / "best")["model.safetensors"]
@@ -416,9 +419,10 @@ def test_a_table_is_tokenised_once_and_again_when_damaged(config, caplog):
         path.write_bytes(path.read_bytes()[:1000])
     train(replace(config, overwrite_output_dir=True))
     assert caplog.text.count("is damaged: tokenising again") == 2
+    assert caplog.text.count("is damaged: learning again") == 1
     assert hash_files(Path(config.output_dir) / "best")["model.safetensors"] == best
     train(replace(config, overwrite_output_dir=True, max_length=MAX_LENGTH // 2))
-    assert len(list(Path(config.cache_dir).iterdir())) == 4
+    assert len(list(Path(config.cache_dir).iterdir())) == 6
 
 
 def test_a_folder_of_shards_is_the_table_they_make(config, tables, tmp_path):

@@ -76,14 +76,24 @@ def test_two_processes_train_as_one_that_accumulates(config, encoder, tmp_path):
     off = {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0}
     steady = copy_with_config(encoder, tmp_path / "steady", **off)
     config = replace(
-        config, model_name_or_path=str(steady), gradient_accumulation_steps=2, num_train_epochs=2
+        config,
+        model_name_or_path=str(steady),
+        gradient_accumulation_steps=2,
+        num_train_epochs=2,
+        truncated_epochs=1,
+        truncated_length=40,
+        truncated_to="excerpt",
     )
     one = train(config)
-    together = replace(config, output_dir=str(tmp_path / "together"))
+    together = replace(
+        config, output_dir=str(tmp_path / "together"), cache_dir=str(tmp_path / "its-own")
+    )
     done = accelerate_launch(
         *("--num_processes", "2", "--cpu", "-m", "studytag.cli.train"),
         *flags(together),
         *("--num_train_epochs", "2", "--learning_rate", "3e-3"),
+        *("--truncated_epochs", "1", "--truncated_length", "40", "--truncated_to", "excerpt"),
+        *("--dataloader_num_workers", "1"),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -60,7 +60,7 @@ def test_an_interrupted_run_resumes_to_the_very_same_weights(config, tmp_path, a
         config,
         num_train_epochs=2,
         truncated_epochs=1,
-        truncated_length=8,
+        truncated_length=40,
         truncated_to=read,
         checkpointing_steps=4,
         gradient_accumulation_steps=accumulation,
@@ -74,6 +74,7 @@ def test_an_interrupted_run_resumes_to_the_very_same_weights(config, tmp_path, a
     assert checkpoints(checkpoint_folder(interrupted))[-1].name == "step-00000012"
     interrupted = replace(interrupted, resume_from_checkpoint="auto")
     assert train(interrupted, stop=stop_after(7)) is None
+    shutil.rmtree(config.cache_dir)  # it may be emptied whenever no run is in progress
     resumed = train(interrupted)
 
     assert same_weights(whole, resumed)

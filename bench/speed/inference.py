@@ -74,6 +74,8 @@ def prepare(options: argparse.Namespace, folder: Path) -> Setting:
     model = options.model
     if options.distilbert:
         model = random_distilbert(model, folder / "model")
+    if options.tables is not None and options.distilbert:
+        raise InputError("--tables: a model of random weights has no F1; leave out --distilbert")
     if options.tables is not None:
         words, validation = options.tables
     else:

@@ -184,7 +184,8 @@ def _with_ngrams(
     words = Ngrams.fit(
         _token_ids(trained, _texts(trained.manifest, learned.rows)),
         len(trained.tokenizer),
-        *(learned.truth, learned.known),
+        learned.truth,
+        learned.known,
     )
     # What labels imply is left out: it is applied to the sum.
     plain = replace(trained.manifest, labels=LabelSet(trained.manifest.labels.names))

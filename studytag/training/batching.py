@@ -128,7 +128,7 @@ class Collator:
         padding_side: The side on which a row is filled up.
         truncation_side: The side on which a row loses tokens to `limit`.
         limit: Tokens that are read of a row; None for all of them.
-        excerpt: Picks the tokens of rows that are longer than `limit`; None for their beginning.
+        excerpt: Picks the tokens of rows that are longer than `limit`; None truncates them.
     """
 
     table: TokenisedTable

@@ -48,7 +48,7 @@ class TrainingConfig:
     output_dir: str = _option(
         "artifacts/model", "receives best/, checkpoints/, run.json and history.json"
     )
-    cache_dir: str = _option("artifacts/cache", "receives the tokenised tables, for later runs")
+    cache_dir: str = _option("artifacts/cache", "receives tokenised tables, for later runs")
     max_length: int = _option(512, "texts are truncated to this many tokens")
     max_chars: int | None = _option(None, "texts are truncated to this many characters beforehand")
     per_device_train_batch_size: int = _option(8, "most articles in a training batch")
@@ -77,7 +77,8 @@ class TrainingConfig:
     truncated_length: int = _option(128, "tokens of a text that truncated epochs read")
     truncated_to: str = _option(
         "beginning",
-        "which tokens those are: the beginning, or an excerpt: where the words say most",
+        "which tokens those are: the beginning (the end, where the tokenizer cuts the left side), "
+        "or an excerpt: where the words say most",
     )
     max_train_steps: int | None = _option(
         None, "optimizer steps of the run; over num_train_epochs, which follows from it"

@@ -137,15 +137,14 @@ def _prepare(config: TrainingConfig, hooks: TrainingHooks, stop: Callable[[], bo
 
     collator = hooks.collator or Collator
     sides = (tokenizer.pad_token_id, tokenizer.padding_side, tokenizer.truncation_side)
-    excerpt = truncated_excerpt(config, accelerator, train_table, len(tokenizer))
-    batches, loader = make_train_loader(
-        config, accelerator, collator(train_table, *sides, excerpt=excerpt)
-    )
+    collate = collator(train_table, *sides)
+    batches, loader = make_train_loader(config, accelerator, collate)
     calibrates = config.calibrate and output_layer(model) is not None
     validation = Validation.of(
         config, accelerator, Collator(validation_table, *sides), labels, calibrates
     )
     config, total = plan_steps(config, batches)
+    collate.excerpt = truncated_excerpt(config, accelerator, train_table, len(tokenizer))
     optimizer = (
         hooks.optimizer(config, model)
         if hooks.optimizer is not None

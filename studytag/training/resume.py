@@ -19,14 +19,14 @@ from studytag.training.tokenization import TokenisedTable
 Changes = dict[str, list[Any]]
 """Option to its value before and its value now."""
 
-_ORDER_OPTIONS = frozenset(
+_BATCH_OPTIONS = frozenset(
     {
         *("train_file", "model_name_or_path", "max_length", "max_chars", "seed"),
         *("per_device_train_batch_size", "tokens_per_batch", "gradient_accumulation_steps"),
         *("truncated_epochs", "truncated_length", "truncated_to"),
     }
 )
-"""Options that decide which article is in which batch of an epoch."""
+"""Options that decide what the batches of an epoch hold."""
 
 
 def run_identity(
@@ -67,7 +67,7 @@ def resume(
 
     Raises:
         InputError: an option that changes the result differs and is not allowed to, or changes the
-            order of the articles in the middle of an epoch; or as `read_checkpoint`.
+            batches in the middle of an epoch; or as `read_checkpoint`.
     """
     progress, stored = read_checkpoint(path, accelerator.num_processes)
     changes = {
@@ -98,10 +98,10 @@ def _check(path: Path, changes: Changes, config: TrainingConfig, in_epoch: bool)
             f"{path}: the run that it would continue differs in {described}; give the former "
             f"values, or --allow-changed {names}, or train anew in another --output-dir"
         )
-    misplaced = sorted(_ORDER_OPTIONS & changes.keys())
+    misplaced = sorted(_BATCH_OPTIONS & changes.keys())
     if in_epoch and misplaced:
         raise InputError(
-            f"{path}: {', '.join(misplaced)} decides the order of the articles and can only change "
+            f"{path}: {', '.join(misplaced)} decides what the batches hold and can only change "
             "between epochs; resume from a checkpoint of an epoch's end, or give the former value"
         )
 

@@ -27,7 +27,7 @@ from studytag.training.run_record import describe_table, effective_precision
 from studytag.training.suitability import readable_tokens
 from studytag.training.tokenization import TokenisedTable, tokenise
 from studytag.training.words import learn_excerpt
-from studytag.words.excerpt import Excerpt
+from studytag.words.excerpt import FIRST, Excerpt
 
 logger = get_logger(__name__)
 
@@ -158,10 +158,17 @@ def truncated_excerpt(
     """What picks the tokens that truncated epochs read; None if they read beginnings.
 
     Raises:
-        InputError: the cache cannot be written.
+        InputError: an excerpt would be no more than the beginning, or the cache cannot be written.
+        MissingDependencyError: scikit-learn is not installed.
     """
     if not config.truncated_epochs or config.truncated_to == "beginning":
         return None
+    always = FIRST + 1
+    if config.truncated_length <= always:
+        raise InputError(
+            f"option truncated_length must be above {always}, not {config.truncated_length}: an "
+            f"excerpt always has the first {FIRST} tokens and the last"
+        )
     with accelerator.local_main_process_first():
         return learn_excerpt(table, vocabulary)
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from studytag.dataset import LabelledTable, read_chunks
-from studytag.errors import InputError
-from studytag.files import atomic_path, source_files
+from studytag.files import source_files
 from studytag.hashing import sha256
 from studytag.labels import LabelSet
 from studytag.records import TextRecipe
+from studytag.training.cache import cache_file
 
 logger = logging.getLogger(__name__)
 
@@ -114,15 +114,10 @@ def tokenise(
         except pa.ArrowInvalid:
             logger.warning("%s is damaged: tokenising again", target)
     schema = _schema(tokenizer, labels)
-    try:
-        with atomic_path(target) as temporary, pa.OSFile(str(temporary), "wb") as sink:
-            with pa.ipc.new_file(sink, schema) as writer:
-                for chunk in read_chunks(source, labels):
-                    writer.write_batch(_tokens(chunk, tokenizer, recipe, max_length, schema))
-    except OSError as error:
-        raise InputError(
-            f"{target}: cannot be written ({error}); free some space, or give another --cache-dir"
-        ) from error
+    with cache_file(target) as temporary, pa.OSFile(str(temporary), "wb") as sink:
+        with pa.ipc.new_file(sink, schema) as writer:
+            for chunk in read_chunks(source, labels):
+                writer.write_batch(_tokens(chunk, tokenizer, recipe, max_length, schema))
     return TokenisedTable(target, source_hash)
 
 

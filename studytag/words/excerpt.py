@@ -57,8 +57,8 @@ class Excerpt(nn.Module):
         place = attention_mask.cumsum(dim=1)
         width = input_ids.shape[1]
         rank = around * width - place  # of equals, the first
-        always = (place <= FIRST) | (place == place[:, -1:])  # the last is [SEP]
-        rank = torch.where(always, _ALWAYS - place, rank)
+        rank = torch.where(place <= FIRST, _ALWAYS - place, rank)
+        rank = torch.where(place == place[:, -1:], _ALWAYS, rank)  # the last is [SEP]
         rank = torch.where(attention_mask != 0, rank, -width - 1)
         count = torch.minimum(tokens[0], torch.tensor(width))
         return rank.topk(count).indices.sort(dim=1).values  # type: ignore[arg-type]

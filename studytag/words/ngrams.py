@@ -90,7 +90,9 @@ class Ngrams(nn.Module):
         for label, rows in enumerate(known.T):
             having = truth[rows, label]
             if having.any() and not having.all():
-                model = linear_model.LogisticRegression(C=REGULARISATION, solver="liblinear")
+                model = linear_model.LogisticRegression(
+                    C=REGULARISATION, solver="liblinear", random_state=0
+                )
                 model.fit(features[np.flatnonzero(rows)], having)
                 weights[:, label], offset[label] = model.coef_[0], model.intercept_[0]
         scale = np.maximum(np.abs(weights).max(axis=0), 1e-6) / 127
@@ -106,8 +108,7 @@ class Ngrams(nn.Module):
         rows = []
         with torch.inference_mode():
             for ids in texts:
-                text = torch.from_numpy(ids.astype(np.int64))[None]
-                rows.append(self(text, torch.ones_like(text))[0].numpy())
+                rows.append(self(*_alone(ids))[0].numpy())
         return np.array(rows, dtype=np.float32)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -146,7 +147,12 @@ def _keys(input_ids: Tensor, attention_mask: Tensor, width: int) -> tuple[Tensor
 
 
 def _found(ids: NDArray[np.integer[Any]], width: int) -> NDArray[np.int64]:
-    text = torch.from_numpy(ids.astype(np.int64))[None]
-    keys, first = _keys(text, torch.ones_like(text), width)
+    keys, first = _keys(*_alone(ids), width)
     found: NDArray[np.int64] = keys[first].numpy()
     return found
+
+
+def _alone(ids: NDArray[np.integer[Any]]) -> tuple[Tensor, Tensor]:
+    """A batch of one text: its token ids and mask."""
+    text = torch.from_numpy(ids.astype(np.int64))[None]
+    return text, torch.ones_like(text)
