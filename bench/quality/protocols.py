@@ -119,8 +119,9 @@ def test(
     truth = truth_of(labels, others, np.repeat([-1, 0], [len(held), len(tested)]))
     _keep(name, truth, systems, lambda predict: predict(labels, learned, others.rows))
     for (system, seed), bundle in bundles.items():
+        probabilities = np.zeros(others.truth.shape, dtype=np.float32)  # held: none
         with bundle.open() as predictor:
-            probabilities = predictor.predict_proba(others.rows)
+            probabilities[len(held) :] = predictor.predict_proba(tested.rows)
             manifest, variant = predictor.manifest, predictor.variant
         if manifest.labels.names != labels.names:
             raise InputError(f"{bundle.folder}: its labels are not those of {train}")
