@@ -54,7 +54,7 @@ def learn_excerpt(table: TokenisedTable, vocabulary: int) -> Excerpt:
 
 
 def _load(path: Path) -> Ngrams:
-    with np.load(path) as stored:
+    with path.open("rb") as stream, np.load(stream) as stored:
         return Ngrams(stored["weights"], stored["scale"], stored["offset"])
 
 
