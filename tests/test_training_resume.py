@@ -318,7 +318,7 @@ def test_resuming_with_another_table_is_refused(interrupted, tmp_path):
     other.write_text("".join(lines[:-1]))
     with pytest.raises(InputError, match=r"train_file \(the table has other content\)"):
         train(moved)
-    with pytest.raises(InputError, match="train_file decides what the batches hold.*between epochs"):
+    with pytest.raises(InputError, match="train_file decides what the batches.*between epochs"):
         train(replace(moved, allow_changed=("train_file",)))
 
 
