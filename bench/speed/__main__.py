@@ -61,20 +61,22 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("contenders", "footprint"):
         command = commands.choices[name]
         command.add_argument("--model", type=Path, default=Path("artifacts/model/best"))
-        command.add_argument("--distilbert", action="store_true", help="its shape, random weights")
         command.add_argument("--only", help="contenders whose names this finds")
+        weights = command.add_mutually_exclusive_group()  # random ones have no F1
+        weights.add_argument("--distilbert", action="store_true", help="its shape, random weights")
         command.set_defaults(tables=None)
+        if name == "contenders":
+            weights.add_argument(
+                "--tables",
+                type=Path,
+                nargs=2,
+                metavar=("TRAIN", "VALIDATION"),
+                help="those of the model, to measure micro-F1 too",
+            )
     command = commands.choices["contenders"]
     command.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 32])
     command.add_argument(
         "--processor-time", action="store_true", help="where other work shares the cores"
-    )
-    command.add_argument(
-        "--tables",
-        type=Path,
-        nargs=2,
-        metavar=("TRAIN", "VALIDATION"),
-        help="those of the model, to measure micro-F1 too",
     )
     command = commands.choices["cost"]
     command.add_argument("--bundle", required=True, nargs="+", help="one or more")

@@ -26,7 +26,7 @@ from bench.harness.machine import (
 from bench.harness.store import write_rows
 from bench.speed.contenders import SAMPLES, Setting, all_contenders, encoder_of, export_with_optimum
 from studytag.errors import InputError
-from studytag.evaluation.metrics import score
+from studytag.evaluation.metrics import score_points
 from studytag.evaluation.thresholds import cross_fitted_thresholds
 from studytag.files import read_rows
 from studytag.hardware import available_cores
@@ -74,8 +74,6 @@ def prepare(options: argparse.Namespace, folder: Path) -> Setting:
     model = options.model
     if options.distilbert:
         model = random_distilbert(model, folder / "model")
-    if options.tables is not None and options.distilbert:
-        raise InputError("--tables: a model of random weights has no F1; leave out --distilbert")
     if options.tables is not None:
         words, validation = options.tables
     else:
@@ -173,10 +171,10 @@ def _micro_f1(
     f1 = {}
     for name, predicted in probabilities.items():
         raised = labels.raise_implied(np.asarray(predicted))
-        thresholds = cross_fitted_thresholds(truth, known, raised, half, [DEFAULT_OPERATING_POINT])
-        decided = labels.decide(raised, thresholds[DEFAULT_OPERATING_POINT][half])
-        even = [0.5] * len(labels)
-        f1[name] = score(labels, truth & known, known, decided.astype(float), even).micro.f1
+        tuned = cross_fitted_thresholds(truth, known, raised, half, [DEFAULT_OPERATING_POINT])
+        points = {point: of_half[half] for point, of_half in tuned.items()}
+        scores = score_points(labels, truth & known, known, raised, points)
+        f1[name] = scores[DEFAULT_OPERATING_POINT].micro.f1
     return f1
 
 
