@@ -6,6 +6,7 @@ import json
 from importlib.util import find_spec
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import torch
@@ -22,7 +23,7 @@ from studytag.export.pipeline import export_bundle
 from studytag.export.recalibration import raw_probabilities
 from studytag.manifest import load_manifest
 from studytag.words.excerpt import FIRST, WINDOW, Excerpt
-from studytag.words.ngrams import BUCKETS, Ngrams
+from studytag.words.ngrams import BUCKETS, Ngrams, rows_to_learn_from
 
 UNKNOWN = LABELS[2]
 
@@ -101,7 +102,7 @@ def test_a_bundle_with_words_ranks_by_them(learned, tmp_path):
     main(["export", *options, str(plain)])
     main(["export", *options, str(bundle), "--ngrams", str(train)])
     before, after = load_manifest(plain), load_manifest(bundle)
-    assert after.training["ngrams"] == {"table": "train.jsonl", "articles": 120, "share": 0.7}
+    assert after.training["ngrams"] == {"share": 0.7}
     for name in ("fp32", "int8"):
         gain = after.variants[name].scores["f1"].macro.average_precision
         assert gain > before.variants[name].scores["f1"].macro.average_precision + 0.2
@@ -225,9 +226,35 @@ def test_phrases_that_decide_are_read_wherever_they_stand():
 def test_fast_needs_words(learned, tmp_path):
     folder, *_ = learned
     train = folder / "train.jsonl"
-    with pytest.raises(InputError, match="fast reads where words say most: .* --ngrams"):
+    with pytest.raises(InputError, match="fast reads where words say most, .* --ngrams"):
         export_bundle(folder / "model", tmp_path / "b", train, variants=("int8", "fast"))
     assert not (tmp_path / "b").exists()
+
+
+def test_fast_reads_by_words_that_have_no_share_of_the_sum(learned, tmp_path, monkeypatch):
+    folder, *_ = learned
+    train = folder / "train.jsonl"
+    monkeypatch.setattr("studytag.export.ngrams.SHARES", (0.0,))
+    manifest = export_bundle(
+        *(folder / "model", tmp_path / "b", train),
+        ngrams=train,
+        variants=("int8", "fast"),
+        max_f1_drop=1.0,
+    )
+    assert manifest.training["ngrams"] == {"share": 0.0}
+    graph = onnx.load(tmp_path / "b" / "onnx" / "model_quantized.onnx").graph
+    (weights,) = [each for each in graph.initializer if each.name == "excerpt/weights"]
+    assert onnx.numpy_helper.to_array(weights).max() == 4096
+
+
+def test_of_very_many_articles_words_are_learned_from_some(monkeypatch):
+    monkeypatch.setattr("studytag.words.ngrams.MOST_ARTICLES", 5)
+    known = np.ones((20, 2), dtype=bool)
+    known[::2] = False
+    rows = rows_to_learn_from(known)
+    assert len(set(rows)) == 5
+    assert (rows % 2 == 1).all()
+    np.testing.assert_array_equal(rows, rows_to_learn_from(known))
 
 
 def test_a_number_of_tokens_that_no_graph_can_read_is_refused_before_the_work(learned, tmp_path):

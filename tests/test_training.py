@@ -27,6 +27,7 @@ from studytag.cli.train import main
 from studytag.dataset import load_evaluable, load_table
 from studytag.errors import InputError
 from studytag.evaluation.metrics import score
+from studytag.export.pipeline import export_bundle
 from studytag.hashing import hash_files
 from studytag.labels import LabelSet
 from studytag.manifest import load_manifest
@@ -37,7 +38,7 @@ from studytag.training.encoder import load_encoder
 from studytag.training.hooks import TrainingHooks
 from studytag.training.loop import train
 from studytag.training.loss import masked_bce
-from studytag.training.model_folder import load_model_folder, read_validation
+from studytag.training.model_folder import WORDS, load_model_folder, read_validation
 from studytag.training.model_folder import torch_probabilities as model_probabilities
 
 pytest_plugins = ["training_fixtures"]
@@ -167,6 +168,22 @@ def test_a_truncated_epoch_may_read_where_the_words_say_most(config, tmp_path):
         train(replace(run, truncated_length=33, overwrite_output_dir=True))
     # What decides stands behind the first 44 tokens; who does not read it can but guess (0.693).
     assert losses["excerpt"] < 0.65 < losses["beginning"]
+
+    # The words that it learned are there for its bundle.
+    assert not (tmp_path / "beginning" / "best" / WORDS).exists()
+    best, words = tmp_path / "excerpt" / "best", Path(run.validation_file)
+    from_folder, from_table = (
+        export_bundle(
+            *(best, tmp_path / "bundle", words),
+            ngrams=table,
+            variants=("int8", "fast"),
+            max_f1_drop=1.0,
+        )
+        for table in (None, run.train_file)
+    )
+    assert from_folder.training["ngrams"]["share"] > 0
+    name = "onnx/model_quantized.onnx"
+    assert from_folder.files[name] == from_table.files[name]
 
 
 def test_early_stopping_and_max_train_steps(config):

@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ngrams",
         type=Path,
         metavar="TABLE",
-        help="also learn single words and pairs from this table, the one that was trained on, and "
-        "add what they tell to every variant",
+        help="learn single words and pairs from this table, the one that was trained on, and add "
+        "what they tell to every variant (default: those that training learned, if it did)",
     )
     parser.add_argument(
         "--variants",
@@ -43,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=FAST_TOKENS,
         metavar="N",
-        help="tokens that the transformer reads of a text in the variant fast, where the words of "
-        "--ngrams say most (default: %(default)s)",
+        help="tokens that the transformer reads of a text in the variant fast, where the words say "
+        "most (default: %(default)s)",
     )
     parser.add_argument(
         "--max-f1-drop",

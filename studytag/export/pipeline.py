@@ -55,7 +55,7 @@ from studytag.manifest import (
 from studytag.records import Row
 from studytag.training.model_folder import TrainedModel, load_model_folder, torch_probabilities
 from studytag.version import __version__
-from studytag.words.ngrams import Ngrams
+from studytag.words.ngrams import Ngrams, rows_to_learn_from
 
 logger = logging.getLogger(__name__)
 
@@ -96,9 +96,10 @@ def export_bundle(
         output: The bundle, replaced if it is there.
         validation: The labelled table to tune thresholds and measure on.
         ngrams: The labelled table that the model was trained on, to learn a linear model of words
-            from, which is added to every variant; see ngrams.py.
-        fast_tokens: What the transformer reads of a text in the variant `fast`, where the words of
-            `ngrams`, which are those of the whole text there too, say most; see excerpt.py.
+            from, which is added to every variant; see ngrams.py. None takes the words of the model
+            folder, if it has any.
+        fast_tokens: What the transformer reads of a text in the variant `fast`, where the words,
+            which are those of the whole text there too, say most; see excerpt.py.
         variants: What the bundle keeps; fp32 and int8 are always made and measured, and fp32 must
             pass its gates.
         max_f1_drop: An int8 variant is left out if its micro-F1 is lower than float32's by
@@ -108,7 +109,7 @@ def export_bundle(
 
     Raises:
         InputError: a table, the card or `fast_tokens` is unusable, `fast` is asked for without
-            `ngrams`, or `output` holds something else than a bundle.
+            words, or `output` holds something else than a bundle.
         BundleError: the model folder is incomplete.
         MissingDependencyError: a package that a variant needs is not installed.
         StudytagError: the float32 graph differs from PyTorch by more than `tolerance`.
@@ -119,22 +120,22 @@ def export_bundle(
         raise InputError(
             f"option fast_tokens must be from {FEWEST_TOKENS} to {MOST_TOKENS}, not {fast_tokens}"
         )
-    if FAST in variants and ngrams is None:
-        raise InputError(
-            "the variant fast reads where words say most: name the table to learn words from with "
-            "--ngrams, the one that was trained on"
-        )
     if card is not None and not Path(card).is_file():
         raise InputError(f"{card}: no such file; name a model card in Markdown")
     trained = load_model_folder(Path(model_dir))
     table = load_evaluable(validation, trained.manifest.labels)
-    learned = None if ngrams is None else load_evaluable(ngrams, trained.manifest.labels)
+    words = trained.words if ngrams is None else _learn_words(trained, ngrams)
+    if FAST in variants and words is None:
+        raise InputError(
+            "the variant fast reads where words say most, and this model was trained without them: "
+            "name the table that it was trained on with --ngrams"
+        )
     with atomic_folder(output) as folder:
         _write_files(trained, folder)
-        if ngrams is not None and learned is not None:
-            trained = _with_ngrams(trained, learned, table, Path(ngrams).name)
+        if words is not None:
+            trained = _with_ngrams(trained, words, table)
             if FAST in variants:
-                add_excerpt(folder / GRAPHS[FAST], trained.model.ngrams)
+                add_excerpt(folder / GRAPHS[FAST], words)
             for variant in ("fp32", "int8"):
                 add_ngrams(folder / GRAPHS[variant], trained.model)
         if "int8-openvino" in variants:
@@ -176,25 +177,29 @@ def _write_files(trained: TrainedModel, folder: Path) -> None:
                 Path(everything, name).rename(folder / name)
 
 
-def _with_ngrams(
-    trained: TrainedModel, learned: LabelledTable, table: LabelledTable, name: str
-) -> TrainedModel:
-    """The model with what words tell added to it; learned from one table, weighed on the other."""
-    logger.info("learning words from %d articles", len(learned))
-    words = Ngrams.fit(
-        _token_ids(trained, _texts(trained.manifest, learned.rows)),
+def _learn_words(trained: TrainedModel, source: str | Path) -> Ngrams:
+    """A linear model of the words that a labelled table's texts have for the transformer."""
+    table = load_evaluable(source, trained.manifest.labels)
+    rows = rows_to_learn_from(table.known)
+    logger.info("learning words from %d articles", len(rows))
+    return Ngrams.fit(
+        _token_ids(trained, _texts(trained.manifest, (table.rows[row] for row in rows))),
         len(trained.tokenizer),
-        learned.truth,
-        learned.known,
+        table.truth[rows],
+        table.known[rows],
     )
+
+
+def _with_ngrams(trained: TrainedModel, words: Ngrams, table: LabelledTable) -> TrainedModel:
+    """The model with what words tell added to it, weighed on the validation `table`."""
     # What labels imply is left out: it is applied to the sum.
     plain = replace(trained.manifest, labels=LabelSet(trained.manifest.labels.names))
     texts = _texts(trained.manifest, table.rows)
     logits = logit(torch_probabilities(replace(trained, manifest=plain), texts))
     said_by_words = words.logits(_token_ids(trained, texts))
     model = blend(trained.model, words, logits, said_by_words, table.truth, table.known)
-    said = {"table": name, "articles": len(learned), "share": model.share}
-    manifest = replace(trained.manifest, training={**trained.manifest.training, "ngrams": said})
+    training = {**trained.manifest.training, "ngrams": {"share": model.share}}
+    manifest = replace(trained.manifest, training=training)
     return replace(trained, model=model, manifest=manifest)
 
 

@@ -57,11 +57,13 @@ from studytag.training.setup import (
     plan_steps,
     read_labels,
     tokenise_tables,
-    truncated_excerpt,
     with_fast_attention,
+    words_of_excerpts,
 )
 from studytag.training.suitability import freeze_unused_parameters
 from studytag.training.validation import Validation, logits_of
+from studytag.words.excerpt import Excerpt
+from studytag.words.ngrams import Ngrams
 
 logger = get_logger(__name__)
 
@@ -144,7 +146,8 @@ def _prepare(config: TrainingConfig, hooks: TrainingHooks, stop: Callable[[], bo
         config, accelerator, Collator(validation_table, *sides), labels, calibrates
     )
     config, total = plan_steps(config, batches)
-    collate.excerpt = truncated_excerpt(config, accelerator, train_table, len(tokenizer))
+    words = words_of_excerpts(config, accelerator, train_table, len(tokenizer))
+    collate.excerpt = None if words is None else Excerpt(words)
     optimizer = (
         hooks.optimizer(config, model)
         if hooks.optimizer is not None
@@ -182,6 +185,7 @@ def _prepare(config: TrainingConfig, hooks: TrainingHooks, stop: Callable[[], bo
         stop=stop,
         identity=identity,
         manifest=draft_manifest(config, labels, recipe, tokenizer, tables),
+        words=words,
     )
 
 
@@ -204,6 +208,7 @@ class _Run:
     stop: Callable[[], bool]
     identity: Identity
     manifest: Manifest
+    words: Ngrams | None
     stopped: bool = False
 
     @property
@@ -281,6 +286,7 @@ class _Run:
                     self.tokenizer,
                     result,
                     self.manifest,
+                    self.words,
                 )
         record_epoch(self.accelerator, progress, result, seconds)
         if self.accelerator.is_main_process:

@@ -3,6 +3,7 @@
 config.json, model.safetensors, tokenizer.json, ...    as transformers writes them
 studytag.json                                          labels, thresholds, scores, hashes
 validation.parquet                                     probabilities that thresholds were tuned on
+words.npz                                              what picked excerpts, if any were read
 README.md                                              the model card
 """
 
@@ -46,12 +47,14 @@ from studytag.training.model_card import model_card
 from studytag.training.run_record import versions
 from studytag.training.suitability import readable_tokens
 from studytag.training.validation import ValidationResult
+from studytag.words.ngrams import Ngrams
 
 PYTORCH = "pytorch"
 """The variant of a model folder."""
 
 WEIGHTS = "model.safetensors"
 VALIDATION = "validation.parquet"
+WORDS = "words.npz"
 DEFAULT_LENGTH = 512
 """Tokens that a checkpoint without any limit is made to read."""
 
@@ -65,11 +68,13 @@ class TrainedModel:
         tokenizer: Without truncation and padding of its own.
         manifest: Of the folder. That of a checkpoint trained elsewhere has neither variants nor
             files.
+        words: The linear model by which truncated epochs picked what they read; None if none did.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     manifest: Manifest
+    words: Ngrams | None = None
 
 
 def load_model_folder(folder: str | Path) -> TrainedModel:
@@ -98,7 +103,8 @@ def load_model_folder(folder: str | Path) -> TrainedModel:
             f"({', '.join(manifest.labels)}); copy the whole folder again, or train again"
         )
     tokenizer.truncation_side = manifest.truncation_side
-    return TrainedModel(model, tokenizer, manifest)
+    words = Ngrams.load(folder / WORDS) if WORDS in manifest.files else None
+    return TrainedModel(model, tokenizer, manifest, words)
 
 
 def torch_probabilities(trained: TrainedModel, texts: Sequence[str]) -> NDArray[np.floating]:
@@ -132,6 +138,7 @@ def save_model_folder(
     tokenizer: PreTrainedTokenizerFast,
     result: ValidationResult,
     manifest: Manifest,
+    words: Ngrams | None,
 ) -> None:
     """Write the folder under a temporary name, then put it in the place of the one before.
 
@@ -142,6 +149,7 @@ def save_model_folder(
         tokenizer: Of the encoder.
         result: The model on the validation table.
         manifest: What is known before training; variants, calibration and files are added here.
+        words: By which excerpts were picked.
     """
     layer = output_layer(model)
     tokenizer.model_max_length = manifest.max_length
@@ -155,6 +163,8 @@ def save_model_folder(
             for label, column in zip(manifest.labels, result.probabilities.T, strict=True)
         }
         pq.write_table(pa.table(columns), temporary / VALIDATION)
+        if words is not None:
+            words.save(temporary / WORDS)
         card = model_card(result.scores, manifest.encoder)
         write_text_atomically(temporary / "README.md", card)
         complete = replace(

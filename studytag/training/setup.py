@@ -26,8 +26,9 @@ from studytag.training.head import parameter_groups
 from studytag.training.run_record import describe_table, effective_precision
 from studytag.training.suitability import readable_tokens
 from studytag.training.tokenization import TokenisedTable, tokenise
-from studytag.training.words import learn_excerpt
-from studytag.words.excerpt import FIRST, Excerpt
+from studytag.training.words import learn_words
+from studytag.words.excerpt import FIRST
+from studytag.words.ngrams import Ngrams
 
 logger = get_logger(__name__)
 
@@ -152,10 +153,10 @@ def tokenise_tables(
     return train, validation
 
 
-def truncated_excerpt(
+def words_of_excerpts(
     config: TrainingConfig, accelerator: Accelerator, table: TokenisedTable, vocabulary: int
-) -> Excerpt | None:
-    """What picks the tokens that truncated epochs read; None if they read beginnings.
+) -> Ngrams | None:
+    """The words by which truncated epochs pick what they read; None if they read beginnings.
 
     Raises:
         InputError: an excerpt would be no more than the beginning, or the cache cannot be written.
@@ -170,7 +171,7 @@ def truncated_excerpt(
             f"excerpt always has the first {FIRST} tokens and the last"
         )
     with accelerator.local_main_process_first():
-        return learn_excerpt(table, vocabulary)
+        return learn_words(table, vocabulary)
 
 
 def check_length(config: TrainingConfig, model: PreTrainedModel) -> None:

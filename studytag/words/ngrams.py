@@ -8,6 +8,7 @@ sources never seen the two together rank better than either (docs/experiments.md
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from studytag.dataset import rows_with_known_label
 from studytag.errors import import_extra
+
+MOST_ARTICLES = 200_000
+"""From so many the words are learned: more take memory (up to 20 kB each) and minutes, and the
+phrases that tell a label are known by then."""
 
 BUCKETS = 2**17
 """Pairs of tokens share so many weights, by hash. Half as many cost 0.003 of average precision,
@@ -98,6 +104,22 @@ class Ngrams(nn.Module):
         scale = np.maximum(np.abs(weights).max(axis=0), 1e-6) / 127
         return cls(np.rint(weights / scale).astype(np.int8), scale, offset)
 
+    @classmethod
+    def load(cls, path: Path) -> Ngrams:
+        """What `save` wrote.
+
+        Raises:
+            OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile: it cannot be read.
+        """
+        with path.open("rb") as stream, np.load(stream) as stored:
+            return cls(stored["weights"], stored["scale"], stored["offset"])
+
+    def save(self, path: Path) -> None:
+        """Write the weights: NumPy's arrays, no pickle, the same bytes for the same weights."""
+        parts = {"weights": self.weights, "scale": self.scale, "offset": self.offset}
+        with path.open("wb") as stream:
+            np.savez(stream, **{name: part.numpy() for name, part in parts.items()})
+
     def line(self, slope: NDArray[np.floating], offset: NDArray[np.floating]) -> Ngrams:
         """The same with each label's logit x made slope * x + offset."""
         scale, before = self.scale.numpy() * slope, self.offset.numpy() * slope
@@ -118,6 +140,18 @@ class Ngrams(nn.Module):
         total = (self.weights[keys].to(torch.float32) * found).sum(dim=1)
         logits: Tensor = total * self.scale / found.sum(dim=1).clamp(min=1).sqrt() + self.offset
         return logits
+
+
+def rows_to_learn_from(known: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """The articles that have a known label; of very many `MOST_ARTICLES`, always the same ones.
+
+    Args:
+        known: Shape (n, labels).
+    """
+    rows = rows_with_known_label(known)
+    if len(rows) > MOST_ARTICLES:
+        rows = np.sort(np.random.default_rng(0).choice(rows, MOST_ARTICLES, replace=False))
+    return rows
 
 
 def token_and_pair_rows(

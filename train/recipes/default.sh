@@ -16,4 +16,4 @@ accelerate launch --config_file "$hardware" train --config default \
   --train-file "$folder/train.parquet" --validation-file "$folder/val.parquet" \
   --output-dir artifacts/default-model
 studytag export --model artifacts/default-model/best --validation "$folder/val.parquet" \
-  --ngrams "$folder/train.parquet" --variants int8 fast --output artifacts/default
+  --variants int8 fast --output artifacts/default
