@@ -119,7 +119,8 @@ def concatenate(parts: list[LabelledTable]) -> LabelledTable:
 def read_chunks(path: str | Path, labels: LabelSet) -> Iterator[LabelledTable]:
     """Read a labelled table, or a folder of its shards, some thousand rows at a time.
 
-    A table without a `known` column is taken as fully known. Truth counts only where known.
+    Of a row without `known` every label is known; of one where it is empty, none. Truth counts only
+    where known.
 
     Args:
         path: Any format that `read_rows` knows; in a folder, the files are read by name.
@@ -157,11 +158,7 @@ def _labelled(path: Path, rows: list[Row], labels: LabelSet, first_row: int) -> 
         except InputError as error:
             raise InputError(f"{path}: row {number} (pmid {row.get('pmid')}): {error}") from error
     try:
-        known = (
-            labels.encode([row.get("known") for row in rows], "known", first_row)
-            if "known" in rows[0]
-            else np.ones((len(rows), len(labels)), dtype=np.bool_)
-        )
+        known = labels.encode([row.get("known", labels) for row in rows], "known", first_row)
         truth = labels.encode([row["labels"] for row in rows], "labels", first_row)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error

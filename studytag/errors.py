@@ -58,6 +58,15 @@ class StoppedError(StudytagError):
     exit_code = 75
 
 
+class FilesFailedError(StudytagError):
+    """Of a folder, all files are done but some that could not be tagged. The message names them.
+
+    Exit code 65, sysexits' EX_DATAERR.
+    """
+
+    exit_code = 65
+
+
 class BundleError(StudytagError):
     """A model folder or bundle is incomplete, altered, or newer than this code understands."""
 

@@ -18,8 +18,10 @@ import pytest
 from studytag.data.build import build
 from studytag.data.labelling import load_rules
 from studytag.data.splitting import SPLITS, Splitter, title_key
+from studytag.dataset import load_table
 from studytag.errors import InputError
 from studytag.files import open_writer, read_rows
+from studytag.labels import STUDY_DESIGNS
 from studytag.records import table_schema
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "pubmed.parquet"
@@ -341,6 +343,16 @@ def test_labels_of_another_field_come_from_the_table(tmp_path, out):
         *((["B"], both), ([], both), (both, both), ([], ["A"]), ([], []), (["A"], both)),
     ]
     assert card.labels == both
+
+
+def test_what_is_known_is_said_by_each_row(tmp_path):
+    table = tmp_path / "mine.jsonl"
+    rows = ({}, {"known": ["RCT"]}, {"known": []}, {"known": None})
+    with table.open("w") as stream:
+        for known in (*rows, *rows[::-1]):
+            stream.write(json.dumps({"title": "A", "labels": ["RCT"], **known}) + "\n")
+    known = load_table(table, STUDY_DESIGNS).known
+    assert known.sum(axis=1).tolist() == [10, 1, 0, 0, 0, 0, 1, 10]
 
 
 def test_an_unknown_label_names_file_row_and_label(tmp_path, out):

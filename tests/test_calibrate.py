@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -47,11 +48,31 @@ def test_labelled_articles_refit_calibration_and_thresholds(
         refitted = predictor.predict_proba(articles)
     assert np.abs(refitted - true).mean() < 0.03 < np.abs(probabilities - true).mean()
     before, after = load_manifest(exported.bundle), load_manifest(output)
-    assert after.files == before.files  # the graphs are the same
+    changed = {name for name in after.files if after.files[name] != before.files[name]}
+    assert changed == {"config.json"}  # which repeats the thresholds; the graphs are the same
+    shown = json.loads((output / "config.json").read_text())["studytag"]["thresholds"]["fp32"]["f1"]
+    raw, thresholds = probabilities[:, RCT], after.variants["fp32"].thresholds["f1"]
+    decided = refitted[:, RCT] >= thresholds[RCT]
+    assert ((raw >= shown["RCT"]) == decided).mean() > 0.999  # for those who run the graph alone
+    assert 0 < decided.sum() < len(decided)
     assert after.variants["fp32"].thresholds != before.variants["fp32"].thresholds
     provenance = after.training["recalibrated"]
     assert (provenance["table"], provenance["articles"]) == ("mine.jsonl", 600)
     assert after.prevalence["RCT"] == pytest.approx(truth[:, RCT].mean())
+
+
+def test_the_card_of_a_calibrated_bundle_says_whose_figures_it_has(exported, tmp_path):
+    bundle = shutil.copytree(exported.bundle, tmp_path / "bundle")
+    (bundle / "README.md").write_text("---\nlicense: mit\n---\n\n# Mine\n", encoding="utf-8")
+    for number in (1, 2):
+        output = tmp_path / f"calibrated-{number}"
+        main(["calibrate", str(bundle), "--prevalence", "RCT=0.02", "--output", str(output)])
+        card = (output / "README.md").read_text(encoding="utf-8")
+        head, body = card.removeprefix("---\n").split("---\n")
+        assert head == "license: mit\n"
+        assert body.count("Calibrated anew since") == 1
+        assert body.endswith("# Mine\n")
+        bundle = output
 
 
 def test_a_label_with_too_few_articles_stays_as_it_was(exported, articles, tmp_path, caplog):
@@ -65,6 +86,8 @@ def test_a_label_with_too_few_articles_stays_as_it_was(exported, articles, tmp_p
         earlier = load_manifest(exported.bundle).variants[name]
         assert "RCT" not in variant.adjustment.slope
         assert variant.thresholds["f1"][RCT] == earlier.thresholds["f1"][RCT]
+    before, after = load_manifest(exported.bundle).prevalence, load_manifest(output).prevalence
+    assert after == before | {LABELS[0]: 0.5}  # that of the others is their calibration's
     assert "RCT keeps its calibration: too few known articles" in caplog.text
 
 

@@ -136,6 +136,20 @@ def test_a_folder_lost_between_two_renames_comes_back(tmp_path):
     assert os.listdir(tmp_path) == ["model"]
 
 
+def test_a_lost_folder_is_left_to_a_writer_that_lives(tmp_path):
+    with atomic_folder(tmp_path / "model"):
+        (tmp_path / ".model.0123456789ab.old").mkdir()
+        repair_folder(tmp_path / "model")
+        assert not (tmp_path / "model").exists()
+
+
+def test_the_second_file_of_a_killed_writer_goes_too(tmp_path):
+    for name in ("partial", "partial.narrow"):
+        (tmp_path / f".a.parquet.0123456789ab.{name}").touch()
+    write_text_atomically(tmp_path / "a.parquet", "new")
+    assert os.listdir(tmp_path) == ["a.parquet"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="exchanges folders in one step")
 def test_a_folder_is_there_at_every_moment(tmp_path):
     """A reader that looks all the time while the folder is replaced never misses it."""

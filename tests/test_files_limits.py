@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import time
+import tracemalloc
 import zipfile
 from collections import deque
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from studytag.errors import InputError
-from studytag.files import open_writer, read_rows
+from studytag.files import estimate_rows, open_writer, read_rows
 from studytag.files.streams import open_bytes
 
 
@@ -50,6 +51,21 @@ def test_time_grows_with_the_size(tmp_path, name):
         spent.append(min(seconds(source, target) for _ in range(2)))
         assert len(list(read_rows(target))) == 1
     assert spent[1] < 10 * max(spent[0], 0.1)
+
+
+def test_the_estimate_unpacks_no_more_than_it_needs(tmp_path):
+    """The first 4 MiB of this file hold a gibibyte."""
+    path = tmp_path / "a.csv.gz"
+    with gzip.open(path, "wb", compresslevel=1) as stream:
+        stream.write(b"title\n")
+        for _ in range(256):
+            stream.write(b"x\n" * 2**19)
+    tracemalloc.start()
+    estimate = estimate_rows(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**27
+    assert estimate == pytest.approx(2**27, rel=0.1)
 
 
 def test_a_line_without_end(tmp_path):

@@ -206,6 +206,45 @@ def test_ris_carries_the_tags_as_keywords(exported, tmp_path):
     assert keywords == ["teeth", *(f"studytag: {label}" for label in labels)]
 
 
+@pytest.mark.parametrize("format", ["csv", "tsv", "xlsx", "parquet"])
+def test_a_table_without_a_row_keeps_its_columns(predictor, tmp_path, format):
+    source, target = tmp_path / "in.csv", tmp_path / f"out.{format}"
+    source.write_text("PMID;Title;Mine\n")
+    summary = predict_file(predictor, source, target, progress=False)
+    assert summary.rows == 0
+    again = tmp_path / f"again.{format}"
+    predict_file(predictor, target, again, progress=False)
+    if format == "parquet":
+        schema = pq.read_schema(again)
+        assert schema.names == ["PMID", "Title", "Mine", *ADDED]
+        assert schema.field("p_RCT").type == pa.float64()
+        full = write(tmp_path / "full.csv", [{"PMID": "1", "Title": "A trial", "Mine": "x"}])
+        predict_file(predictor, full, tmp_path / "full.parquet", progress=False)
+        assert pq.read_schema(tmp_path / "full.parquet").equals(schema)
+    elif format == "csv":
+        assert again.read_text().split("\n") == [";".join(["PMID", "Title", "Mine", *ADDED]), ""]
+
+
+def test_what_a_file_has_to_tell_is_told_once(predictor, tmp_path, caplog):
+    source = tmp_path / "in.csv"
+    source.write_bytes(b"strange\nTY  - JOUR\nTI  - Caf\xe9 au lait in a trial\nER  - \nstray\n")
+    predict_file(predictor, source, tmp_path / "out.ris", progress=False)
+    assert caplog.text.count("but read as ris") == 1
+    assert caplog.text.count("not UTF-8") == 1
+    assert caplog.text.count("belongs to no record") == 1
+
+
+def test_an_error_longer_than_a_cell_is_cut(predictor, tmp_path):
+    source = tmp_path / "in.csv"
+    source.write_text("title,abstract\nOne,Two," + "x" * 40_000 + "\nA trial,Of sealants\n")
+    summary = predict_file(predictor, source, tmp_path / "out.xlsx", progress=False)
+    assert (summary.rows, summary.failed) == (2, 1)
+    first, second = read_rows(tmp_path / "out.xlsx")
+    assert first["studytag_error"].startswith("line 2: 3 cells under 2 columns")
+    assert len(first["studytag_error"]) == 32_767
+    assert second["studytag_error"] is None
+
+
 def test_standard_streams(exported, tmp_path):
     source = write(tmp_path / "in.jsonl", exported.articles[:3])
     command = ["predict", "-", "-", "--input-format", "jsonl", "--output-format", "csv"]

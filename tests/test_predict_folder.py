@@ -109,9 +109,25 @@ def test_a_bad_file_does_not_end_the_others(predictor, records, tmp_path):
     summary = predict_folder(predictor, records, tmp_path / "tagged", progress=False)
     assert set(summary.failed) == {"part-1.jsonl", "part-2.csv"}
     assert len(summary.files) == 3
-    assert "2 files could not be tagged: part-1.jsonl, part-2.csv" in str(
-        failures(summary, records)
+    failure = failures(summary, records)
+    assert "2 files could not be tagged: part-1.jsonl, part-2.csv" in str(failure)
+    assert failure.exit_code == 65  # not that of a mistake, which ends a whole cluster's job
+
+
+def test_of_a_folder_of_one_format_every_file_is_read(predictor, tmp_path, caplog):
+    folder = tmp_path / "records"
+    folder.mkdir()
+    for name in ("part-00000", "part-00001.out", "list.json"):
+        (folder / name).write_text('{"TI": "A trial of sealants"}\n')
+    (folder / ".hidden").write_text("no")
+    summary = predict_folder(
+        *(predictor, folder, tmp_path / "tagged"),
+        source_format="jsonl",
+        target_format="csv",
+        progress=False,
     )
+    assert set(summary.files) == {"part-00000", "part-00001.out", "list.json"}
+    assert "not read" not in caplog.text
 
 
 def test_formats_of_a_folder(predictor, records, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -11,9 +12,12 @@ import sys
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from service_support import JSON
 
-from studytag import Predictor
+from studytag import InputError, Predictor
+from studytag.service.errors import add_error_handlers
 
 pytest_plugins = ["service_fixtures"]
 
@@ -27,6 +31,19 @@ ARTICLES = [
 def expected(exported):
     with Predictor(exported.bundle) as predictor:
         yield predictor.predict(ARTICLES)
+
+
+def test_a_full_disk_is_507_and_tells_no_path():
+    app = FastAPI()
+    add_error_handlers(app)
+
+    @app.get("/")
+    def full() -> None:
+        raise InputError("/srv/x: cannot be written") from OSError(errno.ENOSPC, "no space left")
+
+    answer = TestClient(app).get("/")
+    assert answer.status_code == 507
+    assert "/srv" not in answer.text
 
 
 class TestTag:

@@ -236,16 +236,27 @@ def test_files_and_results_outlive_the_server(exported, tmp_path):
     with first.client() as client:
         id = upload(client, "a.ris", ris(ARTICLES)).json()["id"]
         before = wait_for_job(client, id)
-        unfinished = upload(client, "long.ris", ris(ARTICLES * 100)).json()["id"]
+        unfinished = upload(client, "long.ris", ris(ARTICLES * 200)).json()["id"]
+        while client.get(f"/v1/files/{unfinished}").json()["done"] < 100:
+            time.sleep(0.05)
     assert first.stop() == 0
-    second = start_server(tmp_path, exported.bundle)
+    jobs = tmp_path / "state" / "jobs"
+    assert (jobs / unfinished / "upload.ris").stat().st_size > 1 << 20  # so parts are kept
+    newer = jobs / ("0" * 32)
+    newer.mkdir()
+    (newer / "job.json").write_text('{"id": "00", "of a newer version": 1}')
+    # What is begun by another tagger is begun anew.
+    second = start_server(tmp_path, exported.bundle, "--variant", "int8")
+    assert f"job {newer.name}: cannot be read" in second.log.read_text()
     with second.client() as client:
         after = client.get(f"/v1/files/{id}").json()
         assert {**after, "total": None} == {**before, "total": None}
         assert client.get(f"/v1/files/{id}/download").status_code == 200
         job = wait_for_job(client, unfinished)
-        assert (job["status"], job["done"]) == ("done", 4000)
+        assert (job["status"], job["done"]) == ("done", 8000), job
+        assert client.get(f"/v1/files/{newer.name}").status_code == 404
     assert second.stop() == 0
+    assert newer.exists()
 
 
 def test_are_deleted_after_their_time(exported, tmp_path):

@@ -140,6 +140,17 @@ def test_wheels_that_cannot_be(exported, tmp_path, change, message):
     assert not (tmp_path / "dist").exists()
 
 
+@pytest.mark.parametrize("variant", ["int8", "fast"])
+def test_a_wheel_of_one_of_two_variants_that_share_a_graph_has_it(tmp_path, variant):
+    bundle = default_bundle()
+    wheel = build_wheel(bundle, "studytag-one", "1.0", tmp_path, variant=variant)
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    manifest = load_manifest(tmp_path / "studytag_one" / "bundle")
+    assert list(manifest.variants) == [variant]
+    assert manifest.files == load_manifest(bundle).files
+    assert (tmp_path / "studytag_one" / "bundle" / "README.md").is_file()
+
+
 def test_a_model_folder_is_no_bundle_to_package(exported, tmp_path, capsys):
     command = ["package", exported.model, "--name", "studytag-dental", "--version", "1.0"]
     line = one_line_error([*command, "--output", tmp_path], capsys)
@@ -245,13 +256,15 @@ def test_pushing_again_adds_a_commit_and_removes_stale_graphs(exported, hub, onl
     assert repository.private
     first = repository.branches["main"]
     repository.files("main")["README.md"] = b"---\n---\nwritten by hand"
-    repository.files("main")["onnx/model_fp16.onnx"] = b"of an earlier bundle"
+    stale = ("onnx/model_fp16.onnx", "openvino/openvino_model.bin", "studytag.json.sig")
+    for file in stale:
+        repository.files("main")[file] = b"of an earlier bundle"
     repository.files("main")["images/figure.png"] = b"theirs"
     studytag("push", exported.bundle, NAME, "--message", "Second edition", **online)
     assert repository.messages[-1] == "Second edition"
     files = repository.files("main")
     assert files["README.md"] == b"---\n---\nwritten by hand"
-    assert "onnx/model_fp16.onnx" not in files
+    assert not {*stale} & {*files}
     assert files["images/figure.png"] == b"theirs"
     assert sum(request.startswith("PUT /storage/") for request in hub.requests) == 2
 

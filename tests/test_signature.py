@@ -69,7 +69,7 @@ def test_no_signature_or_anothers_is_refused(bundle, keys, tmp_path):
 
 def test_what_is_no_key_is_told_in_one_line(bundle, keys, tmp_path):
     private, public = keys
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="is there already"):
         new_key(private)  # never overwritten
     assert private.stat().st_mode & 0o077 == 0
     for wrong in (public, tmp_path / "none", bundle / MANIFEST):
@@ -85,6 +85,20 @@ def test_the_command_makes_keys_and_signs(bundle, tmp_path, capsys):
     verify_signature(bundle, tmp_path / "k.pub")
     with pytest.raises(SystemExit):
         main(["sign", str(bundle)])
+    for nothing_signed in (["--key", str(tmp_path / "k.pem")], ["--new-key", "x", "--key", "k"]):
+        with pytest.raises(SystemExit):
+            main(["sign", *nothing_signed])
+        assert "sign" in capsys.readouterr().err
+
+
+def test_the_private_key_never_gets_the_public_ones_name(tmp_path):
+    assert new_key(tmp_path / "release.pub") == tmp_path / "release.pub.pub"
+    assert "PRIVATE" in (tmp_path / "release.pub").read_text()
+    assert new_key(tmp_path / "release-1.0") == tmp_path / "release-1.0.pub"
+    (tmp_path / "half.pub").touch()
+    with pytest.raises(InputError, match="half.pub: is there already"):
+        new_key(tmp_path / "half.pem")
+    assert not (tmp_path / "half.pem").exists()
 
 
 def test_a_predictor_that_travels_verifies_again(bundle, keys):

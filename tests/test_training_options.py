@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support import REPOSITORY
 
 from studytag.errors import InputError
 from studytag.training.config import read_config, shipped_configs
@@ -38,6 +39,11 @@ def test_flags_come_in_kebab_and_snake_case():
 def test_configurations_ship(name):
     assert name in shipped_configs()
     assert parse_config(["--config", name]) == read_config(name)
+
+
+@pytest.mark.parametrize("name", ["crossvalidation", "reference"])
+def test_configurations_of_the_benchmarks_are_read(name):
+    assert read_config(REPOSITORY / "bench" / "configs" / f"{name}.yaml").max_length >= 128
 
 
 @pytest.mark.parametrize(

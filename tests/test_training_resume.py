@@ -19,7 +19,7 @@ import pytest
 from support import LABELS
 from training_support import flags, history, same_weights, scores_only, write_label_set
 
-from studytag.errors import InputError, OutputInUseError
+from studytag.errors import InputError, OutputInUseError, StoppedError
 from studytag.hashing import hash_files
 from studytag.training.checkpoint import checkpoints
 from studytag.training.loop import train
@@ -144,7 +144,8 @@ def test_a_signal_saves_and_ends_in_peace(config, tmp_path, module, number):
         time.sleep(0.05)
     run.send_signal(number)
     _, stderr = run.communicate(timeout=60)
-    assert run.returncode == 0, stderr[-2000:]
+    assert run.returncode == StoppedError.exit_code, stderr[-2000:]
+    assert "Traceback" not in stderr
     stopped = re.search(r"stopped at step (\d+); continue with --resume-from-checkpoint", stderr)
     assert stopped, stderr[-2000:]
     step = int(stopped.group(1))

@@ -4,6 +4,8 @@ import json
 import shutil
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -49,6 +51,14 @@ def test_a_damaged_cache_is_no_measurement(exported, cache, content):
     (path,) = cache.rglob("*.json")
     path.write_text(content, "utf-8")
     assert benchmark.kept_rates(load_manifest(exported.bundle)) == {}
+
+
+def test_a_cache_that_cannot_be_reached_is_no_measurement(exported, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    for error in (PermissionError(13, "denied"), RuntimeError("no home")):
+        monkeypatch.setattr(Path, "home", Mock(side_effect=error))
+        with Predictor(exported.bundle) as predictor:
+            assert predictor.variant == "int8"
 
 
 def test_a_measurement_is_of_one_bundle(exported, exported_bert):

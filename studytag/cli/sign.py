@@ -17,7 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--key", type=Path, metavar="FILE", help="private key that signs (PEM, Ed25519)"
     )
     parser.add_argument(
-        "--new-key", type=Path, metavar="FILE", help="make a key here, and FILE.pub for others"
+        "--new-key",
+        type=Path,
+        metavar="FILE",
+        help="make a key here, and beside it one for others (key.pem, key.pub)",
     )
 
 
@@ -31,6 +34,10 @@ def run(options: argparse.Namespace) -> None:
 
     if options.new_key is None and options.key is None:
         raise InputError("name a key with --key, or make one with --new-key")
+    if options.key is not None and options.bundle is None:
+        raise InputError("name the bundle to sign; nothing was signed")
+    if options.key is not None and options.new_key is not None:
+        raise InputError("sign with --key, or with the key that --new-key makes; not with both")
     if options.new_key is not None:
         public = new_key(options.new_key)
         sys.stdout.write(f"{options.new_key}: keep it secret\n{public}: give it to others\n")

@@ -13,12 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from studytag.errors import StudytagError, import_extra
+from studytag.errors import StoppedError, StudytagError, import_extra
 from studytag.training.options import config_of, normalise_flags, option_parser, parse_config
 
 logger = logging.getLogger(__name__)
 
-_MISTAKE = 2
 _PATIENCE = 30
 """Seconds that the first process has to print an error before another one does."""
 
@@ -46,7 +45,7 @@ def launch(arguments: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train in this process; a mistake ends in one line and exit code 2.
+    """Train in this process; a mistake ends in one line and exit code 2, a stop in 75.
 
     Runs under `accelerate launch train` and `accelerate launch -m studytag.cli.train`, which start
     it once for each process.
@@ -62,11 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         training = import_extra("studytag.training.loop", "train")
         with _stop_signals() as stop:
             best = training.train(config, stop=stop)
-        if best is not None and _rank() == 0:
+        if best is None:
+            sys.exit(StoppedError.exit_code)
+        if _rank() == 0:
             _write_report(best, Path(config.validation_file))
     except StudytagError as error:
         _explain(error)
-        sys.exit(_MISTAKE)
+        sys.exit(error.exit_code)
 
 
 def _add_launcher_options(parser: argparse._ActionsContainer) -> None:

@@ -34,7 +34,9 @@ def logit(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
 def label_prevalence(
     labels: LabelSet, truth: NDArray[np.bool_], known: NDArray[np.bool_]
 ) -> dict[str, float]:
-    """Each label's share among its fully assessed articles; labels without any are left out.
+    """Each label's share among its fully assessed articles.
+
+    Labels that none or all of them have are left out: no other prevalence can be reckoned from it.
 
     Args:
         labels: The columns.
@@ -46,7 +48,7 @@ def label_prevalence(
     return {
         name: int(positives[column]) / int(total[column])
         for column, name in enumerate(labels)
-        if total[column]
+        if 0 < positives[column] < total[column]
     }
 
 

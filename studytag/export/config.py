@@ -8,18 +8,35 @@ There is no convention for them yet. Ours is the entry `studytag`, with these ke
 - `max_length`: tokens, special ones included.
 
 An article has a label where sigmoid(logit) >= threshold, and then every label that this one
-implies. transformers and transformers.js keep the entry as an attribute of the configuration.
+implies. The logit is the graph's own: what calibration adds after the graph (`adjustment` in
+`studytag.json`) is taken out of the thresholds here. transformers and transformers.js keep the
+entry as an attribute of the configuration.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from studytag.documents import read_json
-from studytag.manifest import DEFAULT_OPERATING_POINT, Manifest
+from studytag.evaluation.prevalence import logit
+from studytag.labels import LabelSet
+from studytag.manifest import DEFAULT_OPERATING_POINT, Manifest, Variant
 
 CONFIG = "config.json"
+
+
+def _of_the_graph(labels: LabelSet, variant: Variant, thresholds: Sequence[float]) -> list[float]:
+    """Thresholds on the sigmoids of a graph, of which the variant's adjustment makes these."""
+    if not variant.adjustment:
+        return list(thresholds)
+    slope, offset = variant.adjustment.lines(labels)
+    before = (logit(np.array(thresholds)) - offset) / slope
+    raw: list[float] = (1 / (1 + np.exp(-before))).tolist()
+    return raw
 
 
 def repeat_thresholds(folder: Path, manifest: Manifest) -> None:
@@ -30,7 +47,7 @@ def repeat_thresholds(folder: Path, manifest: Manifest) -> None:
         "operating_point": DEFAULT_OPERATING_POINT,
         "thresholds": {
             name: {
-                point: dict(zip(labels, values, strict=True))
+                point: dict(zip(labels, _of_the_graph(labels, variant, values), strict=True))
                 for point, values in variant.thresholds.items()
             }
             for name, variant in manifest.variants.items()

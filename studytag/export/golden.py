@@ -13,7 +13,7 @@ from pathlib import Path
 
 from studytag.hashing import hash_files
 from studytag.inference.predictor import Predictor
-from studytag.manifest import MANIFEST, SIGNATURE, GoldenArticle, Manifest, write_manifest
+from studytag.manifest import CARD, MANIFEST, SIGNATURE, GoldenArticle, Manifest, write_manifest
 
 _SENTENCE = (
     "Participants of centre {number} were seen after {number} weeks, and the mean score fell "
@@ -78,7 +78,7 @@ def seal_bundle(folder: Path, manifest: Manifest) -> Manifest:
     Raises:
         BundleError: the bundle does not work.
     """
-    files = hash_files(folder, {MANIFEST, SIGNATURE})
+    files = hash_files(folder, {MANIFEST, SIGNATURE, CARD})
     manifest = replace(manifest, files=files, golden=())
     write_manifest(folder, manifest)
     manifest = replace(manifest, golden=_golden(folder, manifest))

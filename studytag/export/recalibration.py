@@ -27,13 +27,15 @@ from studytag.evaluation.prevalence import (
     prevalence_offset,
 )
 from studytag.evaluation.thresholds import tune_thresholds
+from studytag.export.config import repeat_thresholds
 from studytag.export.golden import seal_bundle
-from studytag.files import atomic_folder
+from studytag.files import atomic_folder, write_text_atomically
 from studytag.hardware import available_cores
 from studytag.hashing import sha256
 from studytag.inference.model import Model, sigmoid
 from studytag.labels import LabelSet
 from studytag.manifest import (
+    CARD,
     MANIFEST,
     Adjustment,
     Manifest,
@@ -72,7 +74,7 @@ def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Ma
     labels = manifest.labels
     articles = load_evaluable(table, labels)
     texts = [manifest.text_recipe.compose_record(row) for row in articles.rows]
-    variants = {}
+    variants, kept_lines = {}, set[str]()
     for name, variant in manifest.variants.items():
         logits = logit(raw_probabilities(bundle, manifest, name, texts))
         fitted = calibrate(articles.truth, articles.known, logits)
@@ -97,7 +99,9 @@ def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Ma
         )
         for label in (label for label, same in zip(labels, untouched, strict=True) if same):
             logger.warning("%s: %s keeps its calibration: too few known articles", name, label)
+            kept_lines.add(label)
     refitted = label_prevalence(labels, articles.truth, articles.known)
+    refitted = {label: share for label, share in refitted.items() if label not in kept_lines}
     provenance = {
         "table": Path(table).name,
         "articles": len(articles),
@@ -256,6 +260,17 @@ def adjustment_of(
     )
 
 
+def _with_note(card: str) -> str:
+    """A card that says whose figures it has; the note stands behind its metadata."""
+    note = "> Calibrated anew since: thresholds and figures below are those of the bundle before.\n"
+    if note in card:
+        return card
+    parts = card.split("---\n", 2)
+    if card.startswith("---\n") and len(parts) == 3:
+        return f"---\n{parts[1]}---\n\n{note}{parts[2]}"
+    return f"{note}\n{card}"
+
+
 def _write(bundle: Path, output: Path, manifest: Manifest) -> Manifest:
     """The bundle's files under the new manifest, complete or not at all."""
     if output.resolve() == bundle.resolve():
@@ -265,6 +280,10 @@ def _write(bundle: Path, output: Path, manifest: Manifest) -> Manifest:
         for name in manifest.files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(bundle / name, folder / name)
+        if (bundle / CARD).is_file():
+            card = (bundle / CARD).read_text(encoding="utf-8")
+            write_text_atomically(folder / CARD, _with_note(card))
+        repeat_thresholds(folder, manifest)
         manifest = seal_bundle(folder, manifest)
     logger.info("wrote %s", output)
     return manifest

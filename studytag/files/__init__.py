@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -28,6 +28,7 @@ from studytag.files.atomic import (
     write_text_atomically,
 )
 from studytag.files.estimate import estimated_rows
+from studytag.files.notices import each_notice_once, notice
 from studytag.files.options import ReadOptions, WriteOptions
 from studytag.files.registry import FORMATS, SUFFIXES, Format, RowWriter, sniff, sniff_table
 from studytag.files.rows import ERROR_COLUMN, SourceRow, UnreadRow, tagged
@@ -45,6 +46,7 @@ __all__ = [
     "atomic_folder",
     "atomic_path",
     "count_rows",
+    "each_notice_once",
     "estimate_rows",
     "format_name",
     "open_writer",
@@ -72,6 +74,7 @@ def read_rows(
     refuse_ignored_text: bool = False,
     errors: Literal["raise", "return"] = "raise",
     quiet: bool = False,
+    on_columns: Callable[[Row], None] | None = None,
 ) -> Iterator[Row]:
     """Read a file of articles row by row, in constant memory (JSON documents, BibTeX: at once).
 
@@ -92,6 +95,8 @@ def read_rows(
         errors: `raise` at a row that cannot be read (a line that is no JSON, too many cells), or
             `return` an `UnreadRow` in its place. What spoils the whole file always raises.
         quiet: Do not log how the columns are understood.
+        on_columns: Told the columns of a table, as a row without values, before its first row: a
+            table may have no row.
 
     Raises:
         InputError: at once where the file is missing, empty or of an unknown format; while
@@ -104,10 +109,12 @@ def read_rows(
     found = _format_of(source, format, sniffing=True)
     if encoding is not None and not found.text:
         raise InputError(f"{path}: an encoding is only for text, which {found.title} is not")
-    return found.read(source, ReadOptions(encoding, refuse_ignored_text, errors == "return", quiet))
+    returned = errors == "return"
+    options = ReadOptions(encoding, refuse_ignored_text, returned, quiet, on_columns)
+    return found.read(source, options)
 
 
-def source_files(source: Path, check: bool = True) -> list[Path]:
+def source_files(source: Path, check: bool = True, format: str | None = None) -> list[Path]:
     """The files to read: `source` itself, or in a folder all that are readable, by name.
 
     Every file of the folder that is not read is named in a warning.
@@ -115,15 +122,17 @@ def source_files(source: Path, check: bool = True) -> list[Path]:
     Args:
         source: A file or a folder.
         check: Whether to look into each file, rather than when it is read.
+        format: Of every file: none is left out for its suffix or content then.
 
     Raises:
         InputError: one is missing, empty or of an unknown format, or the folder holds none.
     """
     if not source.is_dir():
-        count_rows(source)
+        count_rows(source, format)
         return [source]
     entries = sorted(entry for entry in source.iterdir() if not entry.name.startswith("."))
-    readable = [entry for entry in entries if entry.is_file() and _holds_articles(entry)]
+    files = [entry for entry in entries if entry.is_file()]
+    readable = files if format else [entry for entry in files if _holds_articles(entry)]
     if skipped := [entry.name for entry in entries if entry not in readable]:
         logger.warning("%s: not read: %s", source, ", ".join(skipped))
     if not readable:
@@ -131,7 +140,7 @@ def source_files(source: Path, check: bool = True) -> list[Path]:
             f"{source}: no file to read in this folder; known are {', '.join(SUFFIXES)}"
         )
     for file in readable if check else ():
-        count_rows(file)
+        count_rows(file, format)
     return readable
 
 
@@ -253,7 +262,7 @@ def _sniffed(path: Path, suffix: str, known: Format | None) -> Format | None:
     if name is None or (known and known.name == name):
         return known
     if known and name != "endnote_xml":
-        logger.warning("%s: named %s, but read as %s: so it begins", path, suffix, name)
+        notice("%s: named %s, but read as %s: so it begins", path, suffix, name)
     return FORMATS[name]
 
 

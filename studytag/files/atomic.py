@@ -21,7 +21,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from studytag.errors import DISK_ERRORS, InputError
+from studytag.errors import DISK_ERRORS, InputError, OutputInUseError
 from studytag.files.locks import output_lock
 
 _LONGEST_STEM = 180  # bytes; file systems take 255, and the temporary name is longer than the name
@@ -153,11 +153,27 @@ def repair_folder(target: Path) -> None:
     """Put a folder back that a process, killed between two renames, left under another name.
 
     For readers of a folder that `replace_folder` writes, on systems that cannot exchange folders.
+    One whose writer lives is left to it, and so is what this process may not write.
     """
-    if target.exists() or not target.parent.is_dir():
+    if target.exists() or not target.parent.is_dir() or not _leftovers(target, "old"):
+        return
+    try:
+        with output_lock(_lock_of(target), target) as held:
+            if held:
+                _put_back(target)
+    except (OutputInUseError, OSError):
+        return
+
+
+def _put_back(target: Path) -> None:
+    if target.exists():
         return
     if former := _leftovers(target, "old"):
         os.rename(max(former, key=lambda path: path.stat().st_mtime), target)
+
+
+def _lock_of(target: Path) -> Path:
+    return target.with_name(f".{short_name(target)}.lock")
 
 
 def _replace_in_two_steps(new: Path, target: Path) -> None:
@@ -197,11 +213,11 @@ def _prepared(path: str | os.PathLike[str], target: Path) -> Iterator[Path]:
     """Lock the output, tidy up after writers that were killed, and yield a new temporary name."""
     with _one_line(path):
         target.parent.mkdir(parents=True, exist_ok=True)
-        lock = output_lock(target.with_name(f".{short_name(target)}.lock"), path)
+        lock = output_lock(_lock_of(target), path)
         held = lock.__enter__()
     try:
         if held:  # so whatever lies there has no living owner
-            repair_folder(target)
+            _put_back(target)
             for leftover in (*_leftovers(target, "partial"), *_leftovers(target, "old")):
                 _remove(leftover)
         yield _sibling(target, "partial")
@@ -259,7 +275,9 @@ def _sibling(target: Path, role: str) -> Path:
 
 
 def _leftovers(target: Path, role: str) -> list[Path]:
-    pattern = re.compile(rf"\.{re.escape(short_name(target))}\.[0-9a-f]{{12}}\.{role}")
+    # A writer may keep a second file beside its temporary one (`.narrow`, of parquet).
+    name = re.escape(short_name(target))
+    pattern = re.compile(rf"\.{name}\.[0-9a-f]{{12}}\.{role}(\.[a-z]+)?")
     return [entry for entry in target.parent.iterdir() if pattern.fullmatch(entry.name)]
 
 

@@ -58,6 +58,9 @@ class BibtexWriter:
         self._keys: set[str] = set()
         self._rows = 0
 
+    def begin(self, row: Row) -> None:
+        """Entries need no columns."""
+
     def write(self, row: Row) -> None:
         """Add an entry."""
         self._rows += 1

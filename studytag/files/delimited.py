@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -14,6 +13,7 @@ from typing import Any, TextIO
 from studytag.errors import InputError
 from studytag.files.apostrophes import APOSTROPHES, Unguarded, guarded
 from studytag.files.fields import MODEL_FIELDS, column_field
+from studytag.files.notices import notice
 from studytag.files.options import ReadOptions, WriteOptions, indicators
 from studytag.files.rows import SourceRow, TableLayout, origin_of, table_columns
 from studytag.files.streams import TextSource
@@ -21,8 +21,6 @@ from studytag.files.tables import Table
 from studytag.files.values import join_list, missing
 from studytag.files.watch import TextWatch
 from studytag.records import Row
-
-logger = logging.getLogger(__name__)
 
 # Python's own limit of 131,072 refuses supplements pasted into a cell; this one is far above any
 # article, yet stops a quote that is never closed from swallowing the rest of a large file.
@@ -154,7 +152,7 @@ def _find_header(path: Path, beginning: list[str], delimiters: str) -> _Header:
     if header.first > (1 if declared else 0):
         skipped = [line.strip() for line in beginning[: header.first] if line.strip(' \r\n,;\t"')]
         if skipped:
-            logger.warning(
+            notice(
                 "%s: %d lines before the header are not read: %.60r ...",
                 *(path, len(skipped), skipped[0]),
             )
@@ -245,14 +243,18 @@ class DelimitedWriter:
         self._plain: Any = None
         self._quoted: Any = None
 
+    def begin(self, row: Row) -> None:
+        """Write the header for rows with the columns of `row`, unless it is written."""
+        if self._names is None:
+            self._begin(row, self._columns(row))
+
     def write(self, row: Row) -> None:
         """Add a row; columns it lacks stay empty.
 
         Raises:
             InputError: it has a column that the first row did not have.
         """
-        columns = table_columns(row, verbatim=_is_delimited(row))
-        columns |= indicators(row, self._options)
+        columns = self._columns(row)
         if self._names is None:
             self._begin(row, columns)
         names = self._names or {}
@@ -268,6 +270,10 @@ class DelimitedWriter:
             cells = guarded(cells, list(names), [isinstance(value, str) for value in values])
         self._write_cells(cells)
         self._rows += 1
+
+    def _columns(self, row: Row) -> Row:
+        columns = table_columns(row, verbatim=_is_delimited(row))
+        return columns | indicators(row, self._options)
 
     def _begin(self, row: Row, columns: Row) -> None:
         self._names = dict.fromkeys(columns)

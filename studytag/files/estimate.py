@@ -7,6 +7,8 @@ import zlib
 from pathlib import Path
 
 _SAMPLE = 1 << 22
+_UNPACKED = 1 << 25
+"""Bytes at most that the sample of a compressed file becomes: 4 MiB can hold gigabytes of zeros."""
 
 _MARKS = {
     "jsonl": rb"\n",
@@ -33,9 +35,11 @@ def estimated_rows(path: Path, format: str) -> int | None:
     sample = packed
     if packed.startswith(b"\x1f\x8b"):
         try:
-            sample = zlib.decompressobj(31).decompress(packed)
+            unpacking = zlib.decompressobj(31)
+            sample = unpacking.decompress(packed, _UNPACKED)
         except zlib.error:
             return None
+        packed = packed[: len(packed) - len(unpacking.unconsumed_tail)]
     if format in ("csv", "tsv"):
         # Line ends inside quotes belong to a cell; the header is no row.
         rows = sum(piece.count(b"\n") for piece in sample.split(b'"')[::2]) - 1

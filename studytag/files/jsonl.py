@@ -155,6 +155,9 @@ class JsonlWriter:
         self._options = options
         self._rows = 0
 
+    def begin(self, row: Row) -> None:
+        """Lines need no columns."""
+
     def write(self, row: Row) -> None:
         """Add a row.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +20,14 @@ class ReadOptions:
             a column of text was ignored; else that is only a warning.
         return_errors: Hand out an `UnreadRow` for a row that cannot be read, instead of raising.
         quiet: Say nothing of how columns are understood.
+        on_columns: Told the columns of a table, as a row without values, before its first row.
     """
 
     encoding: str | None = None
     refuse_ignored_text: bool = False
     return_errors: bool = False
     quiet: bool = False
+    on_columns: Callable[[Row], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,14 @@ class ParquetWriter:
         self._input_schema: Any = None
         self._written = 0
         self._unknown: set[str] = set()
+        self._blank: Row | None = None
         self._texts: set[str] = set()  # columns whose values no type has in common
         self._file: pq.ParquetWriter | None = None
+
+    def begin(self, row: Row) -> None:
+        """Take the columns of `row`, for a table that may get no row."""
+        self._note_schema(row)
+        self._blank = self._columns(row)
 
     def write(self, row: Row) -> None:
         """Add a row; columns it lacks are null.
@@ -74,10 +80,9 @@ class ParquetWriter:
             InputError: a value does not fit its column (also found later, when the group is
                 written), or the column is not in the first group.
         """
-        if self._file is None and not self._buffer and (origin := origin_of(row, "parquet")):
-            self._input_schema = getattr(origin.layout, "schema", None)
-        columns = table_columns(row, verbatim=bool(origin_of(row, "parquet")))
-        columns |= indicators(row, self._options)
+        if self._file is None and not self._buffer:
+            self._note_schema(row)
+        columns = self._columns(row)
         self._buffer.append(columns)
         self._size += sum(map(_size, columns.values()))
         if len(self._buffer) >= _GROUP_ROWS or self._size >= _GROUP_BYTES:
@@ -120,10 +125,18 @@ class ParquetWriter:
 
         return pq.ParquetWriter(path, schema, compression="zstd")
 
+    def _columns(self, row: Row) -> Row:
+        columns = table_columns(row, verbatim=bool(origin_of(row, "parquet")))
+        return columns | indicators(row, self._options)
+
+    def _note_schema(self, row: Row) -> None:
+        if origin := origin_of(row, "parquet"):
+            self._input_schema = getattr(origin.layout, "schema", None)
+
     def _schema(self) -> pa.Schema:
-        if not self._buffer:
+        if not self._buffer and self._blank is None:
             return table_schema()
-        names = dict.fromkeys(name for row in self._buffer for name in row)
+        names = dict.fromkeys(name for row in self._buffer or [self._blank or {}] for name in row)
         return self._pa.schema([self._pa.field(name, self._type(name)) for name in names])
 
     def _type(self, name: str) -> pa.DataType:
@@ -155,7 +168,7 @@ class ParquetWriter:
         """Text or lists of texts; of tags what they always are, also where no row got any."""
         if name == PREDICTED_COLUMN or self._pa.types.is_list(found):
             return self._pa.list_(self._pa.string())
-        tagged = PREDICTED_COLUMN in self._buffer[0]
+        tagged = PREDICTED_COLUMN in (self._buffer[0] if self._buffer else self._blank or {})
         probability = tagged and name.startswith(probability_column(""))
         return self._pa.float64() if probability else self._pa.string()
 

@@ -35,6 +35,9 @@ from studytag.records import Row
 class RowWriter(Protocol):
     """What `open_writer` yields."""
 
+    def begin(self, row: Row) -> None:
+        """Take the columns of a row, for a table that may get no row; it is not written."""
+
     def write(self, row: Row) -> None:
         """Add a row.
 

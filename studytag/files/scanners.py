@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from studytag.errors import InputError
 from studytag.files.fields import tag_field
+from studytag.files.notices import notice
 from studytag.files.tagged import Record
-
-logger = logging.getLogger(__name__)
 
 _RIS = re.compile(r"\s*([A-Z][A-Z0-9])  -\s?(.*)", re.S)
 _RIS_LOOSE = re.compile(r"\s*([A-Z][A-Z0-9])\s{1,4}-\s?(.*)", re.S)
@@ -37,7 +35,7 @@ class _Strays:
     def hear(self, number: int, text: str) -> None:
         if not self._said and not _NUMBER.fullmatch(text):
             self._said = True
-            logger.warning(
+            notice(
                 "%s: line %d: belongs to no record and is not read: %.60r",
                 *(self._path, number, text.strip()),
             )

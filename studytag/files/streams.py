@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
-import logging
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -14,8 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from studytag.errors import InputError
-
-logger = logging.getLogger(__name__)
+from studytag.files.notices import notice
 
 DAMAGED_GZIP = (EOFError, gzip.BadGzipFile, zlib.error)
 """What reading a cut off or altered gzip stream raises."""
@@ -116,7 +114,7 @@ class TextSource:
         found = self._given or marked or _without_mark(beginning)
         self._wide = found if found and found.startswith(("utf-16", "utf-32")) else None
         if self._wide and not self._given:
-            logger.warning("%s: read as %s", path, self._wide)
+            notice("%s: read as %s", path, self._wide)
         self._fallback: str | None = None
         narrow = beginning.replace(b"\0", b"")
         first, second = narrow.find(b"\r"), narrow.find(b"\n")
@@ -215,7 +213,7 @@ class TextSource:
                 break
         encoding = _guess_encoding(b"".join(sample))
         shown = " ".join(line.decode(encoding, "replace").split())
-        logger.warning(
+        notice(
             "%s: line %d: not UTF-8; read as %s: %.80s; if letters are wrong, give the encoding",
             *(self.path, number, encoding, shown),
         )

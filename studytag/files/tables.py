@@ -119,6 +119,8 @@ class Table:
             format, header=tuple(header), names=tuple(names), views=tuple(views), **layout
         )
         watch.feeds({name: [names[p] for p in found] for name, found in self._sources.items()})
+        blank = dict.fromkeys(self.layout.views)
+        watch.columns(SourceRow(blank, Origin(self.layout, ("",) * len(names), dict(blank))))
 
     def row(self, cells: Sequence[Any], where: str) -> SourceRow:
         """The row of one line of cells.

@@ -64,6 +64,9 @@ class TaggedWriter:
         self._options = options
         self._first = True
 
+    def begin(self, row: Row) -> None:
+        """Records need no columns."""
+
     def write(self, row: Row) -> None:
         """Add a record."""
         origin = origin_of(row, self._name)

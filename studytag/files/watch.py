@@ -10,10 +10,9 @@ from typing import Any
 
 from studytag.errors import InputError
 from studytag.files.fields import MODEL_FIELDS
+from studytag.files.notices import notice
 from studytag.files.options import ReadOptions
 from studytag.records import Row
-
-logger = logging.getLogger(__name__)
 
 _FUNCTION_WORDS = frozenset(
     "the of and in to was were with we for a an is are that by on from as at this which or "
@@ -52,6 +51,7 @@ class TextWatch:
         self._path = path
         self._refuse = options.refuse_ignored_text
         self._quiet = options.quiet
+        self._on_columns = options.on_columns
         self._what = what
         self._unfilled = set(MODEL_FIELDS)
         self._prose: dict[str, str] = {}
@@ -59,6 +59,11 @@ class TextWatch:
         self._feeds: set[str] = set()
         self._rows = 0
         self.watching = True
+
+    def columns(self, row: Row) -> None:
+        """Hand on the columns of a table, as a row without values."""
+        if self._on_columns is not None:
+            self._on_columns(row)
 
     def feeds(self, sources: dict[str, list[str]]) -> None:
         """Log which columns feed which field, once for each way there is.
@@ -74,13 +79,13 @@ class TextWatch:
         )
         if mapping and mapping not in self._feeds and len(self._feeds) < 3:
             self._feeds.add(mapping)
-            logger.info("%s: %s", self._path, mapping)
+            notice("%s: %s", self._path, mapping, level=logging.INFO)
 
     def odd(self, column: str, value: Any, where: str) -> None:
         """Warn, once for each column, of a value that was not understood."""
         if column not in self._said and not self._quiet:
             self._said.add(column)
-            logger.warning(
+            notice(
                 "%s: %s %r holds %.60r, which says no %s; it is kept as it is",
                 *(where, self._what, column, value, "year" if column == "year" else "list"),
             )
@@ -116,4 +121,4 @@ class TextWatch:
         if self._refuse and "abstract" in self._unfilled:
             raise InputError(f"{message}, or give --title-only")
         if not self._quiet:
-            logger.warning("%s", message)
+            notice("%s", message)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import re
 import struct
@@ -20,14 +19,13 @@ from typing import Any
 from studytag.errors import CellTooLongError, InputError, import_extra
 from studytag.files.delimited import cell_text, known_field
 from studytag.files.fields import MODEL_FIELDS
+from studytag.files.notices import notice
 from studytag.files.options import ReadOptions, WriteOptions, indicators
 from studytag.files.rows import TableLayout, origin_of, table_columns
 from studytag.files.tables import Table
 from studytag.files.values import missing
 from studytag.files.watch import TextWatch
 from studytag.records import Row
-
-logger = logging.getLogger(__name__)
 
 MOST_ROWS = 1_048_575
 """Of a sheet, beside its header."""
@@ -83,9 +81,9 @@ def _sheet_rows(path: Path, book: Any, watch: TextWatch, return_errors: bool) ->
         Table(path, names, watch, "xlsx")  # tells which columns it found
         return
     if others := [other.title for other in sheets if other is not sheet]:
-        logger.warning("%s: only sheet %r is read, not %s", path, sheet.title, ", ".join(others))
+        notice("%s: only sheet %r is read, not %s", path, sheet.title, ", ".join(others))
     if skipped:
-        logger.warning("%s: %d rows before the header are not read", path, skipped)
+        notice("%s: %d rows before the header are not read", path, skipped)
     rows = _cells(path, sheet)
     preamble = tuple(islice(rows, skipped))
     header = _trimmed(next(rows))
@@ -194,6 +192,10 @@ class XlsxWriter:
         self._names: dict[str, None] | None = None
         self._rows = 0
 
+    def begin(self, row: Row) -> None:
+        """Write the header for rows with the columns of `row`, unless it is written."""
+        self._begun(row, self._columns(row))
+
     def write(self, row: Row) -> None:
         """Add a row; columns it lacks stay empty.
 
@@ -201,29 +203,38 @@ class XlsxWriter:
             InputError: it has a column that the first row did not have, or a text is too long for
                 a cell of Excel.
         """
-        origin = origin_of(row, "xlsx")
-        columns = table_columns(row, verbatim=origin is not None)
-        columns |= indicators(row, self._options)
-        if self._names is None:
-            self._names = dict.fromkeys(columns)
-            header = list(self._names)
-            if origin and isinstance(origin.layout, TableLayout):
-                layout = origin.layout
-                written = dict(zip(layout.names, layout.header, strict=True))
-                header = [written.get(name, name) for name in header]
-                for cells in layout.preamble:
-                    self._sheet.append([self._cell("", cell) for cell in cells])
-            self._sheet.append([self._cell(name, name) for name in header])
+        columns = self._columns(row)
+        names = self._begun(row, columns)
         for name in columns:
-            if name not in self._names:
+            if name not in names:
                 raise InputError(
                     f"{self._target}: row {self._rows + 1}: column {name!r} is not in the first "
                     f"row; give every row the same columns, or write .jsonl"
                 )
         if self._rows >= MOST_ROWS:
             raise InputError(f"{self._target}: more rows than a sheet has; write .csv")
-        self._sheet.append([self._cell(name, columns.get(name)) for name in self._names])
+        self._sheet.append([self._cell(name, columns.get(name)) for name in names])
         self._rows += 1
+
+    def _columns(self, row: Row) -> Row:
+        columns = table_columns(row, verbatim=origin_of(row, "xlsx") is not None)
+        return columns | indicators(row, self._options)
+
+    def _begun(self, row: Row, columns: Row) -> dict[str, None]:
+        """The columns of the sheet, under whose header its rows go."""
+        if self._names is not None:
+            return self._names
+        self._names = dict.fromkeys(columns)
+        header = list(self._names)
+        origin = origin_of(row, "xlsx")
+        if origin and isinstance(origin.layout, TableLayout):
+            layout = origin.layout
+            written = dict(zip(layout.names, layout.header, strict=True))
+            header = [written.get(name, name) for name in header]
+            for cells in layout.preamble:
+                self._sheet.append([self._cell("", cell) for cell in cells])
+        self._sheet.append([self._cell(name, name) for name in header])
+        return self._names
 
     def save(self, path: Path) -> None:
         """Write the workbook."""

@@ -83,19 +83,18 @@ def measure_and_keep(bundle: str | Path, seconds: float = SECONDS) -> dict[str, 
 
     rates = measure_variants(bundle, seconds)
     path = _place(load_manifest(bundle, variants=()))
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_json_atomically(path, {"processor": processor_name(), "documents_per_second": rates})
     return rates
 
 
 def kept_rates(manifest: Manifest) -> Mapping[str, float]:
     """Documents a second as kept for this bundle, machine and engines; empty without any."""
-    path = _place(manifest)
     try:
+        path = _place(manifest)
         stored = read_json(path, "measure again")["documents_per_second"] if path.is_file() else {}
         return {str(name): float(rate) for name, rate in stored.items()}
-    except (InputError, KeyError, TypeError, ValueError, AttributeError):
-        return {}  # a cache that cannot be read is no cache
+    except (InputError, OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError):
+        return {}  # a cache that cannot be read is no cache; RuntimeError: there is no home
 
 
 def _place(manifest: Manifest) -> Path:

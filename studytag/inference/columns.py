@@ -15,8 +15,8 @@ def added_names(labels: Sequence[str]) -> list[str]:
     return [PREDICTED_COLUMN, *map(probability_column, labels), ERROR_COLUMN]
 
 
-def added_columns(labels: Sequence[str], outcome: Outcome, error: str | None) -> Row:
-    """What a row gets in the added columns."""
+def added_columns(labels: Sequence[str], outcome: Outcome | None, error: str | None) -> Row:
+    """What a row gets in the added columns; nothing in any without an outcome."""
     prediction = None if isinstance(outcome, InputError) else outcome
     return {
         PREDICTED_COLUMN: prediction and prediction.labels,

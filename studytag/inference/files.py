@@ -20,14 +20,16 @@ from studytag.files import (
     ERROR_COLUMN,
     FORMATS,
     RowWriter,
+    each_notice_once,
     estimate_rows,
     format_name,
     open_writer,
     output_in_use,
     read_rows,
+    tagged,
     target_name,
 )
-from studytag.inference.columns import added_names, refuse_taken
+from studytag.inference.columns import added_columns, added_names, refuse_taken
 from studytag.inference.inputs import remember
 from studytag.inference.output import write_rows
 from studytag.inference.predictor import Outcome, Predictor
@@ -95,6 +97,7 @@ def predict_file(
     )
 
 
+@each_notice_once()  # the file is looked at more than once
 def tag_file(
     predictor: Predictor,
     source: Path,
@@ -135,7 +138,14 @@ def tag_file(
     listener = as_listener(progress)
     started = time.perf_counter()
     # At once, so that a missing file is reported before anything is made.
-    rows = read_rows(source, source_format, encoding=options.encoding, errors="return")
+    blanks: list[Row] = []
+    rows = read_rows(
+        source,
+        source_format,
+        encoding=options.encoding,
+        errors="return",
+        on_columns=lambda row: None if blanks else blanks.append(row),
+    )
     columns = _look_ahead(source, source_format, target, target_format, options)
     run = Run(source, target, predictor.labels, stop or (lambda: False), listener)
     with ExitStack() as locks:
@@ -148,6 +158,9 @@ def tag_file(
                 total = estimate_rows(source, source_format)
                 pairs = _outcomes(run, rows, predictor, point, total)
                 write_rows(run, writer, pairs, columns)
+                if not run.rows and blanks:
+                    nothing = added_columns(run.labels, None, None)
+                    writer.begin(tagged(blanks[0], nothing))
                 run.check_complete()
         if run.journal:
             run.journal.remove()

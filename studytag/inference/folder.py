@@ -13,11 +13,13 @@ from typing import Any
 
 from studytag.errors import (
     DISK_ERRORS,
+    FilesFailedError,
     InputError,
     OutputInUseError,
     StoppedError,
     StudytagError,
 )
+from studytag.files import each_notice_once
 from studytag.inference.claims import Claim, ServerClock, claim_holder, remove_claims
 from studytag.inference.files import Options, predict_file
 from studytag.inference.identity import differences, predictor_identity
@@ -53,6 +55,7 @@ class FolderSummary:
     seconds: float = 0.0
 
 
+@each_notice_once()
 def predict_folder(
     predictor: Predictor,
     source: str | Path,
@@ -274,7 +277,7 @@ def failures(summary: FolderSummary, source: Path) -> StudytagError | None:
     if not summary.failed:
         return None
     names = ", ".join(summary.failed)
-    return InputError(
+    return FilesFailedError(
         f"{source}: {len(summary.failed)} files could not be tagged: {names}; "
         "mend them and run the same command again"
     )

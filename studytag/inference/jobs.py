@@ -35,7 +35,7 @@ def find_jobs(
     if not 1 <= index <= count:
         raise InputError(f"shard {index}/{count}: the first number runs from 1 to the second")
     inputs: dict[Path, Path] = {}
-    for file in source_files(source, check=False):
+    for file in source_files(source, check=False, format=source_format):
         output = target / _output_name(file, source_format, target_format)
         if output in inputs:
             raise InputError(

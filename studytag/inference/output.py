@@ -72,6 +72,8 @@ def _write_row(writer: RowWriter, number: int, row: Row, columns: Row) -> str | 
         left_out = f"left out, since the output cannot hold it ({' '.join(str(refusal).split())})"
         for values, why in ((fitting, reason), (dict.fromkeys(row), left_out)):
             told = error or f"{place_of(number, row)}: {why}"
+            if isinstance(refusal, CellTooLongError):
+                told = told[: refusal.longest]
             try:
                 writer.write(tagged(row | values, columns | {ERROR_COLUMN: told}))
                 return told

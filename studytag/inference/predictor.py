@@ -31,7 +31,7 @@ from studytag.inference.benchmark import kept_rates, runnable_variants
 from studytag.inference.inputs import Record, Records, iterate_records
 from studytag.inference.model import Model, Reading
 from studytag.inference.session import choose_variant
-from studytag.inference.sources import find_bundle, package_bundle
+from studytag.inference.sources import find_bundle, local_folder, package_bundle
 from studytag.labels import LabelSet
 from studytag.manifest import (
     DEFAULT_OPERATING_POINT,
@@ -42,7 +42,6 @@ from studytag.manifest import (
     verify_variant,
 )
 from studytag.manifest.signature import verify_signature
-from studytag.models import default_bundle
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +122,7 @@ class Predictor:
         for name, count in (("workers", workers), ("threads_per_worker", threads_per_worker)):
             if count is not None and count < 1:
                 raise InputError(f"{name} must be at least 1, not {count}; leave it out")
-        self._path = default_bundle() if path is None else Path(path)
+        self._path = local_folder(path)
         self._options: dict[str, Any] = {
             "variant": variant,
             "workers": workers,

@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from studytag.errors import DISK_ERRORS, InputError, StoppedError, StorageError, StudytagError
+from studytag.errors import (
+    DISK_ERRORS,
+    CellTooLongError,
+    InputError,
+    StoppedError,
+    StorageError,
+    StudytagError,
+)
 from studytag.files import WriteOptions
 from studytag.inference.identity import differences, input_identity, predictor_identity
 from studytag.inference.journal import (
@@ -144,7 +151,9 @@ class Run:
             )
         if storage:
             return StorageError(line)
-        return InputError(line) if isinstance(error, OSError) else type(error)(line)
+        if isinstance(error, OSError | CellTooLongError):
+            return InputError(line)
+        return type(error)(line)
 
 
 def open_journal(

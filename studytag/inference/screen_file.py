@@ -91,7 +91,13 @@ class _Divided:
         self._screening = screening
         self._writers = writers
 
+    def begin(self, row: Row) -> None:
+        for writer in self._writers.values():
+            writer.begin(row)
+
     def write(self, row: Row) -> None:
+        if not self._screening.records:
+            self.begin(row)  # one of the outputs may get no row
         decision, reason = self._screening.rule.decide(row, row[PREDICTED_COLUMN])
         self._writers[decision].write(row)
         self._screening.count(row, decision, reason)

@@ -33,7 +33,7 @@ def find_bundle(source: str | Path | None, revision: str | None = None) -> Path:
             on the Hub.
         MissingDependencyError: it may be on the Hub, and huggingface_hub is not installed.
     """
-    folder = default_bundle() if source is None else Path(source)
+    folder = local_folder(source)
     if isinstance(source, str) and not folder.exists():
         if _HUB_NAME.fullmatch(source):
             return hub_bundle(source, revision)
@@ -42,6 +42,21 @@ def find_bundle(source: str | Path | None, revision: str | None = None) -> Path:
         raise InputError(
             f"revision {revision!r}: only models on the Hub have one; {folder} is a folder"
         )
+    return folder
+
+
+def local_folder(source: str | Path | None) -> Path:
+    """The folder of that name, there or not; None is that of the tagger that ships.
+
+    Where a process was killed while it replaced the folder, it is put back first.
+    """
+    if source is None:
+        return default_bundle()
+    folder = Path(source)
+    if not folder.exists():
+        from studytag.files import repair_folder  # not read where it is not needed
+
+        repair_folder(folder)
     return folder
 
 

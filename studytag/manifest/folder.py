@@ -21,7 +21,7 @@ SIGNATURE = "studytag.json.sig"
 """A signature of the manifest, beside it; it cannot be listed in what it signs."""
 
 CARD = "README.md"
-"""The model card. Nothing reads it, and the Hub edits it in place: it may be left unlisted."""
+"""The model card. Nothing reads it, and people edit it, on the Hub too: it is not listed."""
 
 _LARGEST = 2**25
 

@@ -26,7 +26,7 @@ def new_key(path: str | Path) -> Path:
     """Make a key pair: the private key at `path`, for its owner alone, the public beside it.
 
     Returns:
-        The public key's file: the same name with `.pub` for a suffix.
+        The public key's file: the same name with `.pub` behind it, or in the place of `.pem`.
 
     Raises:
         InputError: one of the two is there already, or the place cannot be written.
@@ -35,7 +35,10 @@ def new_key(path: str | Path) -> Path:
     ed25519 = import_extra("cryptography.hazmat.primitives.asymmetric.ed25519", "sign")
     form = import_extra("cryptography.hazmat.primitives.serialization", "sign")
     path = Path(path)
-    public = path.with_suffix(".pub")
+    public = path.with_name(f"{path.name.removesuffix('.pem')}.pub")
+    for place in (path, public):
+        if place.exists():
+            raise InputError(f"{place}: is there already; name another file")
     private_key = ed25519.Ed25519PrivateKey.generate()
     private_text = private_key.private_bytes(
         form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()
@@ -74,8 +77,11 @@ def sign_bundle(folder: str | Path, key: str | Path) -> Path:
     folder = Path(folder)
     load_manifest(folder)
     target = folder / SIGNATURE
+    signature = private_key.sign((folder / MANIFEST).read_bytes())
+    temporary = folder / f".{SIGNATURE}"  # hidden, so that one that stays behind harms nothing
     try:
-        target.write_bytes(private_key.sign((folder / MANIFEST).read_bytes()))
+        temporary.write_bytes(signature)
+        os.replace(temporary, target)
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({error.strerror})") from error
     return target

@@ -50,7 +50,7 @@ def create_app(predictor: Predictor, settings: Settings) -> FastAPI:
         tagging=Tagging(predictor, cores, settings, metrics),
         model=model,
         jobs=jobs,
-        runner=Runner(jobs, predictor, cores, settings, metrics, model.bundle_sha256),
+        runner=Runner(jobs, predictor, cores, settings, metrics),
     )
 
     @asynccontextmanager

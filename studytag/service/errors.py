@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from studytag.errors import BundleError, InputError
+from studytag.errors import DISK_ERRORS, BundleError, InputError
 from studytag.service.settings import MAX_ARTICLES
 
 
@@ -133,6 +133,9 @@ def add_error_handlers(app: FastAPI) -> None:
         return _invalid(error).response()
 
     async def bad_input(request: Request, error: Exception) -> JSONResponse:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in DISK_ERRORS:
+            return ApiError(507, ErrorType.STORAGE, "the server's disk is full").response()
         return ApiError(422, ErrorType.VALIDATION, str(error)).response()
 
     async def backend(request: Request, error: Exception) -> JSONResponse:

@@ -208,17 +208,21 @@ async def download(
     folder = Path(tempfile.mkdtemp(prefix="download-", dir=job.folder))
     suffix = FORMATS[format].suffixes[0]
     target = folder / f"tagged{suffix}"
+    stem = Path(job.name.removesuffix(".gz")).stem
+    name = f"{stem}.{'tagged' if part == 'all' else part}{suffix}"
     try:
         await to_thread.run_sync(
             write_download,
             *(job, service.predictor.labels, target, format, rule, part),
             limiter=_CONVERSIONS,
         )
+    except InputError as error:
+        discard(folder)
+        message = job.without_paths(str(error).replace(str(target), name))
+        raise InputError(message) from error.__cause__
     except BaseException:
         discard(folder)
         raise
-    stem = Path(job.name.removesuffix(".gz")).stem
-    name = f"{stem}.{'tagged' if part == 'all' else part}{suffix}"
     return FileResponse(
         target,
         media_type="application/octet-stream",

@@ -6,6 +6,7 @@ A job is a folder named by its random id: `job.json`, the upload, and, once it i
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 import shutil
@@ -20,6 +21,9 @@ from studytag.documents import read_json
 from studytag.errors import InputError
 from studytag.files import write_json_atomically
 from studytag.files.registry import SUFFIXES
+from studytag.manifest import OperatingPoint
+
+logger = logging.getLogger(__name__)
 
 _JOB = "job.json"
 _RESULT = "tagged.parquet"
@@ -55,7 +59,7 @@ class Job:
         errors: Records among them that could not be read or tagged.
         counts: Records that have each label.
         error: Why it failed.
-        bundle: SHA-256 of the manifest that it is tagged with.
+        tagger: A hash of what it is tagged with: bundle, variant, thresholds, version.
         total: Records of the file, known or estimated.
         cancelled: Whether it is to end since nobody wants it.
         folder: Where it is kept.
@@ -73,7 +77,7 @@ class Job:
     errors: int = 0
     counts: dict[str, int] | None = None
     error: str | None = None
-    bundle: str | None = None
+    tagger: str | None = None
     total: int | None = field(default=None, metadata={"kept": False})
     cancelled: bool = field(default=False, metadata={"kept": False})
     folder: Path = field(default=Path(), metadata={"kept": False})
@@ -87,6 +91,17 @@ class Job:
     def result(self) -> Path:
         """The tagged records."""
         return self.folder / _RESULT
+
+    @property
+    def point(self) -> OperatingPoint:
+        """The operating point, which was checked when the job was made."""
+        return self.operating_point  # type: ignore[return-value]
+
+    def without_paths(self, message: str) -> str:
+        """A message that calls the file by its name and tells nothing of the server's folders."""
+        for path in (self.source, self.source.resolve(), self.result, self.result.resolve()):
+            message = message.replace(str(path), self.name)
+        return message.replace(str(self.folder.resolve()), "").replace(str(self.folder), "")
 
     def expires(self, keep_hours: float) -> datetime:
         """When it is deleted, if it ended now or when it did."""
@@ -173,9 +188,15 @@ class JobStore:
             if not (folder / _JOB).is_file():
                 discard(folder)
                 continue
-            stored = read_json(folder / _JOB, "remove its folder")
-            job = Job(**stored, folder=folder)
-            job.status = Status(job.status)
+            try:
+                stored = read_json(folder / _JOB, "remove its folder")
+                job = Job(**stored, folder=folder)
+                job.status = Status(job.status)
+                job.expires(0)
+            except (InputError, TypeError, ValueError) as error:
+                # Left as it is: one job, perhaps of a newer version, must not stop all others.
+                logger.error("job %s: cannot be read, and is left out (%s)", folder.name, error)
+                continue
             if job.status is Status.RUNNING:
                 job.status = Status.QUEUED
             yield job

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import threading
 import time
@@ -14,6 +16,8 @@ import pyarrow.parquet as pq
 from studytag.errors import InputError, StoppedError, StudytagError
 from studytag.files import ERROR_COLUMN
 from studytag.inference.files import Options, predict_file
+from studytag.inference.identity import predictor_identity
+from studytag.inference.journal import remove_work_folder, work_folder
 from studytag.inference.predictor import Predictor
 from studytag.inference.progress import FileSummary
 from studytag.records import PREDICTED_COLUMN
@@ -37,7 +41,6 @@ class Runner:
         cores: Shared with requests: a file is one lane among them.
         settings: Limits.
         metrics: Counts records.
-        bundle: SHA-256 of the predictor's manifest.
     """
 
     def __init__(
@@ -47,14 +50,12 @@ class Runner:
         cores: Cores,
         settings: Settings,
         metrics: Metrics,
-        bundle: str,
     ) -> None:
         self._store = store
         self._predictor = predictor
         self._cores = cores
         self._settings = settings
         self._metrics = metrics
-        self._bundle = bundle
         self._stopping = False
         self._waiting: SimpleQueue[Job | None] = SimpleQueue()
         for job in store.jobs():
@@ -108,7 +109,7 @@ class Runner:
                 limit = self._settings.max_records
                 self._fail(job, f"has more than {limit} records; divide the file")
             elif isinstance(error, StudytagError):
-                self._fail(job, _without_paths(str(error), job))
+                self._fail(job, job.without_paths(str(error)))
             else:
                 logger.exception("job %s", job.id)
                 self._fail(job, "the server could not tag this file; its log says why")
@@ -122,18 +123,26 @@ class Runner:
             logger.error("job %s: %s", job.id, error)
 
     def _tag(self, job: Job) -> None:
-        restart = job.bundle not in (None, self._bundle)
-        job.status, job.bundle = Status.RUNNING, self._bundle
+        tagger = self._tagger(job)
+        if job.tagger not in (None, tagger):  # before it is noted: a kill in between repeats it
+            remove_work_folder(work_folder(job.result.resolve()))
+            job.result.unlink(missing_ok=True)
+        job.status, job.tagger = Status.RUNNING, tagger
         job.save()
         logger.info("job %s: running", job.id)
-        if restart or not job.result.exists():  # else it was killed just before it was called done
-            self._predict(job, restart)
+        if not job.result.exists():  # else it was killed just before it was called done
+            self._predict(job)
         job.done, job.errors, job.counts = _count(job.result, self._predictor.labels)
         job.total = job.done
         job.end(Status.DONE)
         logger.info("job %s: done, %d records, %d errors", job.id, job.done, job.errors)
 
-    def _predict(self, job: Job, restart: bool) -> None:
+    def _tagger(self, job: Job) -> str:
+        """A hash of all that decides a job's tags; parts of another are no good."""
+        identity = predictor_identity(self._predictor, job.point)
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    def _predict(self, job: Job) -> None:
         limit = self._settings.max_records
         with self._cores.lane() as lane:
             predict_file(
@@ -141,8 +150,8 @@ class Runner:
                 job.source,
                 job.result,
                 source_format=job.format,
-                operating_point=job.operating_point,  # type: ignore[arg-type]
-                options=Options(restart=restart, commit_seconds=_COMMIT_SECONDS),
+                operating_point=job.point,
+                options=Options(commit_seconds=_COMMIT_SECONDS),
                 stop=lambda: self._stopping or job.cancelled or job.done > limit,
                 progress=_Progress(job, self._metrics),
             )
@@ -174,10 +183,3 @@ def _count(result: Path, labels: list[str]) -> tuple[int, int, dict[str, int]]:
     counts = {entry["values"]: entry["counts"] for entry in found}
     errors = table.num_rows - table[ERROR_COLUMN].null_count
     return table.num_rows, errors, {label: counts.get(label, 0) for label in labels}
-
-
-def _without_paths(message: str, job: Job) -> str:
-    """A message that calls the file by its name: where the server keeps it is nobody's business."""
-    for path in (job.source, job.source.resolve(), job.result, job.result.resolve()):
-        message = message.replace(str(path), job.name)
-    return message.replace(str(job.folder.resolve()), "").replace(str(job.folder), "")

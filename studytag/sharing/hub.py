@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from studytag.documents import read_json
 from studytag.errors import InputError, import_extra
-from studytag.manifest import CARD, MANIFEST, SIGNATURE, Manifest, load_manifest
+from studytag.manifest import CARD, MANIFEST, SIGNATURE, load_manifest
 from studytag.sharing.card import hub_card
 from studytag.version import __version__
 
@@ -70,7 +71,7 @@ def push_bundle(
             files.setdefault(CARD, hub_card(name, manifest, license).encode())
         commit = api.create_commit(
             name,
-            _operations(hub, files, _stale(present, manifest)),
+            _operations(hub, files, _stale(present, files)),
             commit_message=message or f"Bundle of studytag {__version__}",
             revision=revision,
         )
@@ -119,9 +120,14 @@ def evaluation_file(evaluation: Path, dataset: str) -> dict[str, bytes]:
     return {f".eval_results/{dataset.replace('/', '--')}.yaml": text.encode()}
 
 
-def _stale(present: list[str], manifest: Manifest) -> list[str]:
-    """Graphs of an earlier bundle, which others would load by their names."""
-    return [file for file in present if file.startswith("onnx/") and file not in manifest.files]
+def _stale(present: list[str], files: Mapping[str, object]) -> list[str]:
+    """What an earlier bundle left: its signature, and graphs, which others would load by name."""
+    return [
+        file
+        for file in present
+        if file.startswith(("onnx/", "openvino/")) or file == SIGNATURE
+        if file not in files
+    ]
 
 
 def _operations(hub: Any, files: dict[str, Path | bytes], stale: list[str]) -> list[Any]:

@@ -15,7 +15,7 @@ from typing import Any
 from studytag.errors import InputError, import_extra
 from studytag.files import atomic_path
 from studytag.inference.sources import PACKAGED
-from studytag.manifest import MANIFEST, SIGNATURE, Manifest, load_manifest, write_manifest
+from studytag.manifest import CARD, MANIFEST, SIGNATURE, Manifest, load_manifest, write_manifest
 from studytag.sharing.card import card_text
 from studytag.version import __version__
 
@@ -123,6 +123,7 @@ def _with_variant(bundle: Path, manifest: Manifest, variant: str | None) -> Mani
         raise InputError(f"{bundle} has no variant {variant!r}; choose from: {', '.join(offered)}")
     others = [name for name in manifest.variants if name != variant]
     left_out = {file for name in others for file in manifest.weights(name)}
+    left_out -= set(manifest.weights(variant))  # variants may share a graph
     return replace(
         manifest,
         variants={variant: manifest.variants[variant]},
@@ -139,6 +140,8 @@ def _write_project(
     for file in manifest.files:
         (package / PACKAGED / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(bundle / file, package / PACKAGED / file)
+    if (bundle / CARD).is_file():
+        shutil.copyfile(bundle / CARD, package / PACKAGED / CARD)
     write_manifest(package / PACKAGED, manifest)
     same = (package / PACKAGED / MANIFEST).read_bytes() == (bundle / MANIFEST).read_bytes()
     if same and (bundle / SIGNATURE).is_file():

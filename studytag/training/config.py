@@ -175,7 +175,7 @@ def read_config(source: str | Path, overrides: Mapping[str, Any] | None = None) 
     """The options of a YAML file, some of them overridden.
 
     Args:
-        source: A file, or the name of a configuration that ships: distilbert, minilm, demo.
+        source: A file, or one of `shipped_configs`.
         overrides: Option to value, each of its option's type.
 
     Raises:

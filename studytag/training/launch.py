@@ -21,14 +21,16 @@ from accelerate.commands.launch import launch_command, launch_command_parser
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as torchrun
 
-from studytag.errors import InputError
+from studytag.errors import InputError, StoppedError, StudytagError
 from studytag.hardware import available_cores
 
 logger = logging.getLogger(__name__)
 
 TRAINING_MODULE = "studytag.cli.train"
-MISTAKE = 2
+MISTAKE = StudytagError.exit_code
 """Exit code of a process that has explained, in one line, what is wrong."""
+
+_EXPLAINED = (MISTAKE, StoppedError.exit_code)
 
 _LAUNCH_ARGUMENTS = "STUDYTAG_LAUNCH_ARGUMENTS"
 """Holds the launcher's arguments, as JSON, for the processes that `studytag train` starts."""
@@ -161,11 +163,12 @@ def _signals_for_children() -> Iterator[None]:
 
 @contextmanager
 def _mistakes_said_once() -> Iterator[None]:
-    """Keep torchrun from reporting a process that has explained its mistake itself."""
+    """Keep torchrun from reporting a process that has told itself why it ended."""
 
     def unexplained(record: logging.LogRecord) -> bool:
         message = record.getMessage()
-        return f"exitcode: {MISTAKE})" not in message and "closing signal" not in message
+        explained = any(f"exitcode: {code})" in message for code in _EXPLAINED)
+        return not explained and "closing signal" not in message
 
     elastic = logging.getLogger("torch.distributed.elastic.multiprocessing.api")
     elastic.addFilter(unexplained)

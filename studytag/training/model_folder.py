@@ -33,6 +33,7 @@ from studytag.files import atomic_folder, write_text_atomically
 from studytag.hashing import hash_files
 from studytag.labels import LabelSet
 from studytag.manifest import (
+    CARD,
     MANIFEST,
     CalibrationRecord,
     Manifest,
@@ -173,7 +174,7 @@ def save_model_folder(
             calibration=_calibration_record(manifest.labels, result.calibration),
             training={**manifest.training, "epoch": result.epoch, "loss": result.loss},
             versions=versions(),
-            files=hash_files(temporary, (MANIFEST,)),
+            files=hash_files(temporary, (MANIFEST, CARD)),
         )
         write_manifest(temporary, complete)
 

@@ -116,9 +116,9 @@ class Ngrams(nn.Module):
 
     def save(self, path: Path) -> None:
         """Write the weights: NumPy's arrays, no pickle, the same bytes for the same weights."""
-        parts = {"weights": self.weights, "scale": self.scale, "offset": self.offset}
+        weights, scale, offset = (part.numpy() for part in (self.weights, self.scale, self.offset))
         with path.open("wb") as stream:
-            np.savez(stream, **{name: part.numpy() for name, part in parts.items()})
+            np.savez(stream, weights=weights, scale=scale, offset=offset)
 
     def line(self, slope: NDArray[np.floating], offset: NDArray[np.floating]) -> Ngrams:
         """The same with each label's logit x made slope * x + offset."""
