@@ -114,15 +114,21 @@ class LabelSet:
         position = {name: index for index, name in enumerate(self.names)}
         pairs = []
         for name in self.implications:
-            reached: dict[str, None] = {}
-            waiting = list(self.implications[name])
-            while waiting:
-                other = waiting.pop()
-                if other not in reached:
-                    reached[other] = None
-                    waiting += self.implications.get(other, ())
+            reached = implied_labels(self.implications, name)
             pairs.append((position[name], [position[other] for other in reached]))
         return pairs
+
+
+def implied_labels(implications: Mapping[str, Sequence[str]], name: str) -> list[str]:
+    """All labels that a label implies, directly or through others."""
+    reached: dict[str, None] = {}
+    waiting = list(implications.get(name, ()))
+    while waiting:
+        other = waiting.pop()
+        if other not in reached:
+            reached[other] = None
+            waiting += implications.get(other, ())
+    return list(reached)
 
 
 STUDY_DESIGNS = LabelSet(

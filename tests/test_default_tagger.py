@@ -55,6 +55,6 @@ def test_it_is_whole_small_and_says_what_it_is():
     files = [path for path in default_bundle().rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 30e6
     names = {path.relative_to(default_bundle()).as_posix() for path in files}
-    assert names == {*manifest.files, "studytag.json"}
+    assert names == {*manifest.files, "studytag.json", "README.md"}
     card = (default_bundle() / "README.md").read_text(encoding="utf-8")
     assert all(f"| {label} |" in card for label in STUDY_DESIGNS)

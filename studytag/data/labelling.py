@@ -17,7 +17,7 @@ from typing import Any
 
 from studytag.documents import read_yaml
 from studytag.errors import InputError, import_extra
-from studytag.labels import LabelSet
+from studytag.labels import LabelSet, implied_labels
 from studytag.records import Row, TextRecipe, clean
 
 RULES_FOLDER = Path(__file__).parent / "rules"
@@ -208,22 +208,11 @@ class RuleSet:
     @cached_property
     def implied_by(self) -> Mapping[str, frozenset[str]]:
         """Label to all labels that imply it, directly or through others."""
-        brought = {name: self._brought(name) for name in self.rules}
+        brought = {name: implied_labels(self.implications, name) for name in self.rules}
         return {
             name: frozenset(other for other, names in brought.items() if name in names)
             for name in self.rules
         }
-
-    def _brought(self, name: str) -> set[str]:
-        """All labels that a label implies, directly or through others."""
-        found: set[str] = set()
-        waiting = list(self.rules[name].implies)
-        while waiting:
-            label = waiting.pop()
-            if label not in found:
-                found.add(label)
-                waiting.extend(self.rules[label].implies)
-        return found
 
     def apply(self, row: Row) -> tuple[list[str], list[str]]:
         """The labels of one row and the labels whose presence or absence is known.
@@ -269,7 +258,7 @@ class RuleSet:
         """
         present, certain = set(labels), set(known)
         for name in tuple(present):
-            present |= self._brought(name)
+            present |= {*implied_labels(self.implications, name)}
         certain |= present
         for name, rule in self.rules.items():
             if name in certain - present and rule.from_table:

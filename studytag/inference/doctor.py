@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from studytag.errors import BundleError, MissingDependencyError, StudytagError
+from studytag.errors import MissingDependencyError, StudytagError
 from studytag.hardware import available_cores, cpu_quota, has_fast_int8, processor_name
 from studytag.inference.benchmark import kept_rates
 from studytag.inference.predictor import Predictor
@@ -148,11 +148,7 @@ def examine(bundle: str | Path | None = None) -> Examination:
     """
     folder = default_bundle() if bundle is None else Path(bundle)
     manifest = load_manifest(folder)
-    offered = [name for name in manifest.variants if name != "pytorch"]
-    if not offered:
-        raise BundleError(
-            f"{folder} is a model folder, not a bundle; make one: studytag export --model {folder}"
-        )
+    offered = manifest.served_variants(folder)
     machine = Machine.here()
     checks = [_check(folder, manifest, name) for name in offered] if manifest.golden else []
     return Examination(

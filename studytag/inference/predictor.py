@@ -438,12 +438,7 @@ class Predictor:
 
     def _choose(self, variant: str) -> str:
         """The variant to load."""
-        offered = [name for name in self._manifest.variants if name != "pytorch"]
-        if not offered:
-            raise InputError(
-                f"{self._path} is a model folder, not a bundle; make one: "
-                f"studytag export --model {self._path}"
-            )
+        offered = self._manifest.served_variants(self._path)
         if variant == "auto":
             offered = [name for name in offered if name != FAST] or offered
             runnable = [name for name in runnable_variants(self._manifest) if name in offered]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +34,8 @@ OPERATING_POINTS: Mapping[str, str] = {
 Thresholds = dict[str, list[float]]
 """Operating point to thresholds, one per label in label order."""
 
+
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 Engine = Literal["onnxruntime", "openvino"]
 """What runs a graph."""
@@ -175,6 +179,29 @@ class Manifest:
     versions: Mapping[str, str] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     golden: Sequence[GoldenArticle] = ()
+
+    @property
+    def base_model(self) -> str | None:
+        """The encoder's name on the Hub; None if it came from a folder or a package."""
+        on_hub = _HUB_NAME.fullmatch(self.encoder) and not Path(self.encoder).exists()
+        return self.encoder if on_hub else None
+
+    def served_variants(self, folder: Path) -> list[str]:
+        """The names of the variants that a predictor can load.
+
+        Args:
+            folder: Of this manifest, for the message.
+
+        Raises:
+            InputError: none; this is a model folder.
+        """
+        served = [name for name in self.variants if name != "pytorch"]
+        if not served:
+            raise InputError(
+                f"{folder} is a model folder, not a bundle; make one: "
+                f"studytag export --model {folder}"
+            )
+        return served
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, schema version first; without the checksum."""

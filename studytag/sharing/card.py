@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 
 from studytag.evaluation.scores import Scores
 from studytag.evaluation.tables import scores_table
 from studytag.manifest import DEFAULT_OPERATING_POINT, FIXED, Manifest
-
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def hub_card(name: str, manifest: Manifest, license: str | None = None) -> str:
@@ -30,7 +27,7 @@ def hub_card(name: str, manifest: Manifest, license: str | None = None) -> str:
         # transformers.js: the Hub's filter for models that load in it.
         "tags: [studytag, onnx, transformers.js, multi-label]",
         *([f"license: {license}"] if license else []),
-        *([f"base_model: {manifest.encoder}"] if _HUB_NAME.fullmatch(manifest.encoder) else []),
+        *([f"base_model: {base}"] if (base := manifest.base_model) else []),
         *_model_index(title, manifest),
         "---",
         "",

@@ -112,11 +112,7 @@ def _checked_license(license: str | None) -> str | None:
 
 def _with_variant(bundle: Path, manifest: Manifest, variant: str | None) -> Manifest:
     """The manifest of what the wheel will hold."""
-    offered = [name for name in manifest.variants if name != "pytorch"]
-    if not offered:
-        raise InputError(
-            f"{bundle} is a model folder, not a bundle; make one: studytag export --model {bundle}"
-        )
+    offered = manifest.served_variants(bundle)
     if variant is None:
         return manifest
     if variant not in offered:

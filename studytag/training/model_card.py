@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from pathlib import Path
 
 from studytag.evaluation.scores import Scores
 from studytag.evaluation.tables import scores_table
-from studytag.manifest import DEFAULT_OPERATING_POINT, FIXED
+from studytag.manifest import DEFAULT_OPERATING_POINT, FIXED, Manifest
 
 _USE = """```python
 from transformers import pipeline
@@ -26,15 +24,13 @@ from studytag import Predictor
 Predictor.from_pretrained("artifacts/bundle").predict([{"title": "...", "abstract": "..."}])
 ```"""
 
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
-
-def model_card(scores: Mapping[str, Scores], encoder: str) -> str:
+def model_card(scores: Mapping[str, Scores], manifest: Manifest) -> str:
     """Markdown with YAML metadata; all figures are of the validation table.
 
     Args:
         scores: By operating point, `f1` and `fixed`.
-        encoder: The encoder that was fine-tuned.
+        manifest: Of the model.
     """
     tuned, fixed = scores[DEFAULT_OPERATING_POINT], scores[FIXED]
     metrics = [
@@ -52,7 +48,7 @@ def model_card(scores: Mapping[str, Scores], encoder: str) -> str:
         "library_name: transformers",
         "pipeline_tag: text-classification",
         "language: en",
-        *([f"base_model: {encoder}"] if _is_hub_name(encoder) else []),
+        *([f"base_model: {base}"] if (base := manifest.base_model) else []),
         "tags: [studytag, biomedical, study-design, multi-label]",
         "model-index:",
         "  - name: studytag",
@@ -65,8 +61,8 @@ def model_card(scores: Mapping[str, Scores], encoder: str) -> str:
         "",
         "# Study-design tagger",
         "",
-        f"`{encoder}` fine-tuned by studytag to tag the study designs of biomedical articles from",
-        "title and abstract. One independent probability (sigmoid) per label.",
+        f"`{manifest.encoder}` fine-tuned by studytag to tag the study designs of biomedical",
+        "articles from title and abstract. One independent probability (sigmoid) per label.",
         "",
         _USE,
         "",
@@ -79,7 +75,3 @@ def model_card(scores: Mapping[str, Scores], encoder: str) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def _is_hub_name(encoder: str) -> bool:
-    return _HUB_NAME.fullmatch(encoder) is not None and not Path(encoder).exists()

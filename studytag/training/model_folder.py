@@ -166,8 +166,8 @@ def save_model_folder(
         pq.write_table(pa.table(columns), temporary / VALIDATION)
         if words is not None:
             words.save(temporary / WORDS)
-        card = model_card(result.scores, manifest.encoder)
-        write_text_atomically(temporary / "README.md", card)
+        card = model_card(result.scores, manifest)
+        write_text_atomically(temporary / CARD, card)
         complete = replace(
             manifest,
             variants={PYTORCH: Variant(WEIGHTS, result.thresholds, result.scores)},
