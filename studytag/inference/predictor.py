@@ -11,13 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import threading
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, overload
@@ -32,6 +28,7 @@ from studytag.inference.inputs import Record, Records, iterate_records
 from studytag.inference.model import Model, Reading
 from studytag.inference.session import choose_variant
 from studytag.inference.sources import find_bundle, local_folder, package_bundle
+from studytag.inference.workers import Workers
 from studytag.labels import LabelSet
 from studytag.manifest import (
     DEFAULT_OPERATING_POINT,
@@ -46,12 +43,6 @@ from studytag.manifest.signature import verify_signature
 logger = logging.getLogger(__name__)
 
 VariantName = Literal["auto", "int8", "fp32", "fast", "int8-openvino"]
-
-WINDOW_PER_WORKER = 16
-"""Records read ahead for each worker: enough to even out lengths, few enough to stay lazy."""
-
-WINDOW_CHARACTERS = 2**24
-"""A window ends early here, so that records of megabytes do not fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +63,6 @@ class Prediction:
 
 
 Outcome = Prediction | InputError
-_Row = Reading | InputError
 
 
 class Predictor:
@@ -83,9 +73,8 @@ class Predictor:
     """
 
     __slots__ = (
-        *("_executor", "_executor_process", "_lock", "_manifest", "_model", "_operating_point"),
-        *("_options", "_path", "_thresholds", "_threads_per_worker", "_variant", "_workers"),
-        "__weakref__",
+        *("_manifest", "_model", "_operating_point", "_options", "_path", "_thresholds"),
+        *("_threads_per_worker", "_variant", "_workers", "__weakref__"),
     )
 
     def __init__(
@@ -139,11 +128,9 @@ class Predictor:
         self._operating_point = operating_point
         self._thresholds = self._resolve(operating_point, thresholds)
         self._threads_per_worker = threads_per_worker
-        self._workers = workers or max(available_cores() // threads_per_worker, 1)
         self._model = Model(self._path, self._manifest, self._variant, threads_per_worker)
-        self._lock = threading.Lock()
-        self._executor: Executor | None = None
-        self._executor_process = 0
+        count = workers or max(available_cores() // threads_per_worker, 1)
+        self._workers = Workers(self._model, self._manifest.text_recipe, count)
 
     @classmethod
     def from_pretrained(
@@ -259,7 +246,7 @@ class Predictor:
     @property
     def workers(self) -> int:
         """Documents run side by side."""
-        return self._workers
+        return self._workers.count
 
     @property
     def threads_per_worker(self) -> int:
@@ -352,7 +339,7 @@ class Predictor:
         if errors not in ("raise", "return"):
             raise InputError(f"errors must be 'raise' or 'return', not {errors!r}")
         decide_by = self._decide_by(operating_point, thresholds)
-        rows = self._probability_rows(iterate_records(records))
+        rows = self._workers.readings(iterate_records(records))
         return (
             self._outcome(index, row, decide_by, errors == "raise")
             for index, row in enumerate(rows)
@@ -374,7 +361,7 @@ class Predictor:
             InputError: no such operating point or label.
         """
         decide_by = self._decide_by(operating_point, thresholds)
-        rows = self._submit(list(records))
+        rows = self._workers.submit(list(records))
         futures = [asyncio.wrap_future(row) for row in rows if isinstance(row, Future)]
         readings = iter(await asyncio.gather(*futures))
         return [
@@ -390,7 +377,7 @@ class Predictor:
         """
         rows = [
             _raise_if_error(index, row).probabilities
-            for index, row in enumerate(self._probability_rows(iterate_records(records)))
+            for index, row in enumerate(self._workers.readings(iterate_records(records)))
         ]
         return np.array(rows, dtype=np.float32).reshape(len(rows), len(self._manifest.labels))
 
@@ -404,16 +391,12 @@ class Predictor:
         for name in Predictor.__slots__:
             if name != "__weakref__":
                 setattr(shared, name, getattr(self, name))
-        shared._lock = threading.Lock()
-        shared._executor, shared._executor_process = executor, os.getpid()
+        shared._workers = self._workers.on(executor)
         return shared
 
     def close(self) -> None:
         """Stop the threads once their work is done. The predictor starts new ones if used again."""
-        with self._lock:
-            executor, self._executor = self._executor, None
-        if executor is not None and self._executor_process == os.getpid():
-            executor.shutdown()
+        self._workers.close()
 
     def __enter__(self) -> Predictor:
         return self
@@ -428,7 +411,7 @@ class Predictor:
 
     def __repr__(self) -> str:
         return (
-            f"Predictor({str(self._path)!r}, variant={self._variant!r}, workers={self._workers}, "
+            f"Predictor({str(self._path)!r}, variant={self._variant!r}, workers={self.workers}, "
             f"threads_per_worker={self._threads_per_worker}, "
             f"operating_point={self._operating_point!r})"
         )
@@ -478,7 +461,11 @@ class Predictor:
         return resolved
 
     def _outcome(
-        self, index: int, row: _Row, thresholds: NDArray[np.float64], raises: bool = False
+        self,
+        index: int,
+        row: Reading | InputError,
+        thresholds: NDArray[np.float64],
+        raises: bool = False,
     ) -> Outcome:
         if isinstance(row, InputError) and not raises:
             return row
@@ -490,115 +477,13 @@ class Predictor:
             reading.tokens,
         )
 
-    def _probability_rows(self, records: Iterator[Record]) -> Iterator[_Row]:
-        """Each record's probabilities, shape (labels,), or its error; in order.
-
-        While one window's results are used, the next is already at work, so that neither reading
-        nor writing leaves a core idle. Where reading fails, what was read before comes first.
-        """
-        windows: deque[list[Future[Reading] | InputError]] = deque()
-        failure: Exception | None = None
-        try:
-            while failure is None:
-                window, failure = _read(records, WINDOW_PER_WORKER * self._workers)
-                if not window:
-                    break
-                windows.append(self._submit(window))
-                if len(windows) == 2:
-                    yield from map(_result, windows[0])
-                    windows.popleft()
-            yield from map(_result, windows[0] if windows else ())
-        finally:
-            for pending in (pending for window in windows for pending in window):
-                if isinstance(pending, Future):
-                    pending.cancel()
-        if failure is not None:
-            raise failure
-
-    def _submit(self, window: list[Record]) -> list[Future[Reading] | InputError]:
-        """Start a window's work, longest text first, so that no core ends on a long one."""
-        composed = [self._compose(record) for record in window]
-        texts = [(index, text) for index, text in enumerate(composed) if isinstance(text, str)]
-        started = {
-            index: self._start(text)
-            for index, text in sorted(texts, key=lambda numbered: -len(numbered[1]))
-        }
-        return [
-            text if isinstance(text, InputError) else started[index]
-            for index, text in enumerate(composed)
-        ]
-
-    def _start(self, text: str) -> Future[Reading]:
-        """Hand one text to the threads; another thread may close them at any moment."""
-        while True:
-            pool = self._pool()
-            try:
-                return pool.submit(self._model.read, text)
-            except RuntimeError:
-                if pool is self._executor:  # not closed by us: the interpreter is shutting down
-                    raise
-
-    def _compose(self, record: Record) -> str | InputError:
-        try:
-            text = self._manifest.text_recipe.compose_record(record)
-            text.encode()
-        except InputError as error:
-            return error
-        except UnicodeEncodeError:
-            return InputError("the text holds an unpaired surrogate; remove it")
-        except Exception as error:  # a mapping of the caller's own may raise anything
-            unreadable = InputError(f"cannot be read ({type(error).__name__}: {error!s:.100})")
-            unreadable.__cause__ = error
-            return unreadable
-        return text
-
-    def _pool(self) -> Executor:
-        """The threads; started late, and again in a forked child, which inherits none."""
-        with self._lock:
-            if self._executor is None or self._executor_process != os.getpid():
-                self._executor = ThreadPoolExecutor(self._workers, thread_name_prefix="studytag")
-                self._executor_process = os.getpid()
-            return self._executor
-
 
 def _load_predictor(path: str, options: dict[str, Any]) -> Predictor:
     """What unpickling calls."""
     return Predictor(path, **options)
 
 
-def _read(records: Iterator[Record], count: int) -> tuple[list[Record], Exception | None]:
-    """Up to `count` records, fewer where they are large, and what ended reading before its time."""
-    window: list[Record] = []
-    size = 0
-    try:
-        for record in islice(records, count):
-            window.append(record)
-            size += _characters(record)
-            if size > WINDOW_CHARACTERS:
-                break
-    except Exception as error:
-        return window, error
-    return window, None
-
-
-def _characters(record: Record) -> int:
-    """About how much text a record holds."""
-    if isinstance(record, str):
-        return len(record)
-    if not isinstance(record, dict):
-        return 0
-    parts = (dict.get(record, name) for name in ("title", "abstract"))
-    return sum(len(part) for part in parts if isinstance(part, str))
-
-
-def _result(pending: Future[Reading] | InputError) -> _Row:
-    try:
-        return pending if isinstance(pending, InputError) else pending.result()
-    except InputError as error:
-        return error
-
-
-def _raise_if_error(index: int, row: _Row) -> Reading:
+def _raise_if_error(index: int, row: Reading | InputError) -> Reading:
     if isinstance(row, InputError):
         raise InputError(f"record {index}: {row}") from row
     return row
