@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import settings
@@ -13,6 +14,22 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# What is not installed everywhere (FastAPI needs Python 3.11), and the tests that are nothing
+# without it.
+NEEDS = {
+    "fastapi": ["test_service*.py", "test_page.py", "test_deploy.py"],
+    "playwright": ["test_page.py"],
+    "kubernetes_validate": ["test_deploy.py"],
+    "pyzotero": ["test_zotero.py"],
+}
+MISSING = [package for package in NEEDS if find_spec(package) is None]
+collect_ignore_glob = [pattern for package in MISSING for pattern in NEEDS[package]]
+
+
+def pytest_report_header() -> list[str]:
+    """Say what is not tested here."""
+    return [f"not installed: {name}; without {', '.join(NEEDS[name])}" for name in MISSING]
 
 
 @pytest.fixture(scope="session")

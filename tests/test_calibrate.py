@@ -91,6 +91,17 @@ def test_a_label_with_too_few_articles_stays_as_it_was(exported, articles, tmp_p
     assert "RCT keeps its calibration: too few known articles" in caplog.text
 
 
+def test_labels_that_contradict_the_ranking_are_named_as_that(
+    exported, articles, probabilities, tmp_path, caplog
+):
+    truth = np.zeros((600, len(LABELS)), dtype=bool)
+    truth[:, RCT] = probabilities[:, RCT] < np.median(probabilities[:, RCT])
+    table = write_table(tmp_path / "mine.jsonl", articles, truth)
+    output = str(tmp_path / "bundle")
+    main(["calibrate", str(exported.bundle), "--labelled", str(table), "--output", output])
+    assert "RCT keeps its calibration: these labels contradict its ranking" in caplog.text
+
+
 def test_a_stated_prevalence_moves_the_odds_and_keeps_recall(
     exported, articles, probabilities, tmp_path
 ):

@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from service_support import JSON
 
 from studytag import InputError, Predictor
-from studytag.service.errors import add_error_handlers
+from studytag.service.errors import Failures, add_error_handlers
 
 pytest_plugins = ["service_fixtures"]
 
@@ -44,6 +44,24 @@ def test_a_full_disk_is_507_and_tells_no_path():
     answer = TestClient(app).get("/")
     assert answer.status_code == 507
     assert "/srv" not in answer.text
+
+
+def test_what_nobody_foresaw_has_the_form_of_all_errors(caplog):
+    app = FastAPI()
+    add_error_handlers(app)
+
+    @app.get("/")
+    def broken() -> None:
+        raise ZeroDivisionError("secret")
+
+    app.add_middleware(Failures)
+    answer = TestClient(app).get("/")
+    assert answer.status_code == 500
+    assert answer.json() == {
+        "error": "the server failed; its log says why",
+        "error_type": "internal",
+    }
+    assert "ZeroDivisionError: secret" in caplog.text
 
 
 class TestTag:

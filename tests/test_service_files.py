@@ -15,7 +15,7 @@ from service_support import ris, start_server, upload, wait_for_job
 from support import invented_articles
 
 from studytag import Predictor, predict_file
-from studytag.files import FORMATS, read_rows
+from studytag.files import FORMATS, open_writer, read_rows
 from studytag.inference.screen_file import screen_file
 from studytag.inference.screening import Rule, set_aside_path
 from studytag.service.files_api import WritableFormat
@@ -68,6 +68,8 @@ class TestJob:
         job = wait_for_job(client, id)
         assert (job["status"], job["done"], job["errors"]) == ("done", 1, 1)
         assert set(job["counts"].values()) == {0}
+        absent = client.get(f"/v1/files/{id}/rows", params={"label": "RCT", "decision": "absent"})
+        assert absent.json()["total"] == 0  # nobody knows
         shown = client.get(f"/v1/files/{id}/rows", params={"label": "RCT", "decision": "present"})
         assert shown.json() == {"total": 0, "rows": []}
         download = client.get(f"/v1/files/{id}/download").text
@@ -122,7 +124,12 @@ class TestRows:
 
     @pytest.mark.parametrize(
         "query",
-        [{"sort": "p_RCT"}, {"decision": "present"}, {"label": "x", "decision": "absent"}],
+        [
+            {"sort": "p_RCT"},
+            {"decision": "present"},
+            {"label": "RCT"},
+            {"label": "x", "decision": "absent"},
+        ],
     )
     def test_unknown_labels_and_columns_are_refused(self, client, done, query):
         answer = client.get(f"/v1/files/{done['id']}/rows", params=query)
@@ -160,8 +167,39 @@ class TestDownload:
             answer = client.get(f"/v1/files/{done['id']}/download", params=query)
             assert answer.content == path.read_bytes()
 
+    @pytest.mark.parametrize("uploaded", ["csv", "xlsx", "jsonl", "parquet"])
+    def test_columns_are_those_of_the_file_whatever_they_are_called(
+        self, client, exported, tmp_path, uploaded
+    ):
+        rows = [
+            {"PMID": str(number), "Title": each["title"], "Abstract": each["abstract"], "Mine": "x"}
+            | ({"Extra": 1} if number == 3 and uploaded == "jsonl" else {})
+            for number, each in enumerate(ARTICLES[:4], 1)
+        ]
+        source = tmp_path / f"in.{uploaded}"
+        with open_writer(source) as writer:
+            for row in rows:
+                writer.write(row)
+        id = upload(client, source.name, source.read_bytes()).json()["id"]
+        wait_for_job(client, id)
+        shown = client.get(f"/v1/files/{id}/rows", params={"search": ARTICLES[1]["title"]}).json()
+        assert [(row["pmid"], row["title"]) for row in shown["rows"]] == [("2", rows[1]["Title"])]
+        with Predictor(exported.bundle) as predictor:
+            for format in ("csv", "tsv", "jsonl", "ris", "nbib"):
+                target = tmp_path / f"out{FORMATS[format].suffixes[0]}"
+                predict_file(predictor, source, target, progress=False)
+                answer = client.get(f"/v1/files/{id}/download", params={"format": format})
+                assert answer.content == target.read_bytes(), format
+        for format in ("xlsx", "parquet"):
+            answer = client.get(f"/v1/files/{id}/download", params={"format": format})
+            (tmp_path / f"got.{format}").write_bytes(answer.content)
+            got = list(read_rows(tmp_path / f"got.{format}"))
+            assert [row["title"] for row in got] == [row["Title"] for row in rows]
+            assert [row["Mine"] for row in got] == ["x"] * 4
+
     def test_a_part_needs_a_label(self, client, done):
         url = f"/v1/files/{done['id']}/download"
+        assert client.get(url, params={"keep": "RCT"}).status_code == 422
         assert client.get(url, params={"part": "kept"}).status_code == 422
         assert client.get(url, params={"part": "kept", "keep": "x"}).status_code == 422
         assert client.get(url, params={"format": "docx"}).status_code == 422
@@ -175,7 +213,7 @@ class TestDownload:
         folder = server.log.parent / "state" / "jobs" / done["id"]
         for _ in range(100):
             names = sorted(path.name for path in folder.iterdir())
-            if names == ["job.json", "tagged.parquet", "upload.ris"]:
+            if names == ["job.json", "shown.parquet", "tagged.parquet", "upload.ris"]:
                 break
             time.sleep(0.05)
         else:
@@ -199,7 +237,7 @@ class TestBadUploads:
         assert len(job["name"]) <= 200
         folder = server.log.parent / "state" / "jobs" / job["id"]
         assert {path.name for path in folder.iterdir()} <= {
-            *("job.json", "tagged.parquet", "upload.ris", "upload"),
+            *("job.json", "tagged.parquet", "shown.parquet", "upload.ris", "upload"),
         }
 
     def test_an_unknown_format_is_refused_at_once(self, client, server):
@@ -237,7 +275,11 @@ def test_files_and_results_outlive_the_server(exported, tmp_path):
         id = upload(client, "a.ris", ris(ARTICLES)).json()["id"]
         before = wait_for_job(client, id)
         unfinished = upload(client, "long.ris", ris(ARTICLES * 200)).json()["id"]
-        while client.get(f"/v1/files/{unfinished}").json()["done"] < 100:
+        for _ in range(1200):
+            job = client.get(f"/v1/files/{unfinished}").json()
+            if job["done"] >= 100:
+                break
+            assert job["status"] != "failed", job
             time.sleep(0.05)
     assert first.stop() == 0
     jobs = tmp_path / "state" / "jobs"

@@ -311,6 +311,17 @@ class TestAccess:
         with guarded.client() as client:
             assert client.get(path).status_code == 200
 
+    def test_a_cluster_may_ask_for_health_by_address(self, exported, tmp_path):
+        server = start_server(tmp_path, exported.bundle, "--allow-host", "designs.example.org")
+        with server.client(headers={"host": "10.1.2.3:8000"}) as client:
+            assert client.get("/v2/health/ready").status_code == 200
+            assert client.get("/v1/model").status_code == 403
+            assert client.get("/").status_code == 403
+        with server.client(headers={"host": "designs.example.org"}) as client:
+            page = client.get("/")
+            assert page.headers["cache-control"] == "no-cache"
+        server.stop()
+
     def test_other_sites_and_other_names_are_refused(self, exported, tmp_path):
         async def calls(client):
             async def status(**headers):

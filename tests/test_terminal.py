@@ -95,7 +95,11 @@ def test_control_characters_of_a_file_never_reach_the_terminal(tmp_path, bundle)
         f"predict {HOSTILE!r}.csv b.csv".replace(repr(HOSTILE), f"'{HOSTILE}'"),
         f"predict a.jsonl b.csv --input-format '{HOSTILE}'",
         f"doctor '{HOSTILE}'",
+        "screen a.jsonl c.jsonl --keep RCT",
+        "evaluate t.jsonl --robustness",
     ]
+    table = [{"title": "A trial", "labels": ["RCT"], "source": HOSTILE} for _ in range(20)]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
     for line in lines:
         option = "" if line.startswith("doctor") else f" --bundle {bundle}"
         done = shell(f"$STUDYTAG {line}{option}", tmp_path)

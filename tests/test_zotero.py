@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import copy
+from unittest.mock import Mock
 
+import httpx
 import pytest
+from pyzotero.errors import LocalAPIDeniedError, LocalAPIKeyRequiredError
 from support import invented_articles
 from zotero_server import ZoteroServer
 
 from studytag import Predictor
 from studytag.cli.main import main
-from studytag.inference.zotero import apply_tags, connect, plan_tags
+from studytag.inference.zotero import (
+    ItemChange,
+    ZoteroError,
+    apply_tags,
+    connect,
+    plan_tags,
+)
 
 
 def library():
@@ -89,6 +98,49 @@ def test_an_item_edited_meanwhile_is_never_overwritten(server, exported):
     assert change.key == "ITEM0001"
     assert "modified since" in reason
     assert server.items["ITEM0001"]["tags"] == [{"tag": "edited by a person"}]
+
+
+class Busy:
+    """Zotero as pyzotero shows it: a key that is good for one write, and a wait now and then."""
+
+    local = True
+
+    def __init__(self, waits):
+        self.local_api_key, self.asked, self.written, self.waits = None, 0, 0, waits
+        self.request = None
+
+    def authorize_local(self, name):
+        self.asked += 1
+        self.local_api_key = "for one write"
+
+    def update_items(self, payload):
+        if self.local_api_key is None:
+            raise LocalAPIKeyRequiredError
+        if self.waits:
+            self.waits -= 1
+            self.request = httpx.Response(429, text="wait")
+            return
+        self.written += len(payload)
+        self.local_api_key = None
+        self.request = httpx.Response(200, json={"failed": {}})
+
+
+def changes(count):
+    return [ItemChange(f"ITEM{n:04}", 1, "A", ("studytag: RCT",), (), ()) for n in range(count)]
+
+
+def test_a_permission_for_one_write_is_asked_for_again():
+    client = Busy(waits=2)
+    assert apply_tags(client, changes(120)) == []
+    assert (client.asked, client.written) == (3, 120)
+
+
+def test_a_library_that_stops_taking_tags_says_how_many_it_has():
+    client = Busy(waits=0)
+    client.authorize_local = Mock(side_effect=[None, LocalAPIDeniedError("denied")])
+    client.local_api_key = "for one write"
+    with pytest.raises(ZoteroError, match="50 items are written: run it again"):
+        apply_tags(client, changes(120))
 
 
 @pytest.mark.parametrize(

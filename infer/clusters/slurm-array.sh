@@ -4,7 +4,7 @@
 # Both folders lie on a file system that all nodes see. Each task takes its share of the files; a
 # task that is killed, or whose time is over, goes on where it stopped when it runs again.
 #SBATCH --job-name=studytag
-#SBATCH --array=1-16
+#SBATCH --array=1-16 # as many as SHARDS below; --array=7 repeats the seventh alone
 #SBATCH --cpus-per-task=8
 #SBATCH --mem=4G
 #SBATCH --time=12:00:00
@@ -13,10 +13,11 @@
 #SBATCH --output=studytag-%A_%a.log
 #SBATCH --open-mode=append
 set -uo pipefail
+SHARDS=16
 
 # A fixed variant: nodes with different processors would otherwise choose differently.
 studytag predict "$1" "$2" --output-format parquet --variant int8 \
-    --shard "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT" --log-json &
+    --shard "$SLURM_ARRAY_TASK_ID/$SHARDS" --log-json &
 child=$!
 trap 'kill -TERM "$child"' TERM
 wait "$child"

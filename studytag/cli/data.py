@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from studytag.cli.options import HelpFormatter
+from studytag.cli.terminal import show
 from studytag.data.splitting import WAYS, Splitter
 
 
@@ -56,7 +57,7 @@ def _build(options: argparse.Namespace) -> None:
         options.val_until,
         options.corrections,
     )
-    sys.stdout.write(card.markdown())
+    show(card.markdown())
     sys.stdout.write(f"Written to {options.output}\n")
 
 

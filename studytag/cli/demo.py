@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from studytag.cli.options import add_predictor_arguments, load_predictor
+from studytag.cli.terminal import show
 from studytag.demo import run_demo
 from studytag.demo.page import TaggedArticle
 
@@ -31,7 +32,7 @@ def run(options: argparse.Namespace) -> None:
     """
     with load_predictor(options) as predictor:
         files = run_demo(predictor, options.output)
-    sys.stdout.write(_table(files.articles))
+    show(_table(files.articles))
     sys.stdout.write(
         f"\nInvented articles: {files.source}\nThe same, with tags as keywords: {files.tagged}\n"
         f"Every probability, for a browser: {files.page}\n"

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from studytag.cli.options import add_signature_argument
+from studytag.cli.terminal import show
 
 if TYPE_CHECKING:
     from studytag.inference.doctor import Examination, VariantCheck
@@ -59,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
         text = json.dumps(summary, indent=2)
     else:
         text = "\n".join(_lines(found, options.require_signature is not None))
-    sys.stdout.write(f"{text}\n")
+    show(f"{text}\n")
     sys.stdout.flush()
     if found.exit_code:
         sys.exit(found.exit_code)

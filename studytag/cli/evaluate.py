@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from studytag.cli.options import add_predictor_arguments, load_predictor
+from studytag.cli.terminal import show
 from studytag.dataset import LabelledTable, load_evaluable
 from studytag.errors import InputError
 from studytag.files import write_json_atomically
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
         write_json_atomically(options.output, evaluation.to_dict())
     if options.report is not None:
         _write_report(options, evaluation, table, manifest, folder)
-    sys.stdout.write(evaluation.markdown())
+    show(evaluation.markdown())
 
 
 _Cells = tuple[LabelSet, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32], Sequence[float]]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from studytag.cli.terminal import show
 from studytag.errors import InputError
 from studytag.training.runs import RUN_RECORD, TrainingRun, find_runs, option_differences
 
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
         text = json.dumps([training_run.to_dict() for training_run in runs], indent=2)
     else:
         text = "\n".join([*_table(runs), "", *_differences(runs)]).rstrip()
-    sys.stdout.write(text + "\n")
+    show(text + "\n")
 
 
 def _table(runs: Sequence[TrainingRun]) -> list[str]:

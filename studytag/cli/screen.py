@@ -14,6 +14,7 @@ from studytag.cli.run_options import (
     listener,
     running,
 )
+from studytag.cli.terminal import show
 from studytag.files import write_json_atomically
 from studytag.inference.screen_file import describe_tagger, screen_file
 from studytag.inference.screening import Rule, set_aside_path
@@ -62,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
         tagger = describe_tagger(predictor)
     if options.report is not None:
         write_json_atomically(options.report, screening.to_dict(tagger))
-    sys.stdout.write(screening.to_text(tagger))
+    show(screening.to_text(tagger))
     sys.stdout.write(
         f"\nTo screen: {options.output}\nSet aside: {set_aside_path(options.output)}\n"
     )

@@ -24,13 +24,14 @@ logger = logging.getLogger(__name__)
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _GRACE_SECONDS = 30
+_MOST_HOURS = 24 * 366 * 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.set_defaults(run=run)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 takes any")
+    parser.add_argument("--port", type=_port, default=8000, help="port to listen on; 0 takes any")
     parser.add_argument(
         "--token-file",
         type=Path,
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--keep-hours",
-        type=float,
+        type=_hours,
         metavar="H",
         default=Settings.keep_hours,
         help="how long a file and its results are kept once it is tagged",
@@ -107,6 +108,20 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port < 2**16:  # the system would take another one in its place
+        raise argparse.ArgumentTypeError(f"{text}: from 0 to 65535")
+    return port
+
+
+def _hours(text: str) -> float:
+    hours = float(text)
+    if not 0 <= hours <= _MOST_HOURS:
+        raise argparse.ArgumentTypeError(f"{text}: from 0 to {_MOST_HOURS}")
+    return hours
+
+
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -150,4 +165,6 @@ def _token(file: Path) -> str:
         raise InputError(f"{file}: cannot be read; give a text file with the token") from error
     if not token:
         raise InputError(f"{file}: is empty; write a long random token into it")
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise InputError(f"{file}: a header cannot hold this token; take letters and digits")
     return token

@@ -19,6 +19,11 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
+def show(text: str) -> None:
+    """Write text for people, which may quote a file, to standard output."""
+    sys.stdout.write(printable(text))
+
+
 class LineFormatter(logging.Formatter):
     """A log message without control characters: it may quote a file."""
 

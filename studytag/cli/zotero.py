@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from studytag.cli.options import add_predictor_arguments, load_predictor
+from studytag.cli.terminal import show
 from studytag.errors import InputError
 from studytag.inference.zotero import PREFIX, TagPlan, ZoteroError, apply_tags, connect, plan_tags
 
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     )
     with load_predictor(options) as predictor:
         plan = plan_tags(client, predictor, collection=options.collection, prefix=options.prefix)
-    sys.stdout.write(_readable(plan))
+    show(_readable(plan))
     if not options.apply:
         sys.stdout.write("Nothing was written; give --apply to write these tags.\n")
         return

@@ -82,7 +82,7 @@ def read_corrections(path: Path, rules: RuleSet) -> Corrections:
         if not pmid or label not in labels:
             raise InputError(
                 f"{where}: needs a pmid and one of the labels {', '.join(labels)}, "
-                f"not {pmid!r} and {label!r}"
+                f"not {pmid!r} and {label!r}; leave the decision on other rows empty"
             )
         if answer not in DECISIONS:
             raise InputError(f"{where}: decision {answer!r}; write {', '.join(DECISIONS)}")

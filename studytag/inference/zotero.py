@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Literal
 
 from studytag.errors import InputError, StudytagError, import_extra
@@ -20,6 +21,7 @@ PREFIX = "studytag: "
 """Begins our tags, unless another prefix is given."""
 
 _AUTOMATIC = 1
+_TRIES = 5
 _BATCH = 50
 """Items that Zotero takes in one request."""
 
@@ -150,14 +152,20 @@ def apply_tags(client: Any, changes: Sequence[ItemChange]) -> list[tuple[ItemCha
     Raises:
         ZoteroError: the library cannot be written; earlier batches are written.
     """
-    refused = []
+    refused: list[tuple[ItemChange, str]] = []
     for first in range(0, len(changes), _BATCH):
         batch = changes[first : first + _BATCH]
         payload = [
             {"key": change.key, "version": change.version, "tags": list(change.tags)}
             for change in batch
         ]
-        response = _post(client, payload)
+        try:
+            response = _post(client, payload)
+        except ZoteroError as error:
+            if not first:
+                raise
+            written = first - len(refused)
+            raise ZoteroError(f"{error}; {written} items are written: run it again") from error
         for place, failure in response.get("failed", {}).items():
             refused.append((batch[int(place)], str(failure.get("message", "refused"))))
     return refused
@@ -178,13 +186,23 @@ def _items(client: Any, collection: str | None) -> Iterator[dict[str, Any]]:
 
 
 def _post(client: Any, payload: list[dict[str, Any]]) -> dict[str, Any]:
+    errors = import_extra("pyzotero.errors", "zotero")
+
     def write() -> dict[str, Any]:
-        if client.local and client.local_api_key is None:
-            client.authorize_local("studytag")
-        client.update_items(payload)
-        # pyzotero says nothing of items that were refused within an accepted request.
-        response: dict[str, Any] = client.request.json()
-        return response
+        for _ in range(_TRIES):
+            if client.local and client.local_api_key is None:
+                client.authorize_local("studytag")
+            try:
+                client.update_items(payload)
+            except errors.LocalAPIKeyRequiredError:
+                client.local_api_key = None  # "Allow" is for one write: Zotero asks again
+                continue
+            if client.request.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+                continue  # pyzotero waits as long as it is told before the next request
+            # pyzotero says nothing of items that were refused within an accepted request.
+            response: dict[str, Any] = client.request.json()
+            return response
+        raise ZoteroError("Zotero asks for fewer requests; run it again later")
 
     responses: list[dict[str, Any]] = list(_speak(lambda: [write()]))
     return responses[0]
@@ -192,7 +210,7 @@ def _post(client: Any, payload: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _speak(request: Any) -> Iterable[Any]:
     """What a request returns; pyzotero's and the network's exceptions become one line."""
-    errors = import_extra("pyzotero.zotero_errors", "zotero")
+    errors = import_extra("pyzotero.errors", "zotero")
     network = import_extra("httpx2", "zotero")  # what pyzotero speaks through
     try:
         result: Iterable[Any] = request()

@@ -14,7 +14,7 @@ from fastapi.staticfiles import StaticFiles
 
 from studytag.inference.predictor import Predictor
 from studytag.service import files_api, model_api, predict_api, tag_api, v2_api
-from studytag.service.errors import add_error_handlers
+from studytag.service.errors import Failures, add_error_handlers
 from studytag.service.jobs import JobStore, Status
 from studytag.service.lanes import Cores
 from studytag.service.metrics import Metrics
@@ -77,6 +77,7 @@ def create_app(predictor: Predictor, settings: Settings) -> FastAPI:
     app.include_router(files_api.router, max_body_size=settings.max_upload)
     app.mount("/", StaticFiles(directory=PAGE, html=True, check_dir=False), name="page")
     add_error_handlers(app)
+    app.add_middleware(Failures)
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Observed, metrics=metrics)

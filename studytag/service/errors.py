@@ -5,6 +5,7 @@ Body and codes are those of text-embeddings-inference: `{"error": "...", "error_
 
 from __future__ import annotations
 
+import logging
 from enum import Enum
 from http import HTTPStatus
 from typing import Any
@@ -14,9 +15,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from studytag.errors import DISK_ERRORS, BundleError, InputError
 from studytag.service.settings import MAX_ARTICLES
+
+logger = logging.getLogger(__name__)
 
 
 class ErrorType(str, Enum):
@@ -36,6 +40,7 @@ class ErrorType(str, Enum):
     UNHEALTHY = "unhealthy"
     TIMEOUT = "timeout"
     STORAGE = "storage"
+    INTERNAL = "internal"
 
 
 class ErrorBody(BaseModel):
@@ -100,6 +105,31 @@ _TYPES = {
 
 
 _SCHEMA = "#/components/schemas/ErrorBody"
+
+
+class Failures:
+    """Answers what nobody foresaw in the form of all errors; the traceback goes to the log."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = begun or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except Exception:
+            if scope["type"] != "http" or begun:
+                raise
+            logger.exception("%s %s", scope["method"], scope["path"])
+            failure = ApiError(500, ErrorType.INTERNAL, "the server failed; its log says why")
+            await failure.response()(scope, receive, send)
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -39,7 +39,8 @@ from studytag.service.state import Service, Shared
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
 _POLL_SECONDS = 0.5
-_CONVERSIONS = CapacityLimiter(2)
+_TABLES, _DOWNLOADS = CapacityLimiter(2), CapacityLimiter(2)
+"""Tables are for people who wait: downloads must not hold them up."""
 
 _EXAMPLE = "TY  - JOUR\nTI  - Fluoride varnish in preschool children: a cohort study\nER  - \n"
 
@@ -89,9 +90,13 @@ async def _job(
     raise ApiError(404, ErrorType.NOT_FOUND, "no such job; it may have been deleted")
 
 
-async def _done_job(job: Annotated[Job, Depends(_job)]) -> Job:
+async def _done_job(job: Annotated[Job, Depends(_job)], service: Shared) -> Job:
     if job.status is not Status.DONE:
         raise ApiError(409, ErrorType.CONFLICT, f"the job is {job.status.value}, not done")
+    if list(job.counts or ()) != service.predictor.labels:
+        raise ApiError(
+            409, ErrorType.CONFLICT, "tagged by a bundle of other labels; upload the file again"
+        )
     return job
 
 
@@ -183,7 +188,7 @@ async def rows(
         found = [RowInfo(**row) for row in page_of(table, labels, offset, limit)]
         return RowPage(total=table.num_rows, rows=found)
 
-    return await to_thread.run_sync(selected, limiter=_CONVERSIONS)
+    return await to_thread.run_sync(selected, limiter=_TABLES)
 
 
 @router.get(
@@ -205,6 +210,8 @@ async def download(
     if part != "all":
         rule = Rule(keep=tuple(keep or ()))
         rule.check(service.predictor.labels)
+    elif keep:
+        raise InputError("keep: divides the file; say which part with part=kept or part=set-aside")
     folder = Path(tempfile.mkdtemp(prefix="download-", dir=job.folder))
     suffix = FORMATS[format].suffixes[0]
     target = folder / f"tagged{suffix}"
@@ -214,7 +221,7 @@ async def download(
         await to_thread.run_sync(
             write_download,
             *(job, service.predictor.labels, target, format, rule, part),
-            limiter=_CONVERSIONS,
+            limiter=_DOWNLOADS,
         )
     except InputError as error:
         discard(folder)

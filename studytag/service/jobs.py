@@ -1,7 +1,8 @@
 """File jobs: what is kept of each on disk, so that none is lost when the server ends.
 
 A job is a folder named by its random id: `job.json`, the upload, and, once it is done,
-`tagged.parquet`. A folder counts once `job.json` is in it, and no longer once that is gone.
+`tagged.parquet` and `shown.parquet`. A folder counts once `job.json` is in it, and no longer once
+that is gone.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _JOB = "job.json"
 _RESULT = "tagged.parquet"
+_SHOWN = "shown.parquet"
 _NAME_CHARACTERS = 200
 
 
@@ -91,6 +93,11 @@ class Job:
     def result(self) -> Path:
         """The tagged records."""
         return self.folder / _RESULT
+
+    @property
+    def shown(self) -> Path:
+        """What people see of the records, in the same order."""
+        return self.folder / _SHOWN
 
     @property
     def point(self) -> OperatingPoint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from studytag.errors import InputError
-from studytag.files import ERROR_COLUMN, open_writer, read_rows
+from studytag.files import ERROR_COLUMN, FORMATS, atomic_path, open_writer, read_rows
 from studytag.inference.output import place_of, write_rows
 from studytag.inference.predictor import Outcome, Prediction
 from studytag.inference.progress import Silent
@@ -53,12 +54,16 @@ def select_rows(
         InputError: no such label or column.
     """
     table = _table(job, labels)
-    if present is not None:
+    if (label is None) != (present is None):
+        raise InputError("label and decision go together; give both, or neither")
+    if label is not None:
         if label not in labels:
             raise InputError(f"label: choose from {', '.join(labels)}")
-        table = table.filter(_has(table, label) if present else pc.invert(_has(table, label)))
+        has = _has(table, label)
+        tagged = pc.is_valid(table[PREDICTED_COLUMN])  # of the others nobody knows
+        table = table.filter(has if present else pc.and_(tagged, pc.invert(has)))
     if search:
-        title = pc.fill_null(pc.cast(table["title"], pa.string()), "")
+        title = pc.fill_null(table["title"], "")
         table = table.filter(pc.match_substring(title, search, ignore_case=True))
     sort = sort or "row"
     if sort not in ("row", *_SORTABLE, *labels):
@@ -76,7 +81,7 @@ def page_of(
         failed = row[PREDICTED_COLUMN] is None
         yield {
             "row": row["row"],
-            **{name: None if row[name] is None else str(row[name]) for name in _SHOWN},
+            **{name: row[name] for name in _SHOWN},
             "labels": row[PREDICTED_COLUMN] or [],
             "probabilities": {}
             if failed
@@ -109,20 +114,46 @@ def write_download(
     )
     unplaced = ((row, _unplaced(n, row, outcome)) for n, (row, outcome) in enumerate(pairs, 1))
     chosen = (pair for pair in unplaced if rule is None or _belongs(pair, rule, part))
-    names = pq.read_schema(job.result).names
-    added = {PREDICTED_COLUMN, ERROR_COLUMN, *map(probability_column, labels)}
     with open_writer(target, format, mixed_as_text=True) as writer:
-        write_rows(run, writer, chosen, [name for name in names if name not in added])
+        write_rows(run, writer, chosen, _columns(job, format))
+
+
+def write_shown(job: Job) -> None:
+    """Keep what people see of each record beside its tags: title, pmid and year as we read them.
+
+    The tags stand beside the file's own columns, which every tool calls otherwise.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    schema = pa.schema([(name, pa.string()) for name in _SHOWN])
+    rows = iter(read_rows(job.source, job.format, errors="return", quiet=True))
+    with atomic_path(job.shown) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        while batch := list(islice(rows, _BATCH)):
+            shown = [{name: _shown(row.get(name)) for name in _SHOWN} for row in batch]
+            writer.write_table(pa.Table.from_pylist(shown, schema=schema))
+
+
+def _shown(value: object) -> str | None:
+    return None if value is None or value == "" else str(value)
+
+
+def _columns(job: Job, format: str) -> list[str]:
+    """Every column of a file whose rows may have different ones, if it becomes a table."""
+    names: dict[str, None] = {}
+    if FORMATS[format].table and not FORMATS[job.format].uniform:
+        for row in read_rows(job.source, job.format, errors="return", quiet=True):
+            names |= dict.fromkeys(row)
+    return list(names)
 
 
 def _table(job: Job, labels: list[str]) -> pa.Table:
     """What people see of the records: a table that has all columns, and the number of each."""
-    there = pq.read_schema(job.result).names
-    shown = [name for name in _SHOWN if name in there]
     tags = [PREDICTED_COLUMN, *map(probability_column, labels), ERROR_COLUMN]
-    table = pq.read_table(job.result, columns=[*shown, *tags])
-    for name in set(_SHOWN) - set(shown):
-        table = table.append_column(name, pa.nulls(table.num_rows, pa.string()))
+    table = pq.read_table(job.result, columns=tags)
+    shown = pq.read_table(job.shown)
+    for name in _SHOWN:
+        table = table.append_column(name, shown[name])
     return table.append_column("row", pa.array(np.arange(1, table.num_rows + 1)))
 
 

@@ -24,6 +24,7 @@ from studytag.records import PREDICTED_COLUMN
 from studytag.service.jobs import ENDED, Job, JobStore, Status, discard, now
 from studytag.service.lanes import Cores
 from studytag.service.metrics import Metrics
+from studytag.service.results import write_shown
 from studytag.service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -76,8 +77,12 @@ class Runner:
         """Delete the jobs whose time is over."""
         for job in self._store.jobs():
             if job.status in ENDED and job.expires(self._settings.keep_hours) <= now():
-                self._store.remove(job)
-                logger.info("job %s: deleted, as its time is over", job.id)
+                try:
+                    self._store.remove(job)
+                except OSError as error:  # the next start finds it again
+                    logger.error("job %s: cannot be deleted (%s)", job.id, error)
+                else:
+                    logger.info("job %s: deleted, as its time is over", job.id)
 
     def close(self) -> None:
         """Commit what the running jobs have finished, and end; the next start goes on with them.
@@ -120,6 +125,7 @@ class Runner:
         try:
             job.end(Status.FAILED, reason)
         except InputError as error:
+            job.error, job.status = reason, Status.FAILED  # here, so that it can be deleted
             logger.error("job %s: %s", job.id, error)
 
     def _tag(self, job: Job) -> None:
@@ -132,6 +138,8 @@ class Runner:
         logger.info("job %s: running", job.id)
         if not job.result.exists():  # else it was killed just before it was called done
             self._predict(job)
+        if not job.shown.exists():
+            write_shown(job)
         job.done, job.errors, job.counts = _count(job.result, self._predictor.labels)
         job.total = job.done
         job.end(Status.DONE)

@@ -47,6 +47,8 @@ class SecurityHeaders:
                     headers.setdefault(name, value)
                 if scope["path"].startswith(_GUARDED_PREFIXES):
                     headers.setdefault("Cache-Control", "no-store")
+                else:  # the page's files: asked for again after an upgrade, all of them
+                    headers.setdefault("Cache-Control", "no-cache")
             await send(message)
 
         await self._app(scope, receive, with_headers)
@@ -79,7 +81,9 @@ class Guard:
     def _refusal(self, scope: Scope) -> ApiError | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if self._hosts and _host_name(host) not in self._hosts:
+        # Health checks come by address: a cluster's ask the pod itself. They tell nothing.
+        open_to_all = scope["path"].startswith(_OPEN_PREFIXES)
+        if self._hosts and not open_to_all and _host_name(host) not in self._hosts:
             return ApiError(
                 403, ErrorType.FORBIDDEN, "this Host is not served; start it with --allow-host NAME"
             )

@@ -1,6 +1,6 @@
 // Calls of the server's API, whose addresses are relative: the page also works below a path.
 
-import { $ } from "./dom.js";
+import { $, announce, showError } from "./dom.js";
 import { recall, remember } from "./storage.js";
 
 const TOKEN = "studytag-token";
@@ -43,12 +43,22 @@ export async function request(path, options = {}, tries = TRIES_WHEN_BUSY) {
     await askForToken(token);
     return request(path, options, tries);
   }
-  if ([429, 503].includes(response.status) && tries > 1) {
-    await sleep(1000 * (Number(response.headers.get("retry-after")) || 1));
+  const wait = Number(response.headers.get("retry-after")) || 1;
+  if (tries > 1 && (await isBusy(response.clone()))) {
+    announce(`The server is busy; trying again in ${wait} s.`);
+    await sleep(1000 * wait);
     return request(path, options, tries - 1);
   }
   if (!response.ok) throw await refusal(response);
   return response;
+}
+
+/** Whether another try may succeed; what took too long would take as long again. */
+async function isBusy(response) {
+  if (response.status === 429) return true;
+  if (response.status !== 503) return false;
+  const body = await response.json().catch(() => ({}));
+  return body.error_type !== "timeout";
 }
 
 /** Wait for some milliseconds. */
@@ -70,9 +80,15 @@ function askForToken(refused) {
     const dialog = $("token-dialog");
     let given = false;
     $("token").value = "";
+    showError($("token-error"), refused ? "The server refused that token." : null);
     $("token-form").onsubmit = (event) => {
       event.preventDefault();
-      remember("sessionStorage", TOKEN, $("token").value.trim());
+      const token = $("token").value.trim();
+      if (!/^[!-~]+$/.test(token)) {
+        showError($("token-error"), "A token is letters, digits and signs, without spaces.");
+        return;
+      }
+      remember("sessionStorage", TOKEN, token);
       given = true;
       dialog.close();
     };

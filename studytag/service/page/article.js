@@ -1,6 +1,6 @@
 // One article: the form, its labels as bars, and a way to ask why.
 
-import { post } from "./api.js";
+import { get, post } from "./api.js";
 import { $, announce, chips, fill, h, percent, showError, style, withRoles } from "./dom.js";
 import { addToHistory } from "./history.js";
 import { onOperatingPoint, operatingPoint } from "./operating-point.js";
@@ -24,8 +24,11 @@ export function startArticle(ofModel) {
   $("article-form").addEventListener("input", markStale);
   $("clear").addEventListener("click", clear);
   $("example").addEventListener("click", async () => {
-    const response = await fetch("example.json");
-    await openArticle(await response.json());
+    try {
+      await openArticle(await get("example.json"));
+    } catch (error) {
+      showError($("article-error"), error);
+    }
   });
   onOperatingPoint(() => {
     if (wanted !== shown) tagArticle();

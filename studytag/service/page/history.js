@@ -62,7 +62,9 @@ function item(entry) {
   const name = entry.kind === "file" ? entry.name : entry.title || entry.abstract;
   const detail =
     entry.kind === "file"
-      ? plural(entry.records ?? 0, "record")
+      ? entry.records == null
+        ? "not finished when this page last saw it"
+        : plural(entry.records, "record")
       : entry.labels.join(", ") || "no label";
   return h(
     "li",

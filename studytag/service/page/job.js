@@ -9,6 +9,7 @@ import { startTable } from "./table.js";
 
 const ENDED = ["done", "failed"];
 const TRIES = 30; // a second each: a server that is started again takes some
+const AWAY = [0, 502, 504]; // no connection, also behind a proxy
 
 let model;
 let source = null; // the File of the job that is shown, where this page uploaded it
@@ -61,6 +62,7 @@ export async function openJob(entry) {
 
 async function uploadFile(file) {
   const signal = stop();
+  current = null;
   showError($("file-error"), null);
   $("job").hidden = false;
   $("job-title").textContent = file.name;
@@ -72,9 +74,13 @@ async function uploadFile(file) {
   form.append("file", file);
   form.append("operating_point", operatingPoint());
   try {
-    const response = await request("v1/files", { method: "POST", body: form, signal });
+    // Once: a file of many megabytes is not sent again and again to a server that has no room.
+    const response = await request("v1/files", { method: "POST", body: form, signal }, 1);
     source = file;
-    await follow(await response.json());
+    const job = await response.json();
+    // Now, so that a page that is closed or loaded again finds the job that goes on without it.
+    addToHistory({ kind: "file", id: job.id, name: job.name, records: null });
+    await follow(job);
   } catch (error) {
     fail(error);
   }
@@ -97,6 +103,7 @@ function stop() {
 /** Show a job until it has ended; a lost connection is taken up again. */
 async function follow(job) {
   const signal = stop();
+  current = null;
   $("job").hidden = false;
   $("job-title").textContent = job.name;
   const progress = startProgress(job);
@@ -111,7 +118,7 @@ async function follow(job) {
       if (!ENDED.includes(job.status)) job = await get(`v1/files/${job.id}`, { signal });
     } catch (error) {
       if (signal.aborted) return;
-      if ((error.status ?? 0) !== 0 || ++tries >= TRIES) throw error;
+      if (!AWAY.includes(error.status ?? 0) || ++tries >= TRIES) throw error;
     }
     if (!ENDED.includes(job.status)) await sleep(1000);
     if (signal.aborted) return;
@@ -192,12 +199,12 @@ function showOtherPoint() {
 }
 
 async function remove(job) {
-  stop();
   try {
     await request(`v1/files/${job.id}`, { method: "DELETE" });
   } catch (error) {
     if (error.status !== 404) return showError($("file-error"), error);
   }
+  stop();
   removeFromHistory({ kind: "file", id: job.id });
   current = source = null;
   $("job").hidden = true;
