@@ -15,10 +15,13 @@ from service_support import ris, start_server, upload, wait_for_job
 from support import invented_articles
 
 from studytag import Predictor, predict_file
+from studytag.errors import StoppedError
 from studytag.files import FORMATS, open_writer, read_rows
 from studytag.inference.screen_file import screen_file
 from studytag.inference.screening import Rule, set_aside_path
 from studytag.service.files_api import WritableFormat
+from studytag.service.jobs import JobStore
+from studytag.service.results import write_download
 
 pytest_plugins = ["service_fixtures"]
 
@@ -196,6 +199,13 @@ class TestDownload:
             got = list(read_rows(tmp_path / f"got.{format}"))
             assert [row["title"] for row in got] == [row["Title"] for row in rows]
             assert [row["Mine"] for row in got] == ["x"] * 4
+
+    def test_nobody_waits_for_what_is_no_longer_wanted(self, done, server, tmp_path):
+        store = JobStore(server.log.parent / "state")
+        job, target = store.get(done["id"]), tmp_path / "out.csv"
+        with pytest.raises(StoppedError):
+            write_download(job, list(done["counts"]), target, "csv", None, "all", lambda: True)
+        assert not target.exists()
 
     def test_a_part_needs_a_label(self, client, done):
         url = f"/v1/files/{done['id']}/download"

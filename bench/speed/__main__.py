@@ -31,7 +31,7 @@ from typing import Any  # noqa: E402
 
 from bench.harness.commands import parser_of  # noqa: E402
 
-FEW = "studytag|int8( and bf16)?, each article on all cores|CTranslate2|(optimum|fp32), batch"
+FEW = "studytag|int8( and bf16)?, each article on all cores|CTranslate2|optimum|fp32, batch"
 """Contenders of `footprint`."""
 
 PUBMED = 38_000_000

@@ -165,6 +165,6 @@ def _token(file: Path) -> str:
         raise InputError(f"{file}: cannot be read; give a text file with the token") from error
     if not token:
         raise InputError(f"{file}: is empty; write a long random token into it")
-    if not (token.isascii() and token.isprintable() and " " not in token):
+    if not (token.isascii() and token.isprintable()):
         raise InputError(f"{file}: a header cannot hold this token; take letters and digits")
     return token

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
@@ -17,6 +18,7 @@ from fastapi import (
     File,
     Form,
     Query,
+    Request,
     UploadFile,
 )
 from fastapi import (
@@ -31,6 +33,7 @@ from studytag.errors import DISK_ERRORS, InputError
 from studytag.files import FORMATS, format_name
 from studytag.inference.screening import Rule
 from studytag.manifest import OperatingPoint
+from studytag.service.disconnect import unless_disconnected
 from studytag.service.errors import ApiError, ErrorType, documented
 from studytag.service.jobs import ENDED, Job, Status, discard, now, shown_name, upload_name
 from studytag.service.results import Part, page_of, select_rows, write_download
@@ -197,6 +200,7 @@ async def rows(
     responses=documented(401, 403, 404, 409, 422, 507),
 )
 async def download(
+    request: Request,
     job: DoneJob,
     service: Shared,
     format: Annotated[WritableFormat, Query(description="Of the file to write")] = "csv",
@@ -217,17 +221,23 @@ async def download(
     target = folder / f"tagged{suffix}"
     stem = Path(job.name.removesuffix(".gz")).stem
     name = f"{stem}.{'tagged' if part == 'all' else part}{suffix}"
+    gone = threading.Event()
+
+    def write() -> None:
+        try:
+            write_download(job, service.predictor.labels, target, format, rule, part, gone.is_set)
+        except BaseException:
+            discard(folder)
+            if not gone.is_set():
+                raise
+
     try:
-        await to_thread.run_sync(
-            write_download,
-            *(job, service.predictor.labels, target, format, rule, part),
-            limiter=_DOWNLOADS,
-        )
+        await unless_disconnected(request, to_thread.run_sync(write, limiter=_DOWNLOADS))
     except InputError as error:
-        discard(folder)
         message = job.without_paths(str(error).replace(str(target), name))
         raise InputError(message) from error.__cause__
     except BaseException:
+        gone.set()
         discard(folder)
         raise
     return FileResponse(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from studytag.errors import InputError
+from studytag.errors import InputError, StoppedError
 from studytag.files import ERROR_COLUMN, FORMATS, atomic_path, open_writer, read_rows
 from studytag.inference.output import place_of, write_rows
 from studytag.inference.predictor import Outcome, Prediction
@@ -91,7 +91,13 @@ def page_of(
 
 
 def write_download(
-    job: Job, labels: list[str], target: Path, format: str, rule: Rule | None, part: Part
+    job: Job,
+    labels: list[str],
+    target: Path,
+    format: str,
+    rule: Rule | None,
+    part: Part,
+    stop: Callable[[], bool],
 ) -> None:
     """Write a job's records with their tags, every field as it was in the upload.
 
@@ -102,20 +108,32 @@ def write_download(
         format: One of `studytag.files.FORMATS` that is written.
         rule: Divides the records; None where `part` is `all`.
         part: Which records; those that nobody judged are among the kept ones.
+        stop: Asked before each record, whether to end early.
 
     Raises:
+        StoppedError: `stop` said so.
         InputError: the records do not go into this format.
     """
     run = Run(job.source, target, labels, lambda: False, Silent())
-    pairs = zip(
+    pairs: Iterator[tuple[Row, Outcome]] = zip(
         read_rows(job.source, job.format, errors="return", quiet=True),
         _outcomes(job, labels),
         strict=True,
     )
+    pairs = _until(stop, pairs)
     unplaced = ((row, _unplaced(n, row, outcome)) for n, (row, outcome) in enumerate(pairs, 1))
     chosen = (pair for pair in unplaced if rule is None or _belongs(pair, rule, part))
     with open_writer(target, format, mixed_as_text=True) as writer:
         write_rows(run, writer, chosen, _columns(job, format))
+
+
+def _until(
+    stop: Callable[[], bool], pairs: Iterator[tuple[Row, Outcome]]
+) -> Iterator[tuple[Row, Outcome]]:
+    for pair in pairs:
+        if stop():
+            raise StoppedError("stopped: nobody waits for it")
+        yield pair
 
 
 def write_shown(job: Job) -> None:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import Request
 
 from studytag.errors import InputError
 from studytag.inference.predictor import Outcome, Predictor
 from studytag.manifest import OperatingPoint
-from studytag.service.errors import ApiError, Disconnected, ErrorType
+from studytag.service.disconnect import unless_disconnected
+from studytag.service.errors import ApiError, ErrorType
 from studytag.service.lanes import Cores
 from studytag.service.metrics import Metrics
 from studytag.service.settings import Settings
-
-T = TypeVar("T")
 
 Article = Mapping[str, Any] | str
 
@@ -76,7 +74,7 @@ class Tagging:
         self._check(articles)
         with self._admitted(len(articles)), self._cores.lane() as lane:
             view = self.predictor.on(lane)
-            outcomes = await _unless_disconnected(
+            outcomes = await unless_disconnected(
                 request,
                 view.predict_async(articles, operating_point=operating_point),
                 self._settings.max_seconds,
@@ -134,32 +132,3 @@ def _length(article: Article) -> int:
     if isinstance(article, str):
         return len(article)
     return sum(len(text) for text in article.values() if isinstance(text, str))
-
-
-async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, T], seconds: float) -> T:
-    """The result of `work`, which is cancelled when the caller goes or the time is over."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
-    try:
-        done, _ = await asyncio.wait(
-            {task, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-        )
-        if task in done:
-            return task.result()
-        if gone in done:
-            raise Disconnected
-        raise ApiError(
-            503,
-            ErrorType.TIMEOUT,
-            f"not done within {seconds:.0f} seconds; send fewer articles, or a file to /v1/files",
-            retry_after=5,
-        )
-    finally:
-        task.cancel()
-        gone.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    """Return when the caller has gone; its body has been read before."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

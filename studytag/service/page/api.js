@@ -84,8 +84,8 @@ function askForToken(refused) {
     $("token-form").onsubmit = (event) => {
       event.preventDefault();
       const token = $("token").value.trim();
-      if (!/^[!-~]+$/.test(token)) {
-        showError($("token-error"), "A token is letters, digits and signs, without spaces.");
+      if (!/^[ -~]+$/.test(token)) {
+        showError($("token-error"), "This is no token: it holds letters that no header can.");
         return;
       }
       remember("sessionStorage", TOKEN, token);
