@@ -389,8 +389,12 @@ def test_the_version_is_the_same_everywhere():
 
 def test_ci_runs_every_supported_python():
     workflow = yaml.safe_load((REPOSITORY / ".github/workflows/ci.yml").read_text("utf-8"))
-    matrix = workflow["jobs"]["check"]["strategy"]["matrix"]["python"]
+    jobs = workflow["jobs"]
+    matrix = jobs["check"]["strategy"]["matrix"]["python"]
+    (oldest,) = [
+        step["with"]["python-version"] for step in jobs["oldest-python"]["steps"] if "with" in step
+    ]
     supported = re.findall(r"Python :: (3\.\d+)", "\n".join(PYPROJECT["project"]["classifiers"]))
-    assert matrix == supported
+    assert [oldest, *matrix] == supported
     hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text("utf-8"))
     assert {hook["id"] for hook in hooks["repos"][0]["hooks"]} == {"ruff", "ruff-format", "mypy"}
