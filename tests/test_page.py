@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -335,6 +336,22 @@ class TestThePage:
         assert page.evaluate("localStorage.getItem('studytag-history')") is None
         expect(page.locator("#entries")).to_contain_text("Nothing yet")
 
+    def test_a_file_that_is_not_finished_is_found_again(self, visit, rows, tmp_path):
+        long = tmp_path / "long.jsonl"
+        long.write_text("".join(json.dumps({"title": row["title"]}) + "\n" for row in rows) * 400)
+        page = visit.open()
+        page.get_by_role("tab", name="File").click()
+        page.get_by_label("Choose a file").set_input_files(long)
+        expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+        visit.open("#history")
+        page.reload()
+        expect(page.locator("#entries")).to_contain_text("not finished")
+        page.get_by_role("button", name="long.jsonl", exact=True).click()
+        page.get_by_role("button", name="Cancel").click()
+        expect(page.locator("#job")).to_be_hidden()
+        page.get_by_role("tab", name="History").click()
+        expect(page.locator("#entries")).to_contain_text("Nothing yet")
+
     def test_a_deleted_file_is_gone(self, visit):
         page = visit.open()
         upload(page, ARTICLES)
@@ -359,6 +376,8 @@ class TestOtherServers:
                 expect(page.get_by_label("Token", exact=True)).to_have_value("")
                 page.get_by_label("Token", exact=True).fill(token)
                 page.get_by_role("button", name="Continue").click()
+                if token == "wrong":
+                    expect(page.get_by_text("refused that token")).to_be_visible()
             expect(page.get_by_role("radio").first).to_be_visible()
             upload(page, ARTICLES)
             assert len(save(page, "Download all, with tags", tmp_path)) == len(rows)
