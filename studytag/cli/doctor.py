@@ -95,6 +95,11 @@ def _lines(found: Examination, verified: bool) -> Iterator[str]:
         yield f"benchmark: {name} {rate:.3g} documents/s on all cores"
 
 
+def _rounded(rate: float) -> str:
+    """Two digits that count, without an exponent."""
+    return f"{float(f'{rate:.2g}'):g}"
+
+
 def _variant_line(check: VariantCheck) -> str:
     if not check.installed:
         return f"{check.name}: not checked: {check.failure}"
@@ -104,5 +109,5 @@ def _variant_line(check: VariantCheck) -> str:
     return (
         f"{check.name}: {check.articles} articles {verdict}, largest difference "
         f"{check.difference:.1e} (tolerance {check.tolerance:g}); about "
-        f"{check.articles_per_second:.2g} articles/s"
+        f"{_rounded(check.articles_per_second)} articles/s"
     )

@@ -173,6 +173,7 @@ def _pyproject(name: str, version: str, license: str | None) -> str:
         *(f"{key} = {json.dumps(value)}" for key, value in entries.items()),
         "[tool.setuptools]",
         f"packages = [{json.dumps(module)}]",
+        "include-package-data = false",
         "[tool.setuptools.package-data]",
         f'{module} = ["py.typed", "{PACKAGED}/**/*"]',
     ]
