@@ -95,9 +95,9 @@ def _lines(found: Examination, verified: bool) -> Iterator[str]:
         yield f"benchmark: {name} {rate:.3g} documents/s on all cores"
 
 
-def _rounded(rate: float) -> str:
-    """Two digits that count, without an exponent."""
-    return f"{float(f'{rate:.2g}'):g}"
+def _rounded(rate: float | None) -> str:
+    """Two digits that count, without an exponent; nothing of what was not measured."""
+    return "?" if rate is None else f"{float(f'{rate:.2g}'):g}"
 
 
 def _variant_line(check: VariantCheck) -> str:
