@@ -81,6 +81,7 @@ FAMILIES = ("studytag", "optimum", "OpenVINO", "CTranslate2", "transformers")
 """Contenders of a name that starts so share a colour, and have a marker each."""
 
 MARKERS = "os^Dv<>pPX*h"
+SMALLEST_RANGE = 0.1
 
 
 def draw(raw: dict[str, Any], path: Path) -> None:
@@ -99,9 +100,13 @@ def draw(raw: dict[str, Any], path: Path) -> None:
         place = (rate, raw["micro_f1"][name])
         axes.scatter(*place, label=name, color=f"C{family}", marker=marker, alpha=0.8)
     figure.legend(loc="outside right upper", fontsize=7, title="the fastest first")
-    axes.set(xscale="log", xlabel="documents/s", ylabel="micro-F1")
-    figure.suptitle(f"{raw['encoder']}, {raw['cores']} cores of {raw['machine']}", fontsize=9)
+    axes.set(xscale="log", xlabel="documents/s", ylabel=f"micro-F1 of {raw['articles']} articles")
+    axes.set_title(f"{raw['encoder']}, {raw['cores']} cores of {raw['machine']}", fontsize=9)
     axes.margins(0.1)
+    # Of some hundred articles a point of F1 is noise: the scale must not make much of it.
+    low, high = min(raw["micro_f1"].values()), max(raw["micro_f1"].values())
+    half = max((high - low) * 0.6, SMALLEST_RANGE / 2)
+    axes.set_ylim((low + high) / 2 - half, (low + high) / 2 + half)
     axes.grid(alpha=0.3)
     figure.savefig(path, metadata={"Date": None})
 
