@@ -309,6 +309,11 @@ def test_files_and_results_outlive_the_server(exported, tmp_path):
         assert client.get(f"/v1/files/{newer.name}").status_code == 404
     assert second.stop() == 0
     assert newer.exists()
+    store = JobStore(tmp_path / "state")
+    store.forget_unreadable(keep_hours=1)
+    assert newer.exists()
+    store.forget_unreadable(keep_hours=0)
+    assert not newer.exists()
 
 
 def test_are_deleted_after_their_time(exported, tmp_path):

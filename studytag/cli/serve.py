@@ -109,16 +109,19 @@ class Server(uvicorn.Server):
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port < 2**16:  # the system would take another one in its place
-        raise argparse.ArgumentTypeError(f"{text}: from 0 to 65535")
-    return port
+    # Of a number that is too large the system would take another one in its place.
+    if not (text.isdecimal() and int(text) < 2**16):
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number from 0 to 65535")
+    return int(text)
 
 
 def _hours(text: str) -> float:
-    hours = float(text)
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = -1.0
     if not 0 <= hours <= _MOST_HOURS:
-        raise argparse.ArgumentTypeError(f"{text}: from 0 to {_MOST_HOURS}")
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number from 0 to {_MOST_HOURS}")
     return hours
 
 

@@ -62,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with _stop_signals() as stop:
             best = training.train(config, stop=stop)
         if best is None:
+            if _rank() == 0:
+                _announce_traceback()
             sys.exit(StoppedError.exit_code)
         if _rank() == 0:
             _write_report(best, Path(config.validation_file))
@@ -100,6 +102,11 @@ def _explain(error: StudytagError) -> None:
         # If the first process has it too, the launcher ends this one before it prints it again.
         time.sleep(_PATIENCE)
     sys.stderr.write(f"error: {error}\n")
+    _announce_traceback()
+
+
+def _announce_traceback() -> None:
+    """Say whose the traceback is, where the launcher above prints one."""
     launching = sys.modules.get("studytag.training.launch")
     if launching is not None and launching.launcher_prints_traceback():
         sys.stderr.write(

@@ -155,9 +155,9 @@ def repair_folder(target: Path) -> None:
     For readers of a folder that `replace_folder` writes, on systems that cannot exchange folders.
     One whose writer lives is left to it, and so is what this process may not write.
     """
-    if target.exists() or not target.parent.is_dir() or not _leftovers(target, "old"):
-        return
     try:
+        if target.exists() or not target.parent.is_dir() or not _leftovers(target, "old"):
+            return
         with output_lock(_lock_of(target), target) as held:
             if held:
                 _put_back(target)

@@ -189,13 +189,17 @@ def _post(client: Any, payload: list[dict[str, Any]]) -> dict[str, Any]:
     errors = import_extra("pyzotero.errors", "zotero")
 
     def write() -> dict[str, Any]:
+        renewed = False
         for _ in range(_TRIES):
             if client.local and client.local_api_key is None:
                 client.authorize_local("studytag")
             try:
                 client.update_items(payload)
             except errors.LocalAPIKeyRequiredError:
-                client.local_api_key = None  # "Allow" is for one write: Zotero asks again
+                if renewed or not client.local:
+                    raise
+                # "Allow" is for one write: Zotero asks the user again.
+                client.local_api_key, renewed = None, True
                 continue
             if client.request.status_code == HTTPStatus.TOO_MANY_REQUESTS:
                 continue  # pyzotero waits as long as it is told before the next request

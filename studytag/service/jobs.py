@@ -12,6 +12,7 @@ import re
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timedelta, timezone
@@ -121,15 +122,17 @@ class Job:
         Raises:
             InputError: it cannot be written.
         """
-        kept = [each.name for each in fields(self) if each.metadata.get("kept", True)]
         values = asdict(self)
-        write_json_atomically(self.folder / _JOB, {name: values[name] for name in kept})
+        write_json_atomically(self.folder / _JOB, {name: values[name] for name in _KEPT})
 
     def end(self, status: Status, error: str | None = None) -> None:
         """Note how it ended. Nobody hears of it before it is durable."""
         ended = now().isoformat()
         replace(self, status=status, error=error, ended=ended).save()
         self.error, self.ended, self.status = error, ended, status
+
+
+_KEPT = [each.name for each in fields(Job) if each.metadata.get("kept", True)]
 
 
 class JobStore:
@@ -145,6 +148,7 @@ class JobStore:
     def __init__(self, state: Path) -> None:
         self._root = state / "jobs"
         self._lock = threading.Lock()
+        self._unreadable: list[Path] = []
         try:
             self._root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -190,6 +194,14 @@ class JobStore:
         if not running:
             discard(job.folder)
 
+    def forget_unreadable(self, keep_hours: float) -> None:
+        """Delete jobs that cannot be read, once they are as old as others that have ended."""
+        for folder in list(self._unreadable):
+            written = (folder / _JOB).stat().st_mtime if (folder / _JOB).exists() else 0.0
+            if written + 3600 * keep_hours <= time.time():
+                discard(folder)
+                self._unreadable.remove(folder)
+
     def _load(self) -> Iterator[Job]:
         for folder in self._root.iterdir():
             if not (folder / _JOB).is_file():
@@ -197,14 +209,19 @@ class JobStore:
                 continue
             try:
                 stored = read_json(folder / _JOB, "remove its folder")
-                job = Job(**stored, folder=folder)
+                known = {name: value for name, value in stored.items() if name in _KEPT}
+                # What an older version began has no tagger: whatever is now is another one.
+                job = Job(**{"tagger": "", **known}, folder=folder)
                 job.status = Status(job.status)
                 job.expires(0)
             except (InputError, TypeError, ValueError) as error:
                 # Left as it is: one job, perhaps of a newer version, must not stop all others.
                 logger.error("job %s: cannot be read, and is left out (%s)", folder.name, error)
+                self._unreadable.append(folder)
                 continue
-            if job.status is Status.RUNNING:
+            if job.status is Status.RUNNING or (
+                job.status is Status.DONE and not job.shown.exists()
+            ):
                 job.status = Status.QUEUED
             yield job
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from studytag.inference.screening import Decision, Rule
 from studytag.records import PREDICTED_COLUMN, Row, probability_column
 from studytag.service.jobs import Job
 
+T = TypeVar("T")
 Part = Literal["all", "kept", "set-aside"]
 
 _SHOWN = ("title", "pmid", "year")
@@ -124,28 +125,31 @@ def write_download(
     unplaced = ((row, _unplaced(n, row, outcome)) for n, (row, outcome) in enumerate(pairs, 1))
     chosen = (pair for pair in unplaced if rule is None or _belongs(pair, rule, part))
     with open_writer(target, format, mixed_as_text=True) as writer:
-        write_rows(run, writer, chosen, _columns(job, format))
+        write_rows(run, writer, chosen, _columns(job, format, stop))
 
 
-def _until(
-    stop: Callable[[], bool], pairs: Iterator[tuple[Row, Outcome]]
-) -> Iterator[tuple[Row, Outcome]]:
-    for pair in pairs:
+def _until(stop: Callable[[], bool], rows: Iterator[T]) -> Iterator[T]:
+    for row in rows:
         if stop():
             raise StoppedError("stopped: nobody waits for it")
-        yield pair
+        yield row
 
 
-def write_shown(job: Job) -> None:
+def write_shown(job: Job, stop: Callable[[], bool]) -> None:
     """Keep what people see of each record beside its tags: title, pmid and year as we read them.
 
     The tags stand beside the file's own columns, which every tool calls otherwise.
 
+    Args:
+        job: Its records are tagged.
+        stop: Asked before each record, whether to end early.
+
     Raises:
         InputError: it cannot be written.
+        StoppedError: `stop` said so.
     """
     schema = pa.schema([(name, pa.string()) for name in _SHOWN])
-    rows = iter(read_rows(job.source, job.format, errors="return", quiet=True))
+    rows = _until(stop, read_rows(job.source, job.format, errors="return", quiet=True))
     with atomic_path(job.shown) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         while batch := list(islice(rows, _BATCH)):
             shown = [{name: _shown(row.get(name)) for name in _SHOWN} for row in batch]
@@ -156,11 +160,12 @@ def _shown(value: object) -> str | None:
     return None if value is None or value == "" else str(value)
 
 
-def _columns(job: Job, format: str) -> list[str]:
+def _columns(job: Job, format: str, stop: Callable[[], bool]) -> list[str]:
     """Every column of a file whose rows may have different ones, if it becomes a table."""
     names: dict[str, None] = {}
     if FORMATS[format].table and not FORMATS[job.format].uniform:
-        for row in read_rows(job.source, job.format, errors="return", quiet=True):
+        rows = read_rows(job.source, job.format, errors="return", quiet=True)
+        for row in _until(stop, rows):
             names |= dict.fromkeys(row)
     return list(names)
 

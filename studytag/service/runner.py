@@ -75,6 +75,7 @@ class Runner:
 
     def sweep(self) -> None:
         """Delete the jobs whose time is over."""
+        self._store.forget_unreadable(self._settings.keep_hours)
         for job in self._store.jobs():
             if job.status in ENDED and job.expires(self._settings.keep_hours) <= now():
                 try:
@@ -125,7 +126,8 @@ class Runner:
         try:
             job.end(Status.FAILED, reason)
         except InputError as error:
-            job.error, job.status = reason, Status.FAILED  # here, so that it can be deleted
+            # In memory, so that it can be deleted, and is when its time is over.
+            job.error, job.ended, job.status = reason, now().isoformat(), Status.FAILED
             logger.error("job %s: %s", job.id, error)
 
     def _tag(self, job: Job) -> None:
@@ -139,7 +141,7 @@ class Runner:
         if not job.result.exists():  # else it was killed just before it was called done
             self._predict(job)
         if not job.shown.exists():
-            write_shown(job)
+            write_shown(job, lambda: self._stopping or job.cancelled)
         job.done, job.errors, job.counts = _count(job.result, self._predictor.labels)
         job.total = job.done
         job.end(Status.DONE)

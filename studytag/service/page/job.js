@@ -123,7 +123,10 @@ async function follow(job) {
     if (!ENDED.includes(job.status)) await sleep(1000);
     if (signal.aborted) return;
   }
-  if (job.status === "failed") throw new Error(reason(job));
+  if (job.status === "failed") {
+    removeFromHistory({ kind: "file", id: job.id });
+    throw new Error(reason(job));
+  }
   showResult(job);
 }
 
