@@ -208,11 +208,16 @@ class RuleSet:
     @cached_property
     def implied_by(self) -> Mapping[str, frozenset[str]]:
         """Label to all labels that imply it, directly or through others."""
-        brought = {name: implied_labels(self.implications, name) for name in self.rules}
         return {
-            name: frozenset(other for other, names in brought.items() if name in names)
+            name: frozenset(other for other, names in self._implied.items() if name in names)
             for name in self.rules
         }
+
+    @cached_property
+    def _implied(self) -> Mapping[str, frozenset[str]]:
+        """Label to all labels that it implies, directly or through others."""
+        implications = self.implications
+        return {name: frozenset(implied_labels(implications, name)) for name in self.rules}
 
     def apply(self, row: Row) -> tuple[list[str], list[str]]:
         """The labels of one row and the labels whose presence or absence is known.
@@ -258,7 +263,7 @@ class RuleSet:
         """
         present, certain = set(labels), set(known)
         for name in tuple(present):
-            present |= {*implied_labels(self.implications, name)}
+            present |= self._implied[name]
         certain |= present
         for name, rule in self.rules.items():
             if name in certain - present and rule.from_table:

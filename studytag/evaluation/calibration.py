@@ -49,13 +49,26 @@ def calibrate(
         logits: Shape (n, labels).
     """
     slope, offset = np.ones(truth.shape[1]), np.zeros(truth.shape[1])
-    for index, mask in enumerate(fully_assessed(truth, known).T):
-        positive = truth[mask, index]
-        if min(positive.sum(), (~positive).sum()) >= MIN_POSITIVES:
-            line = _fit(positive, logits[mask, index].astype(np.float64))
-            if line[0] > 0:
-                slope[index], offset[index] = line
+    assessed = fully_assessed(truth, known)
+    for index in np.flatnonzero(enough_to_calibrate(truth, known)):
+        mask = assessed[:, index]
+        line = _fit(truth[mask, index], logits[mask, index].astype(np.float64))
+        if line[0] > 0:
+            slope[index], offset[index] = line
     return Calibration(slope, offset)
+
+
+def enough_to_calibrate(truth: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether each label has `MIN_POSITIVES` fully assessed positives and negatives, (labels,).
+
+    Args:
+        truth: Shape (n, labels).
+        known: Shape (n, labels).
+    """
+    assessed = fully_assessed(truth, known)
+    positives, negatives = (assessed & truth).sum(axis=0), (assessed & ~truth).sum(axis=0)
+    enough: NDArray[np.bool_] = np.minimum(positives, negatives) >= MIN_POSITIVES
+    return enough
 
 
 def _fit(positive: NDArray[np.bool_], logits: NDArray[np.float64]) -> tuple[float, float]:

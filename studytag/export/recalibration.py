@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 
 from studytag.dataset import load_evaluable
 from studytag.errors import InputError
-from studytag.evaluation.calibration import calibrate
-from studytag.evaluation.metrics import fully_assessed, score_points
+from studytag.evaluation.calibration import calibrate, enough_to_calibrate
+from studytag.evaluation.metrics import score_points
 from studytag.evaluation.prevalence import (
     estimate_prevalence,
     label_prevalence,
     logit,
     prevalence_offset,
 )
-from studytag.evaluation.thresholds import MIN_POSITIVES, tune_thresholds
+from studytag.evaluation.thresholds import tune_thresholds
 from studytag.export.config import repeat_thresholds
 from studytag.export.golden import seal_bundle
 from studytag.files import atomic_folder, write_text_atomically
@@ -74,11 +74,9 @@ def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Ma
     labels = manifest.labels
     articles = load_evaluable(table, labels)
     texts = [manifest.text_recipe.compose_record(row) for row in articles.rows]
-    assessed = fully_assessed(articles.truth, articles.known)
-    fewest = np.minimum(
-        (assessed & articles.truth).sum(axis=0), (assessed & ~articles.truth).sum(axis=0)
+    enough = dict(
+        zip(labels, enough_to_calibrate(articles.truth, articles.known).tolist(), strict=True)
     )
-    unlearnable = {name for name, n in zip(labels, fewest, strict=True) if n < MIN_POSITIVES}
     variants, kept_lines = {}, set[str]()
     for name, variant in manifest.variants.items():
         logits = logit(raw_probabilities(bundle, manifest, name, texts))
@@ -103,8 +101,8 @@ def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Ma
             "%s: micro-F1 %.4f on %s", name, variants[name].scores["f1"].micro.f1, Path(table).name
         )
         for label in (label for label, same in zip(labels, untouched, strict=True) if same):
-            few = "too few known articles"
-            why = few if label in unlearnable else "these labels contradict its ranking; check them"
+            contradicted = "these labels contradict its ranking; check them"
+            why = contradicted if enough[label] else "too few known articles"
             logger.warning("%s: %s keeps its calibration: %s", name, label, why)
             kept_lines.add(label)
     refitted = label_prevalence(labels, articles.truth, articles.known)

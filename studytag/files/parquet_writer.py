@@ -129,14 +129,19 @@ class ParquetWriter:
         columns = table_columns(row, verbatim=bool(origin_of(row, "parquet")))
         return columns | indicators(row, self._options)
 
+    def _rows_with_columns(self) -> list[Row]:
+        """What tells the columns of the first group: its rows, or the row that it began with."""
+        return self._buffer or ([] if self._blank is None else [self._blank])
+
     def _note_schema(self, row: Row) -> None:
         if origin := origin_of(row, "parquet"):
             self._input_schema = getattr(origin.layout, "schema", None)
 
     def _schema(self) -> pa.Schema:
-        if not self._buffer and self._blank is None:
+        rows = self._rows_with_columns()
+        if not rows:
             return table_schema()
-        names = dict.fromkeys(name for row in self._buffer or [self._blank or {}] for name in row)
+        names = dict.fromkeys(name for row in rows for name in row)
         return self._pa.schema([self._pa.field(name, self._type(name)) for name in names])
 
     def _type(self, name: str) -> pa.DataType:
@@ -168,7 +173,7 @@ class ParquetWriter:
         """Text or lists of texts; of tags what they always are, also where no row got any."""
         if name == PREDICTED_COLUMN or self._pa.types.is_list(found):
             return self._pa.list_(self._pa.string())
-        tagged = PREDICTED_COLUMN in (self._buffer[0] if self._buffer else self._blank or {})
+        tagged = PREDICTED_COLUMN in self._rows_with_columns()[0]
         probability = tagged and name.startswith(probability_column(""))
         return self._pa.float64() if probability else self._pa.string()
 

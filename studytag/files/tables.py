@@ -119,8 +119,10 @@ class Table:
             format, header=tuple(header), names=tuple(names), views=tuple(views), **layout
         )
         watch.feeds({name: [names[p] for p in found] for name, found in self._sources.items()})
-        blank = dict.fromkeys(self.layout.views)
-        watch.columns(SourceRow(blank, Origin(self.layout, ("",) * len(names), dict(blank))))
+        if watch.on_columns is not None:
+            blank = dict.fromkeys(self.layout.views)
+            origin = Origin(self.layout, ("",) * len(names), dict(blank))
+            watch.on_columns(SourceRow(blank, origin))
 
     def row(self, cells: Sequence[Any], where: str) -> SourceRow:
         """The row of one line of cells.

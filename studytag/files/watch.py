@@ -45,13 +45,14 @@ class TextWatch:
 
     Attributes:
         watching: Whether there is anything left to find out from further rows.
+        on_columns: Of the options.
     """
 
     def __init__(self, path: Path, options: ReadOptions, what: str = "column") -> None:
         self._path = path
         self._refuse = options.refuse_ignored_text
         self._quiet = options.quiet
-        self._on_columns = options.on_columns
+        self.on_columns = options.on_columns
         self._what = what
         self._unfilled = set(MODEL_FIELDS)
         self._prose: dict[str, str] = {}
@@ -59,11 +60,6 @@ class TextWatch:
         self._feeds: set[str] = set()
         self._rows = 0
         self.watching = True
-
-    def columns(self, row: Row) -> None:
-        """Hand on the columns of a table, as a row without values."""
-        if self._on_columns is not None:
-            self._on_columns(row)
 
     def feeds(self, sources: dict[str, list[str]]) -> None:
         """Log which columns feed which field, once for each way there is.

@@ -62,7 +62,6 @@ export async function openJob(entry) {
 
 async function uploadFile(file) {
   const signal = stop();
-  current = null;
   showError($("file-error"), null);
   $("job").hidden = false;
   $("job-title").textContent = file.name;
@@ -95,6 +94,7 @@ function fail(error) {
 
 /** Give up what goes on; the signal of what begins. */
 function stop() {
+  current = null;
   following?.abort();
   following = new AbortController();
   return following.signal;
@@ -103,7 +103,6 @@ function stop() {
 /** Show a job until it has ended; a lost connection is taken up again. */
 async function follow(job) {
   const signal = stop();
-  current = null;
   $("job").hidden = false;
   $("job-title").textContent = job.name;
   const progress = startProgress(job);
@@ -209,7 +208,7 @@ async function remove(job) {
   }
   stop();
   removeFromHistory({ kind: "file", id: job.id });
-  current = source = null;
+  source = null;
   $("job").hidden = true;
   announce(`${job.name} was deleted from the server.`);
   $("upload").focus();
