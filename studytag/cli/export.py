@@ -32,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "what they tell to every variant (default: those that training learned, if it did)",
     )
     parser.add_argument(
+        "--like",
+        type=Path,
+        metavar="BUNDLE",
+        help="for a model that learned from the validation articles too: take calibration, "
+        "thresholds and scores from this bundle of the same recipe, whose model did not",
+    )
+    parser.add_argument(
         "--variants",
         nargs="+",
         default=["fp32", "int8"],
@@ -76,6 +83,7 @@ def run(options: argparse.Namespace) -> None:
         options.output,
         options.validation,
         ngrams=options.ngrams,
+        like=options.like,
         fast_tokens=options.fast_tokens,
         variants=options.variants,
         max_f1_drop=options.max_f1_drop,

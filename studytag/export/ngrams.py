@@ -6,9 +6,10 @@ The sum is one graph: any program that runs the bundle's ONNX files gets it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from studytag.errors import import_extra
-from studytag.evaluation.calibration import calibrate
+from studytag.evaluation.calibration import Calibration, calibrate
 from studytag.evaluation.metrics import mean_average_precision
 from studytag.export.graph import export_part, save_graph
 from studytag.manifest import WEIGHT
@@ -69,33 +70,58 @@ class WithNgrams(PreTrainedModel):  # type: ignore[misc]
         return SequenceClassifierOutput(logits=logits * self.slope + self.ngrams(input_ids, mask))
 
 
-def blend(
-    model: PreTrainedModel,
-    ngrams: Ngrams,
-    transformer: NDArray[np.floating],
-    words: NDArray[np.floating],
-    truth: NDArray[np.bool_],
-    known: NDArray[np.bool_],
-) -> WithNgrams:
-    """Add the words to a transformer, with the share that ranks best, and calibrate the sum.
+@dataclass(frozen=True)
+class Blend:
+    """How a transformer and words become one sum.
 
-    Args:
-        model: The transformer.
-        ngrams: What was learned of the words.
-        transformer: Its logits of validation articles, shape (n, labels).
-        words: Those of `ngrams` for the same articles.
-        truth: Shape (n, labels).
-        known: Shape (n, labels).
+    Attributes:
+        share: Of the words, from 0 to 1.
+        line: What calibrates the sum.
     """
-    quality = _quality(SHARES, transformer, words, truth, known)
-    best = max(quality, key=lambda share: quality[share])
-    logger.info(
-        "words have a share of %.1f: average precision %.4f, without them %.4f",
-        *(best, quality[best], quality[0.0]),
-    )
-    fitted = calibrate(truth, known, (1 - best) * transformer + best * words)
-    line = ngrams.line(best * fitted.slope, fitted.offset)
-    return WithNgrams(model, line, (1 - best) * fitted.slope, best)
+
+    share: float
+    line: Calibration
+
+    @classmethod
+    def fit(
+        cls,
+        transformer: NDArray[np.floating],
+        words: NDArray[np.floating],
+        truth: NDArray[np.bool_],
+        known: NDArray[np.bool_],
+    ) -> Blend:
+        """The share that ranks best, and the sum's calibration.
+
+        Args:
+            transformer: Its logits of validation articles, shape (n, labels).
+            words: Those of the words for the same articles.
+            truth: Shape (n, labels).
+            known: Shape (n, labels).
+        """
+        quality = _quality(SHARES, transformer, words, truth, known)
+        best = max(quality, key=lambda share: quality[share])
+        logger.info(
+            "words have a share of %.1f: average precision %.4f, without them %.4f",
+            *(best, quality[best], quality[0.0]),
+        )
+        return cls(best, calibrate(truth, known, (1 - best) * transformer + best * words))
+
+    def __call__(self, model: PreTrainedModel, ngrams: Ngrams) -> WithNgrams:
+        """The sum, as one classifier."""
+        slope, offset = self.line.slope, self.line.offset
+        words = ngrams.line(self.share * slope, offset)
+        return WithNgrams(model, words, (1 - self.share) * slope, self.share)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form; lines in label order."""
+        line = {"slope": self.line.slope.tolist(), "offset": self.line.offset.tolist()}
+        return {"share": self.share, **line}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Blend:
+        """Read the JSON form."""
+        line = Calibration(np.array(stored["slope"]), np.array(stored["offset"]))
+        return cls(stored["share"], line)
 
 
 def best_factor(

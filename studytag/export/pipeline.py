@@ -26,9 +26,16 @@ from studytag.export.config import repeat_thresholds
 from studytag.export.excerpt import add_excerpt
 from studytag.export.golden import seal_bundle
 from studytag.export.graph import export_graph
-from studytag.export.ngrams import add_ngrams, best_factor, blend
+from studytag.export.ngrams import Blend, add_ngrams, best_factor
 from studytag.export.openvino import export_openvino
 from studytag.export.parity import shape_difference
+from studytag.export.precedent import (
+    adjusted_like,
+    blend_of,
+    calibrated_like,
+    decided_like,
+    load_precedent,
+)
 from studytag.export.quantisation import quantise
 from studytag.export.recalibration import adjusted, adjustment_of, raw_probabilities
 from studytag.files import atomic_folder
@@ -83,6 +90,7 @@ def export_bundle(
     validation: str | Path,
     *,
     ngrams: str | Path | None = None,
+    like: str | Path | None = None,
     fast_tokens: int = FAST_TOKENS,
     variants: Sequence[str] = DEFAULT_VARIANTS,
     max_f1_drop: float = 0.005,
@@ -98,6 +106,9 @@ def export_bundle(
         ngrams: The labelled table that the model was trained on, to learn a linear model of words
             from, which is added to every variant; see ngrams.py. None takes the words of the model
             folder, if it has any.
+        like: A bundle of the same recipe whose model never learned from the validation articles,
+            for a model that did: calibration, the words' share, thresholds, scores and prevalence
+            are taken from it, and the validation table only checks what the graphs lose.
         fast_tokens: What the transformer reads of a text in the variant `fast`, where the words,
             which are those of the whole text there too, say most; see excerpt.py.
         variants: What the bundle keeps; fp32 and int8 are always made and measured, and fp32 must
@@ -109,41 +120,36 @@ def export_bundle(
 
     Raises:
         InputError: a table, the card or `fast_tokens` is unusable, `fast` is asked for without
-            words, or `output` holds something else than a bundle.
-        BundleError: the model folder is incomplete.
+            words, `like` is of another recipe, or `output` holds something else than a bundle.
+        BundleError: the model folder or `like` is incomplete.
         MissingDependencyError: a package that a variant needs is not installed.
         StudytagError: the float32 graph differs from PyTorch by more than `tolerance`.
     """
     output = Path(output)
     refuse_foreign_folder(output)
-    if not FEWEST_TOKENS <= fast_tokens <= MOST_TOKENS:
-        raise InputError(
-            f"option fast_tokens must be from {FEWEST_TOKENS} to {MOST_TOKENS}, not {fast_tokens}"
-        )
-    if card is not None and not Path(card).is_file():
-        raise InputError(f"{card}: no such file; name a model card in Markdown")
+    _check_options(fast_tokens, card)
     trained = load_model_folder(Path(model_dir))
     table = load_evaluable(validation, trained.manifest.labels)
     words = trained.words if ngrams is None else _learn_words(trained, ngrams)
-    if FAST in variants and words is None:
-        raise InputError(
-            "the variant fast reads where words say most, and this model was trained without them: "
-            "name the table that it was trained on with --ngrams"
-        )
+    tokens = _fast_tokens(variants, fast_tokens, words)
+    precedent = None
+    if like is not None:
+        precedent = load_precedent(Path(like), trained, words is not None, variants, tokens)
+        trained = calibrated_like(trained, precedent)
     with atomic_folder(output) as folder:
         _write_files(trained, folder)
         if words is not None:
-            trained = _with_ngrams(trained, words, table)
-            if FAST in variants:
-                add_excerpt(folder / GRAPHS[FAST], words)
-            for variant in ("fp32", "int8"):
-                add_ngrams(folder / GRAPHS[variant], trained.model)
+            blend = blend_of(precedent) if precedent else _fit_blend(trained, words, table)
+            trained = _with_ngrams(trained, words, blend)
+            _add_words(trained, words, folder, excerpt=tokens is not None)
         if "int8-openvino" in variants:
             texts = _texts(trained.manifest, table.rows)
             export_openvino(trained, texts, folder / GRAPHS["int8-openvino"])
         _check_shapes(trained, folder / GRAPHS["fp32"], tolerance)
-        manifest = _draft(trained, folder, fast_tokens if FAST in variants else None)
-        measured = _measure_all(trained, table, folder, manifest)
+        manifest = _draft(trained, folder, tokens)
+        if precedent is not None:
+            manifest = adjusted_like(manifest, precedent)
+        measured = _measure_all(trained, table, folder, manifest, calibrates=precedent is None)
         _check_parity(measured["fp32"], tolerance)
         kept = _without_losses(measured, folder, max_f1_drop)
         kept = _only(kept, variants, folder)
@@ -151,17 +157,37 @@ def export_bundle(
             raise StudytagError(
                 f"none of the variants {', '.join(variants)} is left; nothing was written"
             )
-        manifest = replace(
-            manifest,
-            variants=kept,
-            prevalence=label_prevalence(manifest.labels, table.truth, table.known),
-        )
+        prevalence = label_prevalence(manifest.labels, table.truth, table.known)
+        manifest = replace(manifest, variants=kept, prevalence=prevalence)
+        if precedent is not None:
+            manifest = decided_like(manifest, precedent)
         repeat_thresholds(folder, manifest)
         if card is not None:
             shutil.copyfile(card, folder / CARD)
         manifest = seal_bundle(folder, manifest)
     logger.info("wrote %s with %s", output, " and ".join(kept))
     return manifest
+
+
+def _check_options(fast_tokens: int, card: str | Path | None) -> None:
+    if not FEWEST_TOKENS <= fast_tokens <= MOST_TOKENS:
+        raise InputError(
+            f"option fast_tokens must be from {FEWEST_TOKENS} to {MOST_TOKENS}, not {fast_tokens}"
+        )
+    if card is not None and not Path(card).is_file():
+        raise InputError(f"{card}: no such file; name a model card in Markdown")
+
+
+def _fast_tokens(variants: Sequence[str], fast_tokens: int, words: Ngrams | None) -> int | None:
+    """What the transformer reads in the variant `fast`; None if it is not asked for."""
+    if FAST not in variants:
+        return None
+    if words is None:
+        raise InputError(
+            "the variant fast reads where words say most, and this model was trained without them: "
+            "name the table that it was trained on with --ngrams"
+        )
+    return fast_tokens
 
 
 def _write_files(trained: TrainedModel, folder: Path) -> None:
@@ -190,17 +216,29 @@ def _learn_words(trained: TrainedModel, source: str | Path) -> Ngrams:
     )
 
 
-def _with_ngrams(trained: TrainedModel, words: Ngrams, table: LabelledTable) -> TrainedModel:
-    """The model with what words tell added to it, weighed on the validation `table`."""
+def _with_ngrams(trained: TrainedModel, words: Ngrams, blend: Blend) -> TrainedModel:
+    """The model with what words tell added to it."""
+    training = {**trained.manifest.training, "ngrams": blend.to_dict()}
+    manifest = replace(trained.manifest, training=training)
+    return replace(trained, model=blend(trained.model, words), manifest=manifest)
+
+
+def _add_words(trained: TrainedModel, words: Ngrams, folder: Path, *, excerpt: bool) -> None:
+    """Add the words to the graphs; `excerpt`: and what reads where they say most."""
+    if excerpt:
+        add_excerpt(folder / GRAPHS[FAST], words)
+    for variant in ("fp32", "int8"):
+        add_ngrams(folder / GRAPHS[variant], trained.model)
+
+
+def _fit_blend(trained: TrainedModel, words: Ngrams, table: LabelledTable) -> Blend:
+    """How the words are weighed, by the validation `table`."""
     # What labels imply is left out: it is applied to the sum.
     plain = replace(trained.manifest, labels=LabelSet(trained.manifest.labels.names))
     texts = _texts(trained.manifest, table.rows)
     logits = logit(torch_probabilities(replace(trained, manifest=plain), texts))
     said_by_words = words.logits(_token_ids(trained, texts))
-    model = blend(trained.model, words, logits, said_by_words, table.truth, table.known)
-    training = {**trained.manifest.training, "ngrams": {"share": model.share}}
-    manifest = replace(trained.manifest, training=training)
-    return replace(trained, model=model, manifest=manifest)
+    return Blend.fit(logits, said_by_words, table.truth, table.known)
 
 
 def _token_ids(trained: TrainedModel, texts: Iterable[str]) -> Iterator[NDArray[np.int64]]:
@@ -233,9 +271,17 @@ def _draft(trained: TrainedModel, folder: Path, fast_tokens: int | None) -> Mani
 
 
 def _measure_all(
-    trained: TrainedModel, table: LabelledTable, folder: Path, manifest: Manifest
+    trained: TrainedModel,
+    table: LabelledTable,
+    folder: Path,
+    manifest: Manifest,
+    *,
+    calibrates: bool,
 ) -> dict[str, Variant]:
-    """Each variant with thresholds, scores and parity, of one pass over the validation rows."""
+    """Each variant with thresholds, scores and parity, of one pass over the validation rows.
+
+    `calibrates`: the fast one is calibrated on them.
+    """
     count = min(PARITY_ROWS, len(table))
     sample = np.linspace(0, len(table) - 1, count).astype(int)
     expected = torch_probabilities(
@@ -244,11 +290,12 @@ def _measure_all(
     measured = {}
     for name, variant in manifest.variants.items():
         logger.info("%s: %d validation rows", name, len(table))
-        if name == FAST:  # reads less, so it is not to be the same as PyTorch
+        if name == FAST and calibrates:
             variant, probabilities = _calibrated(folder, manifest, table, trained.model.share)
         else:
             with Predictor(folder, variant=name) as predictor:  # type: ignore[arg-type]
                 probabilities = predictor.predict_proba(table.rows)
+        if name != FAST:  # which reads less, so it is not to be the same as PyTorch
             difference = np.abs(probabilities[sample] - expected)
             most, average = float(difference.max()), float(difference.mean())
             logger.info("%s: at most %.1e, on average %.1e from PyTorch", name, most, average)

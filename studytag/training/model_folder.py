@@ -156,7 +156,7 @@ def save_model_folder(
     tokenizer.model_max_length = manifest.max_length
     _without_limits(tokenizer)
     with atomic_folder(folder) as temporary:
-        calibrated = _calibrated(weights, layer, result.calibration)
+        calibrated = calibrated_weights(weights, layer, result.calibration)
         model.save_pretrained(temporary, state_dict=calibrated, max_shard_size="1TB")
         tokenizer.save_pretrained(temporary)
         columns = {
@@ -177,6 +177,30 @@ def save_model_folder(
             files=hash_files(temporary, (MANIFEST, CARD)),
         )
         write_manifest(temporary, complete)
+
+
+def calibrated_weights(
+    weights: Mapping[str, torch.Tensor], layer: str | None, calibration: Calibration
+) -> dict[str, torch.Tensor]:
+    """The weights with the output layer's outputs calibrated; the model itself stays as it is.
+
+    Args:
+        weights: By name, of the whole model.
+        layer: Its `output_layer`; without one nothing is calibrated.
+        calibration: Of its outputs.
+    """
+    if layer is None:
+        return dict(weights)
+    weight, bias = weights[f"{layer}.weight"], weights[f"{layer}.bias"]
+    slope, offset = (
+        torch.from_numpy(values).to(weight.device)
+        for values in (calibration.slope, calibration.offset)
+    )
+    return {
+        **weights,
+        f"{layer}.weight": (weight * slope[:, None]).to(weight.dtype),
+        f"{layer}.bias": (bias * slope + offset).to(bias.dtype),
+    }
 
 
 def _advice(manifest: Manifest | None) -> str:
@@ -254,21 +278,3 @@ def _calibration_record(labels: LabelSet, calibration: Calibration) -> Calibrati
     offset = dict(zip(labels, calibration.offset.tolist(), strict=True))
     fitted = any(value != 1 for value in slope.values()) or any(offset.values())
     return CalibrationRecord("platt", slope, offset) if fitted else CalibrationRecord()
-
-
-def _calibrated(
-    weights: Mapping[str, torch.Tensor], layer: str | None, calibration: Calibration
-) -> dict[str, torch.Tensor]:
-    """The weights with the output layer's outputs calibrated; the model itself stays as it is."""
-    if layer is None:
-        return dict(weights)
-    weight, bias = weights[f"{layer}.weight"], weights[f"{layer}.bias"]
-    slope, offset = (
-        torch.from_numpy(values).to(weight.device)
-        for values in (calibration.slope, calibration.offset)
-    )
-    return {
-        **weights,
-        f"{layer}.weight": (weight * slope[:, None]).to(weight.dtype),
-        f"{layer}.bias": (bias * slope + offset).to(bias.dtype),
-    }

@@ -150,6 +150,13 @@ def tokenise_tables(
         validation = tokenise(
             config.validation_file, labels, tokenizer, recipe, config.max_length, cache
         )
+    if accelerator.is_main_process and (shared := validation.count_shared(train)):
+        logger.warning(
+            "%d of the %d articles of %s are in %s as well: scores, thresholds and calibration are "
+            "too good there and say little of other articles; split the tables anew, or export "
+            "with --like a bundle whose model did not learn from them",
+            *(shared, len(validation), config.validation_file, config.train_file),
+        )
     return train, validation
 
 
