@@ -23,6 +23,7 @@ import numpy as np
 
 from studytag.documents import read_json
 from studytag.evaluation.prevalence import logit
+from studytag.inference.model import sigmoid
 from studytag.labels import LabelSet
 from studytag.manifest import DEFAULT_OPERATING_POINT, Manifest, Variant
 
@@ -35,7 +36,7 @@ def _of_the_graph(labels: LabelSet, variant: Variant, thresholds: Sequence[float
         return list(thresholds)
     slope, offset = variant.adjustment.lines(labels)
     before = (logit(np.array(thresholds)) - offset) / slope
-    raw: list[float] = (1 / (1 + np.exp(-before))).tolist()
+    raw: list[float] = sigmoid(before.astype(np.float32)).tolist()
     return raw
 
 

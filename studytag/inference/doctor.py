@@ -20,8 +20,8 @@ from studytag.errors import MissingDependencyError, StudytagError
 from studytag.hardware import available_cores, cpu_quota, has_fast_int8, processor_name
 from studytag.inference.benchmark import kept_rates
 from studytag.inference.predictor import Predictor
+from studytag.inference.sources import local_folder
 from studytag.manifest import FAST, SIGNATURE, Manifest, load_manifest, package_versions
-from studytag.models import default_bundle
 from studytag.version import __version__
 
 TOLERANCES = {"fp32": 1e-4, "int8": 0.02, FAST: 0.02}
@@ -146,7 +146,7 @@ def examine(bundle: str | Path | None = None) -> Examination:
     Raises:
         BundleError: it is incomplete, altered or no bundle.
     """
-    folder = default_bundle() if bundle is None else Path(bundle)
+    folder = local_folder(bundle)
     manifest = load_manifest(folder)
     offered = manifest.served_variants(folder)
     machine = Machine.here()

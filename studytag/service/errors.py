@@ -132,6 +132,11 @@ class Failures:
             await failure.response()(scope, receive, send)
 
 
+def storage_full() -> ApiError:
+    """The answer where nothing more can be kept."""
+    return ApiError(507, ErrorType.STORAGE, "the server's disk is full")
+
+
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The entries of OpenAPI for the error codes that an operation may answer."""
     return {
@@ -165,7 +170,7 @@ def add_error_handlers(app: FastAPI) -> None:
     async def bad_input(request: Request, error: Exception) -> JSONResponse:
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno in DISK_ERRORS:
-            return ApiError(507, ErrorType.STORAGE, "the server's disk is full").response()
+            return storage_full().response()
         return ApiError(422, ErrorType.VALIDATION, str(error)).response()
 
     async def backend(request: Request, error: Exception) -> JSONResponse:

@@ -34,7 +34,7 @@ from studytag.files import FORMATS, format_name
 from studytag.inference.screening import Rule
 from studytag.manifest import OperatingPoint
 from studytag.service.disconnect import unless_disconnected
-from studytag.service.errors import ApiError, ErrorType, documented
+from studytag.service.errors import ApiError, ErrorType, documented, storage_full
 from studytag.service.jobs import ENDED, Job, Status, discard, now, shown_name, upload_name
 from studytag.service.results import Part, page_of, select_rows, write_download
 from studytag.service.state import Service, Shared
@@ -266,7 +266,7 @@ def _keep(service: Service, content: BinaryIO, name: str, point: str) -> Job:
     except OSError as error:
         discard(folder)
         if error.errno in DISK_ERRORS:
-            raise ApiError(507, ErrorType.STORAGE, "the server's disk is full") from error
+            raise storage_full() from error
         raise
     except BaseException:
         discard(folder)
