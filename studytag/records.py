@@ -6,7 +6,7 @@ made in another way than the ones it learned from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +98,14 @@ class TextRecipe:
                 f"not {type(record).__name__}"
             )
         return self.compose(record.get("title"), record.get("abstract"))
+
+    def compose_records(self, records: Iterable[Mapping[str, Any] | str]) -> list[str]:
+        """The texts of many records.
+
+        Raises:
+            InputError: as `compose_record`.
+        """
+        return [self.compose_record(record) for record in records]
 
     def to_dict(self) -> dict[str, Any]:
         """What the manifest stores."""

@@ -145,11 +145,11 @@ def test_a_broken_int8_variant_is_left_out(exported, tmp_path, monkeypatch, capl
         Predictor(output, variant="int8")
 
 
-@pytest.mark.parametrize("gate", ["_check_shapes", "_check_parity"])
+@pytest.mark.parametrize("gate", ["check_shapes", "check_parity"])
 def test_either_gate_alone_refuses_a_graph_that_is_not_the_models(
     exported, tmp_path, monkeypatch, gate
 ):
-    (other,) = {"_check_shapes", "_check_parity"} - {gate}
+    (other,) = {"check_shapes", "check_parity"} - {gate}
     monkeypatch.setattr(pipeline, other, lambda *arguments: None)
     export_graph = pipeline.export_graph
 

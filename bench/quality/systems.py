@@ -36,8 +36,7 @@ KEYWORDS = Path(__file__).parents[1] / "configs" / "keywords.yaml"
 
 def texts(rows: Sequence[Row]) -> list[str]:
     """The text of every article as the tagger reads it, not truncated."""
-    recipe = TextRecipe()
-    return [recipe.compose_record(row) for row in rows]
+    return TextRecipe().compose_records(rows)
 
 
 def sources(table: LabelledTable) -> NDArray[np.intp]:
@@ -162,7 +161,7 @@ class Encoder:
             (run / "finished").touch()
         trained = load_model_folder(run / "model" / "best")
         recipe = trained.manifest.text_recipe
-        return torch_probabilities(trained, [recipe.compose_record(row) for row in rows])
+        return torch_probabilities(trained, recipe.compose_records(rows))
 
     def _write_tables(self, folder: Path, labels: LabelSet, train: LabelledTable) -> None:
         if folder.exists():

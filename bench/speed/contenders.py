@@ -91,7 +91,7 @@ def pipeline(setting: Setting, load: Callable[[], Any], batch_size: int) -> Cont
 
     def run(articles: list[Row]) -> Probabilities:
         options = {"truncation": True, "max_length": manifest.max_length}
-        texts = [manifest.text_recipe.compose_record(article) for article in articles]
+        texts = manifest.text_recipe.compose_records(articles)
         outputs = tag(texts, batch_size=batch_size, **options)
         scores = [{entry["label"]: entry["score"] for entry in output} for output in outputs]
         return np.array([[of_one[label] for label in manifest.labels] for of_one in scores])

@@ -316,7 +316,7 @@ def _trainer(job: Job) -> tuple[float, Any, Any]:
     model, tokenizer = load_encoder(config.model_name_or_path, labels)
     recipe = TextRecipe(max_chars=config.max_chars)
     encoded = tokenizer(
-        [recipe.compose_record(row) for row in table.rows],
+        recipe.compose_records(table.rows),
         truncation=True,
         max_length=config.max_length,
         padding="max_length" if job.kind == REFERENCE else False,
@@ -387,7 +387,7 @@ def _predictor(config: Any, model: Any, tokenizer: Any) -> Callable[[Sequence[An
     model, recipe = model.float().to(device).eval(), TextRecipe(max_chars=config.max_chars)
 
     def predict(rows: Sequence[Any]) -> Any:
-        texts = [recipe.compose_record(row) for row in rows]
+        texts = recipe.compose_records(rows)
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
         places, found = iter(order), []
         while batch := list(islice(places, 16)):
@@ -437,7 +437,7 @@ def _totals(jobs: Sequence[Job], shape: dict[str, int]) -> tuple[dict[str, int],
     config = _config(jobs[0])
     _, tokenizer = load_encoder(config.model_name_or_path, labels)
     recipe = TextRecipe(max_chars=config.max_chars)
-    texts = [recipe.compose_record(row) for row in load_table(config.train_file, labels).rows]
+    texts = recipe.compose_records(load_table(config.train_file, labels).rows)
     encoded = tokenizer(texts, truncation=True, max_length=config.max_length)["input_ids"]
     for job in jobs:
         config = _config(job)

@@ -110,7 +110,7 @@ def _evaluate(
 ) -> _Scored:
     from studytag.evaluation.evaluate import Origin, evaluate
 
-    texts = [manifest.text_recipe.compose_record(row) for row in table.rows]
+    texts = manifest.text_recipe.compose_records(table.rows)
     thresholds = manifest.thresholds(variant, options.operating_point)
     cells = (manifest.labels, table.truth, table.known, predict(texts), thresholds)
     evaluation = evaluate(

@@ -84,7 +84,7 @@ def audit(
     """
     labels = read_label_set(folder / "train.parquet")
     table = concatenate([load_table(folder / f"{name}.parquet", labels) for name in SPLITS])
-    vectors = _vectors([TextRecipe().compose_record(row) for row in table.rows])
+    vectors = _vectors(TextRecipe().compose_records(table.rows))
     counts: Counter[str] = Counter()
     rows = []
     for reason, suspects in (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,17 +18,15 @@ from numpy.typing import NDArray
 
 from studytag.dataset import LabelledTable, load_evaluable
 from studytag.errors import InputError, StudytagError
-from studytag.evaluation.calibration import calibrate
-from studytag.evaluation.metrics import score_points
 from studytag.evaluation.prevalence import label_prevalence, logit
-from studytag.evaluation.thresholds import tune_thresholds
 from studytag.export.config import repeat_thresholds
 from studytag.export.excerpt import add_excerpt
+from studytag.export.gates import check_parity, check_shapes, only, without_losses
 from studytag.export.golden import seal_bundle
 from studytag.export.graph import export_graph
-from studytag.export.ngrams import Blend, add_ngrams, best_factor
+from studytag.export.measuring import measure_all
+from studytag.export.ngrams import Blend, add_ngrams
 from studytag.export.openvino import export_openvino
-from studytag.export.parity import shape_difference
 from studytag.export.precedent import (
     adjusted_like,
     blend_of,
@@ -37,11 +35,8 @@ from studytag.export.precedent import (
     load_precedent,
 )
 from studytag.export.quantisation import quantise
-from studytag.export.recalibration import adjusted, adjustment_of, raw_probabilities
 from studytag.files import atomic_folder
 from studytag.hashing import hash_files
-from studytag.inference.predictor import Predictor
-from studytag.inference.session import open_session
 from studytag.labels import LabelSet
 from studytag.manifest import (
     CARD,
@@ -56,10 +51,8 @@ from studytag.manifest import (
     Variant,
     package_versions,
     refuse_foreign_folder,
-    weights_file,
     write_manifest,
 )
-from studytag.records import Row
 from studytag.training.model_folder import TrainedModel, load_model_folder, torch_probabilities
 from studytag.version import __version__
 from studytag.words.ngrams import Ngrams, rows_to_learn_from
@@ -75,8 +68,6 @@ GRAPHS = {
 """Variant to its file, under the names that optimum and transformers.js look for."""
 DEFAULT_VARIANTS = ("fp32", "int8")
 TOKENIZER_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json")
-PARITY_ROWS = 256
-"""Validation rows on which graphs are compared with PyTorch, spread evenly."""
 
 _PACKAGES = (
     *("torch", "transformers", "optimum-onnx", "onnx"),
@@ -143,16 +134,16 @@ def export_bundle(
             trained = _with_ngrams(trained, words, blend)
             _add_words(trained, words, folder, excerpt=tokens is not None)
         if "int8-openvino" in variants:
-            texts = _texts(trained.manifest, table.rows)
+            texts = trained.manifest.text_recipe.compose_records(table.rows)
             export_openvino(trained, texts, folder / GRAPHS["int8-openvino"])
-        _check_shapes(trained, folder / GRAPHS["fp32"], tolerance)
+        check_shapes(trained, folder / GRAPHS["fp32"], tolerance)
         manifest = _draft(trained, folder, tokens)
         if precedent is not None:
             manifest = adjusted_like(manifest, precedent)
-        measured = _measure_all(trained, table, folder, manifest, calibrates=precedent is None)
-        _check_parity(measured["fp32"], tolerance)
-        kept = _without_losses(measured, folder, max_f1_drop)
-        kept = _only(kept, variants, folder)
+        measured = measure_all(trained, table, folder, manifest, calibrates=precedent is None)
+        check_parity(measured["fp32"], tolerance)
+        kept = without_losses(measured, folder, max_f1_drop)
+        kept = only(kept, variants, folder)
         if not kept:
             raise StudytagError(
                 f"none of the variants {', '.join(variants)} is left; nothing was written"
@@ -208,8 +199,9 @@ def _learn_words(trained: TrainedModel, source: str | Path) -> Ngrams:
     table = load_evaluable(source, trained.manifest.labels)
     rows = rows_to_learn_from(table.known)
     logger.info("learning words from %d articles", len(rows))
+    texts = trained.manifest.text_recipe.compose_records(table.rows[row] for row in rows)
     return Ngrams.fit(
-        _token_ids(trained, _texts(trained.manifest, (table.rows[row] for row in rows))),
+        _token_ids(trained, texts),
         len(trained.tokenizer),
         table.truth[rows],
         table.known[rows],
@@ -235,7 +227,7 @@ def _fit_blend(trained: TrainedModel, words: Ngrams, table: LabelledTable) -> Bl
     """How the words are weighed, by the validation `table`."""
     # What labels imply is left out: it is applied to the sum.
     plain = replace(trained.manifest, labels=LabelSet(trained.manifest.labels.names))
-    texts = _texts(trained.manifest, table.rows)
+    texts = trained.manifest.text_recipe.compose_records(table.rows)
     logits = logit(torch_probabilities(replace(trained, manifest=plain), texts))
     said_by_words = words.logits(_token_ids(trained, texts))
     return Blend.fit(logits, said_by_words, table.truth, table.known)
@@ -245,10 +237,6 @@ def _token_ids(trained: TrainedModel, texts: Iterable[str]) -> Iterator[NDArray[
     for text in texts:
         reads = {"truncation": True, "max_length": trained.manifest.max_length}
         yield np.array(trained.tokenizer(text, **reads)["input_ids"])
-
-
-def _texts(manifest: Manifest, rows: Iterable[Row]) -> list[str]:
-    return [manifest.text_recipe.compose_record(row) for row in rows]
 
 
 def _draft(trained: TrainedModel, folder: Path, fast_tokens: int | None) -> Manifest:
@@ -268,129 +256,3 @@ def _draft(trained: TrainedModel, folder: Path, fast_tokens: int | None) -> Mani
     )
     write_manifest(folder, manifest)
     return manifest
-
-
-def _measure_all(
-    trained: TrainedModel,
-    table: LabelledTable,
-    folder: Path,
-    manifest: Manifest,
-    *,
-    calibrates: bool,
-) -> dict[str, Variant]:
-    """Each variant with thresholds, scores and parity, of one pass over the validation rows.
-
-    `calibrates`: the fast one is calibrated on them.
-    """
-    count = min(PARITY_ROWS, len(table))
-    sample = np.linspace(0, len(table) - 1, count).astype(int)
-    expected = torch_probabilities(
-        trained, _texts(manifest, (table.rows[index] for index in sample))
-    )
-    measured = {}
-    for name, variant in manifest.variants.items():
-        logger.info("%s: %d validation rows", name, len(table))
-        if name == FAST and calibrates:
-            variant, probabilities = _calibrated(folder, manifest, table, trained.model.share)
-        else:
-            with Predictor(folder, variant=name) as predictor:  # type: ignore[arg-type]
-                probabilities = predictor.predict_proba(table.rows)
-        if name != FAST:  # which reads less, so it is not to be the same as PyTorch
-            difference = np.abs(probabilities[sample] - expected)
-            most, average = float(difference.max()), float(difference.mean())
-            logger.info("%s: at most %.1e, on average %.1e from PyTorch", name, most, average)
-            parity = {"max_abs_difference": most, "mean_abs_difference": average, "rows": count}
-            variant = replace(variant, parity=parity)
-        measured[name] = _tuned(variant, manifest, table, probabilities)
-        logger.info("%s: micro-F1 %.4f", name, _micro_f1(measured[name]))
-    return measured
-
-
-def _calibrated(
-    folder: Path, manifest: Manifest, table: LabelledTable, share: float
-) -> tuple[Variant, NDArray[np.float32]]:
-    """The fast variant, calibrated for what it reads, and its probabilities.
-
-    Its transformer is not as sure as the one that reads everything, so the words, which have that
-    `share` of the sum, get a share of its own.
-    """
-    labels, fast = manifest.labels, manifest.variants[FAST]
-    texts = _texts(manifest, table.rows)
-
-    def raw_logits(weight: float | None) -> NDArray[np.float64]:
-        only = {FAST: replace(fast, weight=weight)}
-        return logit(raw_probabilities(folder, replace(manifest, variants=only), FAST, texts))
-
-    logits = raw_logits(None)
-    if share:
-        words = raw_logits(0.0)
-        transformer = logits - words
-        weight = best_factor(share, transformer, words, table.truth, table.known)
-        fast, logits = replace(fast, weight=weight), weight * transformer + words
-    line = calibrate(table.truth, table.known, logits)
-    adjustment = adjustment_of(labels, line.slope, line.offset)
-    variant = replace(fast, adjustment=adjustment)
-    return variant, labels.raise_implied(adjusted(logits, line.slope, line.offset))
-
-
-def _only(
-    measured: Mapping[str, Variant], names: Sequence[str], folder: Path
-) -> dict[str, Variant]:
-    """The variants of these names; graphs that no other needs are deleted."""
-    kept = {name: variant for name, variant in measured.items() if name in names}
-    for graph in {each.file for each in measured.values()} - {each.file for each in kept.values()}:
-        (folder / graph).unlink()
-        (folder / weights_file(graph)).unlink(missing_ok=True)
-    return kept
-
-
-def _tuned(
-    variant: Variant, manifest: Manifest, table: LabelledTable, probabilities: NDArray[np.float32]
-) -> Variant:
-    thresholds = tune_thresholds(table.truth, table.known, probabilities)
-    scores = score_points(manifest.labels, table.truth, table.known, probabilities, thresholds)
-    return replace(variant, thresholds=thresholds, scores=scores)
-
-
-def _micro_f1(variant: Variant) -> float:
-    return variant.scores[DEFAULT_OPERATING_POINT].micro.f1
-
-
-def _check_shapes(trained: TrainedModel, graph: Path, tolerance: float) -> None:
-    difference = shape_difference(trained, open_session(graph))
-    if not difference <= tolerance:
-        raise StudytagError(
-            f"the ONNX graph differs from PyTorch by {difference:.1e} on padded batches, more than "
-            f"{tolerance:.1e}; nothing was written; try another version of torch or optimum"
-        )
-
-
-def _check_parity(variant: Variant, tolerance: float) -> None:
-    difference = variant.parity["max_abs_difference"]
-    if not difference <= tolerance:
-        raise StudytagError(
-            f"the ONNX graph's probabilities differ from PyTorch's by up to {difference:.1e}, more "
-            f"than {tolerance:.1e}; nothing was written; raise --tolerance if that is acceptable"
-        )
-
-
-def _without_losses(
-    measured: dict[str, Variant], folder: Path, max_f1_drop: float
-) -> dict[str, Variant]:
-    """The variants that lose at most `max_f1_drop`; the graphs of the others are deleted.
-
-    The fast one may lose more, but not without the graph that it shares with int8.
-    """
-    best = _micro_f1(measured["fp32"])
-    left_out = set()
-    for name, variant in measured.items():
-        drop = best - _micro_f1(variant)
-        if name not in ("fp32", FAST) and not drop <= max_f1_drop:
-            logger.warning(
-                "%s left out of the bundle: its micro-F1 is %.4f below fp32's, more than %.4f; "
-                "raise --max-f1-drop to keep it",
-                *(name, drop, max_f1_drop),
-            )
-            left_out.add(variant.file)
-    names = [name for name, variant in measured.items() if variant.file not in left_out]
-    return _only(measured, names, folder)

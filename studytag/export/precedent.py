@@ -73,6 +73,8 @@ def load_precedent(
             f"option fast_tokens must be {precedent.variants[FAST].tokens}, as in {bundle}, not "
             f"{fast_tokens}"
         )
+    if with_words:
+        blend_of(precedent)
     return precedent
 
 

@@ -73,7 +73,7 @@ def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Ma
     manifest = load_manifest(bundle)
     labels = manifest.labels
     articles = load_evaluable(table, labels)
-    texts = [manifest.text_recipe.compose_record(row) for row in articles.rows]
+    texts = manifest.text_recipe.compose_records(articles.rows)
     enough = dict(
         zip(labels, enough_to_calibrate(articles.truth, articles.known).tolist(), strict=True)
     )

@@ -165,6 +165,6 @@ def _truncated_share(articles: Sequence[Row], manifest: Manifest, tokenizer_file
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    texts = [manifest.text_recipe.compose_record(article) for article in articles]
+    texts = manifest.text_recipe.compose_records(articles)
     longer = [len(one) > manifest.max_length for one in tokenizer.encode_batch_fast(texts)]
     return sum(longer) / len(longer)

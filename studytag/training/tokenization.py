@@ -153,7 +153,7 @@ def _tokens(
     schema: pa.Schema,
 ) -> pa.RecordBatch:
     encoded = tokenizer(
-        [recipe.compose_record(row) for row in chunk.rows],
+        recipe.compose_records(chunk.rows),
         truncation=True,
         max_length=max_length,
         return_attention_mask=False,
