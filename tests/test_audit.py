@@ -12,7 +12,7 @@ from studytag.cli.main import main
 from studytag.data.audit import audit
 from studytag.data.build import build
 from studytag.data.corrections import read_corrections
-from studytag.data.labelling import load_rules
+from studytag.data.rule_file import load_rules
 from studytag.errors import InputError
 from studytag.files import read_rows
 

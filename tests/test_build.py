@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from studytag.data.build import build
-from studytag.data.labelling import load_rules
+from studytag.data.rule_file import load_rules
 from studytag.data.splitting import SPLITS, Splitter, title_key
 from studytag.dataset import load_table
 from studytag.errors import InputError

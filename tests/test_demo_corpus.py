@@ -15,7 +15,7 @@ import pytest
 from studytag.data.demo import demo_rows
 from studytag.data.demo_corpus.articles import compose, kinds
 from studytag.data.demo_corpus.grammar import Writer, load, tidy
-from studytag.data.labelling import load_rules
+from studytag.data.rule_file import load_rules
 from studytag.errors import InputError
 
 SPLITS = ("train", "val", "test")

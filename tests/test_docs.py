@@ -262,7 +262,7 @@ def test_python_examples_run(page, user_folder):
 
 
 def test_rule_sets_shown_are_rule_sets(tmp_path):
-    from studytag.data.labelling import load_rules
+    from studytag.data.rule_file import load_rules
 
     page = REPOSITORY / "docs" / "how-to" / "other-labels.md"
     shown = blocks(page, "yaml")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from studytag.data.labelling import load_rules
+from studytag.data.rule_file import load_rules
 from studytag.documents import read_json, read_yaml
 from studytag.errors import InputError
 from studytag.files import UnreadRow, open_writer, read_rows

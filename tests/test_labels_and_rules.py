@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from studytag.data.labelling import load_rules
+from studytag.data.rule_file import load_rules
 from studytag.errors import InputError
 from studytag.labels import LabelSet
 

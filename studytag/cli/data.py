@@ -46,7 +46,7 @@ def _build_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _build(options: argparse.Namespace) -> None:
     from studytag.data.build import build
-    from studytag.data.labelling import load_rules
+    from studytag.data.rule_file import load_rules
 
     card = build(
         options.sources,
@@ -105,7 +105,7 @@ def _audit_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _audit(options: argparse.Namespace) -> None:
     from studytag.data.audit import audit
-    from studytag.data.labelling import load_rules
+    from studytag.data.rule_file import load_rules
 
     counts = audit(
         options.folder, options.output, load_rules(options.rules), options.limit, options.group

@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from zlib import crc32
 
-from studytag.data.labelling import load_rules
+from studytag.data.rule_file import load_rules
 from studytag.errors import StudytagError
 from studytag.files import open_writer, read_rows
 from studytag.files.registry import FORMATS
