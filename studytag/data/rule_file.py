@@ -1,4 +1,4 @@
-"""A rule set as a YAML file (see `studytag/data/rules/`): another field can bring its own labels."""
+"""A rule set as a YAML file (see `studytag/data/rules/`): other fields bring their own labels."""
 
 from __future__ import annotations
 
