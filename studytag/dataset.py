@@ -116,6 +116,15 @@ def concatenate(parts: list[LabelledTable]) -> LabelledTable:
     )
 
 
+def table_files(path: Path) -> list[Path]:
+    """The files of a labelled table: itself, or the shards in a folder; not their label set.
+
+    Raises:
+        InputError: as `source_files`.
+    """
+    return source_files(path, companion=TABLE_MANIFEST)
+
+
 def read_chunks(path: str | Path, labels: LabelSet) -> Iterator[LabelledTable]:
     """Read a labelled table, or a folder of its shards, some thousand rows at a time.
 
@@ -134,7 +143,7 @@ def read_chunks(path: str | Path, labels: LabelSet) -> Iterator[LabelledTable]:
     if not path.exists():
         raise InputError(f"{path}: no such table; make it with: studytag data build SOURCE ...")
     empty = True
-    for file in source_files(path):
+    for file in table_files(path):
         rows = read_rows(file)
         first_row = 1
         while chunk := list(islice(rows, _CHUNK_ROWS)):

@@ -40,7 +40,7 @@ TUTORIAL = REPOSITORY / "docs" / "tutorial.md"
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 SHELL = ("bash", "console")
 
-OTHER_PROGRAMS = {".", "cat", "docker", "kubectl", "pre-commit", "test"}
+OTHER_PROGRAMS = {".", "cat", "cp", "docker", "kubectl", "mkdir", "pre-commit", "test"}
 """Shown beside our own commands, and not checked."""
 
 

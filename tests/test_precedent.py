@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from support import invented_articles
-from training_support import VALIDATION_ROWS, write_label_set, write_table
+from accelerate.state import AcceleratorState, PartialState
+from support import MAX_LENGTH
+from training_support import VALIDATION_ROWS
 
 from studytag import Predictor
 from studytag.cli.main import main
 from studytag.dataset import load_table
-from studytag.errors import InputError
+from studytag.errors import InputError, StudytagError
 from studytag.export.pipeline import export_bundle
-from studytag.export.recalibration import shift_prevalence
+from studytag.export.precedent import load_precedent
 from studytag.inference.model import sigmoid
-from studytag.manifest import load_manifest
+from studytag.inference.screen_file import describe_tagger
+from studytag.manifest import MANIFEST, load_manifest, write_manifest
+from studytag.sharing.card import hub_card
+from studytag.training.config import TrainingConfig
 from studytag.training.loop import train
 from studytag.training.model_folder import load_model_folder
 
@@ -28,117 +33,201 @@ pytest_plugins = ["training_fixtures"]
 VARIANTS = ("fp32", "int8", "fast")
 
 
-@pytest.fixture
-def recipe(config):
-    return replace(
-        config, num_train_epochs=2, truncated_epochs=1, truncated_length=45, truncated_to="excerpt"
+@pytest.fixture(scope="module")
+def made(tables, encoder, tmp_path_factory):
+    """A bundle whose model never learned from the validation articles, and a model that did."""
+    folder = tmp_path_factory.mktemp("precedent")
+    recipe = TrainingConfig(
+        model_name_or_path=str(encoder),
+        train_file=str(tables / "train.jsonl"),
+        validation_file=str(tables / "val.jsonl"),
+        output_dir=str(folder / "held-out-model"),
+        cache_dir=str(folder / "cache"),
+        max_length=MAX_LENGTH,
+        learning_rate=3e-3,
+        num_train_epochs=2,
+        truncated_epochs=1,
+        truncated_length=45,
+        truncated_to="excerpt",
+        early_stopping_patience=None,
     )
-
-
-@pytest.fixture
-def held_out(recipe, tables, tmp_path):
-    """A bundle whose model never learned from the validation articles."""
-    bundle = tmp_path / "held-out"
-    options = {"variants": VARIANTS, "fast_tokens": 50, "max_f1_drop": 1.0}
-    export_bundle(train(recipe), bundle, tables / "val.jsonl", **options)
-    return bundle
-
-
-@pytest.fixture
-def every(recipe, tmp_path):
-    """The options of a run that learns from the validation articles too."""
-    folder = tmp_path / "every"
-    folder.mkdir()
-    articles = invented_articles(240, seed=2) + invented_articles(VALIDATION_ROWS, seed=3)
-    write_table(folder / "train.jsonl", articles)
-    write_label_set(folder)
-    return replace(
+    held_out = folder / "held-out"
+    export_bundle(
+        *(train(recipe), held_out, recipe.validation_file),
+        variants=VARIANTS,
+        fast_tokens=50,
+        max_f1_drop=1.0,
+    )
+    every = folder / "every-tables"
+    shutil.copytree(tables, every)  # a folder of shards: both tables, and what their labels are
+    every = replace(
         recipe,
-        train_file=str(folder / "train.jsonl"),
-        output_dir=str(folder / "model"),
+        train_file=str(every),
+        output_dir=str(folder / "every-model"),
         seed=7,
         max_train_steps=70,
+        early_stopping_patience=1,
+    )
+    best = train(every)  # calibrated, which export undoes
+    AcceleratorState._reset_state(reset_partial_state=True)
+    PartialState._reset_state()
+    return SimpleNamespace(
+        held_out=held_out, best=best, validation=recipe.validation_file, every=every
     )
 
 
-def _export(model, bundle, like, *further):
-    """As a person types it."""
-    validation = Path(like).parent / "val.jsonl"
-    arguments = ["--model", model, "--output", bundle, "--like", like, "--validation", validation]
-    arguments += ["--variants", *VARIANTS, "--fast-tokens", 50, "--max-f1-drop", 1, *further]
-    main(["export", *map(str, arguments)])
+def _line(calibration, labels):
+    slope = np.array([calibration.slope.get(label, 1.0) for label in labels])
+    return slope, np.array([calibration.offset.get(label, 0.0) for label in labels])
 
 
-def test_it_has_its_own_weights_and_the_others_decisions(held_out, every, tables, tmp_path, caplog):
-    best = train(every)  # calibrated, which export undoes
-    assert f"{VALIDATION_ROWS} of the {VALIDATION_ROWS} articles of" in caplog.text
-    assert "export with --like a bundle whose model did not learn from them" in caplog.text
+def test_it_has_its_own_weights_and_the_others_decisions(made, tmp_path, caplog):
     bundle = tmp_path / "bundle"
-    (tmp_path / "val.jsonl").symlink_to(tables / "val.jsonl")
-    (tmp_path / "manifest.json").symlink_to(tables / "manifest.json")
-    _export(best, bundle, held_out)
+    arguments = ["--model", made.best, "--output", bundle, "--validation", made.validation]
+    arguments += ["--like", made.held_out, "--variants", *VARIANTS, "--max-f1-drop", 1]
+    with caplog.at_level("INFO"):
+        main(["export", *map(str, arguments)])
+    assert "on articles that it learned from" in caplog.text
 
-    made, followed = load_manifest(bundle), load_manifest(held_out)
-    assert made.calibration == followed.calibration
-    assert made.prevalence == followed.prevalence
-    assert made.training["ngrams"] == followed.training["ngrams"]
-    assert made.training["like"] == followed.training
+    ours, theirs = load_manifest(bundle), load_manifest(made.held_out)
+    assert ours.calibration == theirs.calibration
+    assert ours.prevalence == theirs.prevalence
+    assert ours.training["ngrams"] == theirs.training["ngrams"]
+    provenance = dict(ours.training["like"])
+    assert len(provenance.pop("from_bundle")) == 64
+    assert provenance == theirs.training
     for name in VARIANTS:
-        ours, theirs = made.variants[name], followed.variants[name]
-        assert ours.thresholds == theirs.thresholds
-        assert ours.scores == theirs.scores
-        assert (ours.weight, ours.adjustment) == (theirs.weight, theirs.adjustment)
-    repeated = [json.loads((each / "config.json").read_text()) for each in (bundle, held_out)]
+        mine, other = ours.variants[name], theirs.variants[name]
+        assert mine.thresholds == other.thresholds
+        assert mine.scores == other.scores
+        assert (mine.tokens, mine.weight) == (other.tokens, other.weight)
+        assert mine.adjustment == other.adjustment
+    repeated = [json.loads((each / "config.json").read_text()) for each in (bundle, made.held_out)]
     assert repeated[0]["studytag"] == repeated[1]["studytag"]
-    model = "onnx/model.onnx"
-    assert made.files[model] != followed.files[model]
+    assert ours.files["onnx/model.onnx"] != theirs.files["onnx/model.onnx"]
 
     # What the new model puts out, on the other's lines.
-    trained = load_model_folder(best)
-    rows = load_table(tables / "val.jsonl", made.labels).rows[:20]
-    texts = [made.text_recipe.compose_record(row) for row in rows]
-    own, line = (
-        [
-            np.array([record.get(label, neutral) for label in made.labels])
-            for record, neutral in ((calibration.slope, 1.0), (calibration.offset, 0.0))
-        ]
-        for calibration in (trained.manifest.calibration, followed.calibration)
-    )
+    trained = load_model_folder(made.best)
+    assert trained.manifest.calibration.method == "platt"
+    rows = load_table(made.validation, ours.labels).rows[:20]
     tokens = [
-        trained.tokenizer(text, truncation=True, max_length=made.max_length)["input_ids"]
-        for text in texts
+        trained.tokenizer(text, truncation=True, max_length=ours.max_length)["input_ids"]
+        for text in ours.text_recipe.compose_records(rows)
     ]
     with torch.inference_mode():
         raw = np.array([trained.model(torch.tensor([ids])).logits[0].numpy() for ids in tokens])
-    transformer = (raw - own[1]) / own[0] * line[0] + line[1]
+    (slope, offset), (other_slope, other_offset) = (
+        _line(manifest.calibration, ours.labels) for manifest in (trained.manifest, theirs)
+    )
+    transformer = (raw - offset) / slope * other_slope + other_offset
     words = trained.words.logits(np.array(ids) for ids in tokens)
-    blend = followed.training["ngrams"]
+    blend = theirs.training["ngrams"]
     total = (1 - blend["share"]) * transformer + blend["share"] * words
     expected = sigmoid(total * blend["slope"] + blend["offset"])
     with Predictor(bundle, variant="fp32") as predictor:
         np.testing.assert_allclose(predictor.predict_proba(rows), expected, atol=1e-4)
+        measured_on = describe_tagger(predictor).measured_on
+    # Whoever reads the scores is told whose they are.
+    assert measured_on.endswith("by a model of the same recipe that had not learned from them")
+    assert measured_on in hub_card("me/it", ours)
 
 
-def test_a_bundle_that_cannot_be_followed_says_why(held_out, every, tables, tmp_path):
-    best = train(every)
-    validation, bundle = tables / "val.jsonl", tmp_path / "bundle"
+def test_what_learned_from_its_validation_articles_says_so(made, tmp_path, caplog):
+    train(replace(made.every, output_dir=str(tmp_path / "model"), max_train_steps=10))
+    counted = f"{VALIDATION_ROWS} of the {VALIDATION_ROWS} articles of"
+    assert counted in caplog.text
+    assert "not read" not in caplog.text  # the label set in a folder of shards
+    assert "export with --like a bundle whose model did not" in caplog.text
+    assert "which the model had learned from" in (made.best / "README.md").read_text()
 
-    def refused(message, like=held_out, model=best, **options):
-        given = {"variants": VARIANTS, "fast_tokens": 50, "max_f1_drop": 1.0} | options
+    caplog.clear()
+    plain = tmp_path / "plain"
+    export_bundle(made.best, plain, made.validation, variants=("fp32",))
+    assert "the model learned from its validation articles" in caplog.text
+    with pytest.raises(InputError, match="its model learned from its validation articles as well"):
+        load_precedent(plain, load_model_folder(made.best), True, ("fp32",))
+
+
+def _edited(made, folder, **changes):
+    """A copy of the bundle with other entries in `training`; None takes one away."""
+    shutil.copytree(made.held_out, folder)
+    manifest = load_manifest(folder)
+    training = {**manifest.training, **changes}
+    training = {name: entry for name, entry in training.items() if entry is not None}
+    write_manifest(folder, replace(manifest, training=training))
+    return folder
+
+
+def _options(made, **changes):
+    options = load_manifest(made.held_out).training["options"] | changes
+    return {name: value for name, value in options.items() if value != "missing"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 1, "max_train_steps": 9, "num_train_epochs": 9, "num_warmup_steps": 4},
+        {"attn_implementation": "eager", "calibrate": False, "early_stopping_patience": 7},
+        {"head_lr_factor": "missing"},  # an earlier version had no such option
+    ],
+)
+def test_what_may_differ_in_a_recipe(made, tmp_path, changes):
+    bundle = _edited(made, tmp_path / "b", options=_options(made, **changes))
+    assert load_precedent(bundle, load_model_folder(made.best), True, VARIANTS).variants
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"options": {"learning_rate": 1.0}}, r"differs .* in learning_rate \(1.0, here 0.003\);"),
+        ({"options": {"truncated_length": 40}}, r"truncated_length \(40, here 45\)"),
+        ({"options": None}, "it does not say how it was trained"),
+        ({"epoch": 1}, r"the epoch that was kept \(1, here 2\); train both in the same way"),
+        ({"tables": {"validation": {"hash": "0"}}}, r"validation table \(0, here [0-9a-f]{16}\)"),
+        ({"ngrams": None}, "it has no words beside its transformer; leave out --ngrams here"),
+        ({"ngrams": {"share": 0.3}}, "an earlier studytag made it"),
+        ({"recalibrated": {}}, "it was calibrated anew, or follows another itself"),
+        ({"prevalence": {}}, "it was calibrated anew, or follows another itself"),
+        ({"like": {}}, "it was calibrated anew, or follows another itself"),
+    ],
+)
+def test_a_bundle_of_another_kind_is_not_followed(made, tmp_path, changes, message):
+    if changes.get("options"):
+        changes = {"options": _options(made, **changes["options"])}
+    bundle = _edited(made, tmp_path / "b", **changes)
+    with pytest.raises(InputError, match=message) as error:
+        load_precedent(bundle, load_model_folder(made.best), True, VARIANTS)
+    assert f"{bundle} cannot be followed" in str(error.value)
+
+
+def test_more_that_is_refused_before_the_work(made, tmp_path):
+    def refused(message, model=made.best, like=made.held_out, **options):
         with pytest.raises(InputError, match=message):
-            export_bundle(model, bundle, validation, like=like, **given)
-        assert not bundle.exists()
+            export_bundle(
+                *(model, tmp_path / "out", made.validation),
+                **{"like": like, "variants": VARIANTS} | options,
+            )
+        assert not (tmp_path / "out").exists()
 
-    other = replace(every, learning_rate=1e-3, overwrite_output_dir=True, num_train_epochs=1)
-    other = replace(other, max_train_steps=10, output_dir=str(tmp_path / "other"))
-    refused("differs from the model in option learning_rate, option", model=train(other))
-    refused("fast_tokens must be 50, as in .*held-out, not 60", fast_tokens=60)
+    refused("fast_tokens must be 50 as in the bundle that is followed, not 60", fast_tokens=60)
+    one = shutil.copytree(made.held_out, tmp_path / "one")
+    manifest = load_manifest(one)
+    kept = {name: each for name, each in manifest.variants.items() if name != "fast"}
+    write_manifest(one, replace(manifest, variants=kept))
+    refused("it has no variant fast; leave that out here, or export the bundle with it", like=one)
+    plain = shutil.copytree(made.best, tmp_path / "plain")
+    (plain / MANIFEST).unlink()
+    refused("the model does not say how it was trained; --like needs models", model=plain)
 
-    shifted = tmp_path / "shifted"
-    shift_prevalence(held_out, {"RCT": 0.01}, shifted)
-    refused("it was calibrated anew, or follows another itself", like=shifted)
 
-    only = tmp_path / "only"
-    options = {"variants": ("int8",), "max_f1_drop": 1.0}
-    export_bundle(tmp_path / "model" / "best", only, validation, **options)
-    refused("it has no variant fp32 and no fast; export it again", like=only)
+def test_decisions_that_do_not_fit_are_not_taken_over(made, tmp_path):
+    strict = shutil.copytree(made.held_out, tmp_path / "strict")
+    manifest = load_manifest(strict)
+    nothing = {  # is ever tagged
+        name: replace(each, thresholds={point: [1.0] * 5 for point in each.thresholds})
+        for name, each in manifest.variants.items()
+    }
+    write_manifest(strict, replace(manifest, variants=nothing))
+    with pytest.raises(StudytagError, match=r"fp32: at the thresholds .* micro-F1 is 0.0000 on"):
+        export_bundle(made.best, tmp_path / "out", made.validation, like=strict, variants=("fp32",))
+    assert not (tmp_path / "out").exists()

@@ -48,16 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fast-tokens",
         type=int,
-        default=FAST_TOKENS,
         metavar="N",
         help="tokens that the transformer reads of a text in the variant fast, where the words say "
-        "most (default: %(default)s)",
+        f"most (default: {FAST_TOKENS}, or those of --like)",
     )
     parser.add_argument(
         "--max-f1-drop",
         type=float,
         default=0.005,
-        help="leave an int8 variant out if it loses more micro-F1",
+        help="leave an int8 variant out if it loses more micro-F1; with --like, fail if one has so "
+        "much less than there",
     )
     parser.add_argument(
         "--tolerance",

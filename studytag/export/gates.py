@@ -66,6 +66,31 @@ def without_losses(
     return only(measured, names, folder)
 
 
+def check_decisions(
+    measured: Mapping[str, Variant], followed: Mapping[str, Variant], max_f1_drop: float
+) -> None:
+    """Make sure that the thresholds of another bundle fit: what was learned is tagged as well.
+
+    Args:
+        measured: At the thresholds of the variants that are followed, on articles that the model
+            learned from.
+        followed: Scored on the same articles, which their model never learned from.
+        max_f1_drop: How much lower micro-F1 may be all the same.
+
+    Raises:
+        StudytagError: it is lower by more.
+    """
+    for name, variant in measured.items():
+        here, there = micro_f1(variant), micro_f1(followed[name])
+        if not there - here <= max_f1_drop:
+            raise StudytagError(
+                f"{name}: at the thresholds of the bundle that is followed, micro-F1 is {here:.4f} "
+                f"on articles that this model learned from, and {there:.4f} for the other model, "
+                "which did not: its thresholds do not fit; nothing was written; train both in the "
+                "same way, or raise --max-f1-drop"
+            )
+
+
 def only(measured: Mapping[str, Variant], names: Sequence[str], folder: Path) -> dict[str, Variant]:
     """The variants of these names; graphs that no other needs are deleted."""
     kept = {name: variant for name, variant in measured.items() if name in names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from studytag.evaluation.thresholds import tune_thresholds
 from studytag.export.ngrams import best_factor
 from studytag.export.recalibration import adjusted, adjustment_of, raw_probabilities
 from studytag.inference.predictor import Predictor
-from studytag.manifest import DEFAULT_OPERATING_POINT, FAST, Manifest, Variant
+from studytag.manifest import DEFAULT_OPERATING_POINT, FAST, Manifest, Thresholds, Variant
 from studytag.training.model_folder import TrainedModel, torch_probabilities
 
 logger = logging.getLogger(__name__)
@@ -31,12 +32,12 @@ def measure_all(
     table: LabelledTable,
     folder: Path,
     manifest: Manifest,
-    *,
-    calibrates: bool,
+    followed: Mapping[str, Variant],
 ) -> dict[str, Variant]:
     """Each variant with thresholds, scores and parity, of one pass over the validation rows.
 
-    `calibrates`: the fast one is calibrated on them.
+    Thresholds are tuned on these, and the fast variant is calibrated on them, unless they come from
+    the variants of another bundle that are `followed`.
     """
     count = min(PARITY_ROWS, len(table))
     sample = np.linspace(0, len(table) - 1, count).astype(int)
@@ -46,7 +47,7 @@ def measure_all(
     measured = {}
     for name, variant in manifest.variants.items():
         logger.info("%s: %d validation rows", name, len(table))
-        if name == FAST and calibrates:
+        if name == FAST and not followed:
             variant, probabilities = _calibrated(folder, manifest, table, trained.model.share)
         else:
             with Predictor(folder, variant=name) as predictor:  # type: ignore[arg-type]
@@ -57,9 +58,19 @@ def measure_all(
             logger.info("%s: at most %.1e, on average %.1e from PyTorch", name, most, average)
             parity = {"max_abs_difference": most, "mean_abs_difference": average, "rows": count}
             variant = replace(variant, parity=parity)
-        measured[name] = _tuned(variant, manifest, table, probabilities)
-        logger.info("%s: micro-F1 %.4f", name, micro_f1(measured[name]))
+        cells = (table.truth, table.known, probabilities)
+        thresholds = _followed(followed, name) if followed else tune_thresholds(*cells)
+        scores = score_points(manifest.labels, *cells, thresholds)
+        measured[name] = replace(variant, thresholds=thresholds, scores=scores)
+        learned = " on articles that it learned from" if followed else ""
+        logger.info("%s: micro-F1 %.4f%s", name, micro_f1(measured[name]), learned)
     return measured
+
+
+def _followed(variants: Mapping[str, Variant], name: str) -> Thresholds:
+    """The thresholds of that variant, or of one that reads as it does."""
+    alike = name if name in variants else next((each for each in variants if each != FAST), FAST)
+    return {point: list(values) for point, values in variants[alike].thresholds.items()}
 
 
 def _calibrated(
@@ -87,14 +98,6 @@ def _calibrated(
     adjustment = adjustment_of(labels, line.slope, line.offset)
     variant = replace(fast, adjustment=adjustment)
     return variant, labels.raise_implied(adjusted(logits, line.slope, line.offset))
-
-
-def _tuned(
-    variant: Variant, manifest: Manifest, table: LabelledTable, probabilities: NDArray[np.float32]
-) -> Variant:
-    thresholds = tune_thresholds(table.truth, table.known, probabilities)
-    scores = score_points(manifest.labels, table.truth, table.known, probabilities, thresholds)
-    return replace(variant, thresholds=thresholds, scores=scores)
 
 
 def micro_f1(variant: Variant) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,14 +21,19 @@ from studytag.errors import InputError, StudytagError
 from studytag.evaluation.prevalence import label_prevalence, logit
 from studytag.export.config import repeat_thresholds
 from studytag.export.excerpt import add_excerpt
-from studytag.export.gates import check_parity, check_shapes, only, without_losses
+from studytag.export.gates import (
+    check_decisions,
+    check_parity,
+    check_shapes,
+    only,
+    without_losses,
+)
 from studytag.export.golden import seal_bundle
 from studytag.export.graph import export_graph
 from studytag.export.measuring import measure_all
 from studytag.export.ngrams import Blend, add_ngrams
 from studytag.export.openvino import export_openvino
 from studytag.export.precedent import (
-    adjusted_like,
     blend_of,
     calibrated_like,
     decided_like,
@@ -82,7 +87,7 @@ def export_bundle(
     *,
     ngrams: str | Path | None = None,
     like: str | Path | None = None,
-    fast_tokens: int = FAST_TOKENS,
+    fast_tokens: int | None = None,
     variants: Sequence[str] = DEFAULT_VARIANTS,
     max_f1_drop: float = 0.005,
     tolerance: float = 1e-4,
@@ -99,13 +104,15 @@ def export_bundle(
             folder, if it has any.
         like: A bundle of the same recipe whose model never learned from the validation articles,
             for a model that did: calibration, the words' share, thresholds, scores and prevalence
-            are taken from it, and the validation table only checks what the graphs lose.
+            are taken from it, and the validation articles only tell whether these fit.
         fast_tokens: What the transformer reads of a text in the variant `fast`, where the words,
-            which are those of the whole text there too, say most; see excerpt.py.
+            which are those of the whole text there too, say most; see excerpt.py. None is as many
+            as `like` has, or `FAST_TOKENS`.
         variants: What the bundle keeps; fp32 and int8 are always made and measured, and fp32 must
             pass its gates.
         max_f1_drop: An int8 variant is left out if its micro-F1 is lower than float32's by
-            more than this.
+            more than this. With `like`, nothing is written if that of a variant is lower than
+            there by more.
         tolerance: Largest difference from PyTorch that a float32 probability may have.
         card: A model card, which becomes the bundle's `README.md`.
 
@@ -114,19 +121,26 @@ def export_bundle(
             words, `like` is of another recipe, or `output` holds something else than a bundle.
         BundleError: the model folder or `like` is incomplete.
         MissingDependencyError: a package that a variant needs is not installed.
-        StudytagError: the float32 graph differs from PyTorch by more than `tolerance`.
+        StudytagError: the float32 graph differs from PyTorch by more than `tolerance`, or the
+            thresholds of `like` do not fit.
     """
     output = Path(output)
     refuse_foreign_folder(output)
     _check_options(fast_tokens, card)
     trained = load_model_folder(Path(model_dir))
     table = load_evaluable(validation, trained.manifest.labels)
+    with_words = ngrams is not None or trained.words is not None
+    precedent = None if like is None else load_precedent(Path(like), trained, with_words, variants)
+    followed = {} if precedent is None else precedent.variants
+    tokens = _fast_tokens(variants, fast_tokens, with_words, followed)
     words = trained.words if ngrams is None else _learn_words(trained, ngrams)
-    tokens = _fast_tokens(variants, fast_tokens, words)
-    precedent = None
-    if like is not None:
-        precedent = load_precedent(Path(like), trained, words is not None, variants, tokens)
+    if precedent is not None:
         trained = calibrated_like(trained, precedent)
+    elif trained.manifest.learned_validation:
+        logger.warning(
+            "the model learned from its validation articles: thresholds, calibration and scores "
+            "that are fitted to them are too good; export with --like a bundle whose model did not"
+        )
     with atomic_folder(output) as folder:
         _write_files(trained, folder)
         if words is not None:
@@ -137,10 +151,8 @@ def export_bundle(
             texts = trained.manifest.text_recipe.compose_records(table.rows)
             export_openvino(trained, texts, folder / GRAPHS["int8-openvino"])
         check_shapes(trained, folder / GRAPHS["fp32"], tolerance)
-        manifest = _draft(trained, folder, tokens)
-        if precedent is not None:
-            manifest = adjusted_like(manifest, precedent)
-        measured = measure_all(trained, table, folder, manifest, calibrates=precedent is None)
+        manifest = _draft(trained, folder, tokens, followed)
+        measured = measure_all(trained, table, folder, manifest, followed)
         check_parity(measured["fp32"], tolerance)
         kept = without_losses(measured, folder, max_f1_drop)
         kept = only(kept, variants, folder)
@@ -151,7 +163,8 @@ def export_bundle(
         prevalence = label_prevalence(manifest.labels, table.truth, table.known)
         manifest = replace(manifest, variants=kept, prevalence=prevalence)
         if precedent is not None:
-            manifest = decided_like(manifest, precedent)
+            check_decisions(kept, followed, max_f1_drop)
+            manifest = decided_like(manifest, Path(str(like)), precedent)
         repeat_thresholds(folder, manifest)
         if card is not None:
             shutil.copyfile(card, folder / CARD)
@@ -160,8 +173,8 @@ def export_bundle(
     return manifest
 
 
-def _check_options(fast_tokens: int, card: str | Path | None) -> None:
-    if not FEWEST_TOKENS <= fast_tokens <= MOST_TOKENS:
+def _check_options(fast_tokens: int | None, card: str | Path | None) -> None:
+    if fast_tokens is not None and not FEWEST_TOKENS <= fast_tokens <= MOST_TOKENS:
         raise InputError(
             f"option fast_tokens must be from {FEWEST_TOKENS} to {MOST_TOKENS}, not {fast_tokens}"
         )
@@ -169,16 +182,27 @@ def _check_options(fast_tokens: int, card: str | Path | None) -> None:
         raise InputError(f"{card}: no such file; name a model card in Markdown")
 
 
-def _fast_tokens(variants: Sequence[str], fast_tokens: int, words: Ngrams | None) -> int | None:
+def _fast_tokens(
+    variants: Sequence[str],
+    fast_tokens: int | None,
+    with_words: bool,
+    followed: Mapping[str, Variant],
+) -> int | None:
     """What the transformer reads in the variant `fast`; None if it is not asked for."""
     if FAST not in variants:
         return None
-    if words is None:
+    if not with_words:
         raise InputError(
             "the variant fast reads where words say most, and this model was trained without them: "
             "name the table that it was trained on with --ngrams"
         )
-    return fast_tokens
+    tokens = followed[FAST].tokens if followed else FAST_TOKENS
+    if followed and fast_tokens not in (None, tokens):
+        raise InputError(
+            f"option fast_tokens must be {tokens} as in the bundle that is followed, not "
+            f"{fast_tokens}; leave it out"
+        )
+    return fast_tokens or tokens
 
 
 def _write_files(trained: TrainedModel, folder: Path) -> None:
@@ -239,18 +263,27 @@ def _token_ids(trained: TrainedModel, texts: Iterable[str]) -> Iterator[NDArray[
         yield np.array(trained.tokenizer(text, **reads)["input_ids"])
 
 
-def _draft(trained: TrainedModel, folder: Path, fast_tokens: int | None) -> Manifest:
+def _draft(
+    trained: TrainedModel, folder: Path, fast_tokens: int | None, followed: Mapping[str, Variant]
+) -> Manifest:
     """A manifest with thresholds of 0.5, so that the predictor can open the bundle."""
     untuned: dict[str, list[float]] = {
         DEFAULT_OPERATING_POINT: [0.5] * len(trained.manifest.labels)
     }
+    variants = {
+        name: Variant(file, untuned)
+        for name, file in GRAPHS.items()
+        if name != FAST and (folder / file).is_file()
+    }
+    if fast_tokens is not None:
+        fast = replace(variants["int8"], tokens=fast_tokens)
+        if followed:
+            other = followed[FAST]
+            fast = replace(fast, adjustment=other.adjustment, weight=other.weight)
+        variants[FAST] = fast
     manifest = replace(
         trained.manifest,
-        variants={
-            name: Variant(file, untuned, tokens=fast_tokens if name == FAST else None)
-            for name, file in GRAPHS.items()
-            if (folder / file).is_file() and (name != FAST or fast_tokens is not None)
-        },
+        variants=variants,
         files=hash_files(folder, {MANIFEST}),
         versions=package_versions(_PACKAGES) | {"studytag": __version__},
     )

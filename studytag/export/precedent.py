@@ -8,7 +8,7 @@ outputs on articles held out is the best that is known of the new model's.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,77 +16,101 @@ import numpy as np
 from studytag.errors import InputError
 from studytag.evaluation.calibration import Calibration
 from studytag.export.ngrams import Blend
+from studytag.hashing import sha256
 from studytag.labels import LabelSet
-from studytag.manifest import FAST, CalibrationRecord, Manifest, load_manifest
+from studytag.manifest import FOLLOWS, MANIFEST, CalibrationRecord, Manifest, load_manifest
+from studytag.training.config import NEUTRAL_OPTIONS, TrainingConfig
 from studytag.training.head import output_layer
 from studytag.training.model_folder import TrainedModel, calibrated_weights
 
 _BLEND = "ngrams"
-_FREE_OPTIONS = {"seed", "calibrate", "max_train_steps"}
-"""Who learns from more articles takes more steps."""
-_FITTED_ANEW = {"recalibrated", "prevalence", "like"}
+"""The entry of `training` that says how words are weighed."""
+_FITTED_ANEW = {"recalibrated", "prevalence", FOLLOWS}
 """Entries of `training` in bundles whose thresholds are of no articles that export read."""
+_FREE_OPTIONS = (
+    # Another seed is another model of the same recipe, and more articles take more steps.
+    {"seed", "max_train_steps", "num_train_epochs", "num_warmup_steps"}
+    # What they decide is undone, or compared by itself.
+    | {"calibrate", "early_stopping_patience", "max_length", "max_chars"}
+    # The same arithmetic.
+    | {"attn_implementation"}
+)
+"""Options that may differ."""
+_PATHS = NEUTRAL_OPTIONS | {"model_name_or_path", "train_file", "validation_file"}
+"""Options that no manifest holds."""
 
 
 def load_precedent(
-    bundle: Path,
-    trained: TrainedModel,
-    with_words: bool,
-    variants: Sequence[str],
-    fast_tokens: int | None,
+    bundle: Path, trained: TrainedModel, with_words: bool, variants: Sequence[str]
 ) -> Manifest:
     """The manifest of a bundle that another can follow.
 
     Args:
         bundle: As export made it of a model that never learned from the validation articles.
-        trained: By the same recipe.
+        trained: By the same recipe, the number of steps and the seed aside.
         with_words: Whether words will be added to `trained`.
         variants: What will be made.
-        fast_tokens: What the transformer will read in the variant `fast`, if it is among them.
 
     Raises:
         InputError: it was made in another way, calibrated anew, or lacks a variant.
         BundleError: it is damaged.
     """
     precedent = load_manifest(bundle)
-    ours, theirs = _recipe(trained.manifest), _recipe(precedent)
-    different = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-    if with_words != (_BLEND in precedent.training):
-        different.append("words")
-    if different:
-        raise InputError(
-            f"{bundle} cannot be followed: it differs from the model in {', '.join(different)}; "
-            "name a bundle of a model that was trained in the same way"
-        )
+    refused = f"{bundle} cannot be followed"
+    for manifest, whose in ((precedent, f"{refused}: it"), (trained.manifest, "the model")):
+        if "options" not in manifest.training:
+            raise InputError(
+                f"{whose} does not say how it was trained; --like needs models that studytag "
+                "trained, and the bundle of one"
+            )
     if _FITTED_ANEW & precedent.training.keys():
         raise InputError(
-            f"{bundle} cannot be followed: it was calibrated anew, or follows another itself; name "
-            "a bundle as studytag export made it from articles held out"
+            f"{refused}: it was calibrated anew, or follows another itself; name a bundle as "
+            "studytag export made it from articles held out"
+        )
+    if precedent.learned_validation:
+        raise InputError(
+            f"{refused}: its model learned from its validation articles as well; name a bundle "
+            "whose model did not"
+        )
+    ours, theirs = _recipe(trained.manifest), _recipe(precedent)
+    if different := [name for name in ours if ours[name] != theirs[name]]:
+        stated = ", ".join(f"{name} ({theirs[name]}, here {ours[name]})" for name in different)
+        raise InputError(
+            f"{refused}: it differs from the model in {stated}; train both in the same way"
+        )
+    if with_words != (_BLEND in precedent.training):
+        raise InputError(
+            f"{refused}: it has {'no words' if with_words else 'words'} beside its transformer; "
+            f"{'leave out' if with_words else 'give'} --ngrams here, or export it again"
         )
     if missing := [name for name in variants if name not in precedent.variants]:
         raise InputError(
-            f"{bundle} cannot be followed: it has no variant {' and no '.join(missing)}; export it "
-            f"again with --variants {' '.join(variants)}, or leave them out here"
+            f"{refused}: it has no variant {' and no '.join(missing)}; leave that out here, or "
+            f"export the bundle with it, with --max-f1-drop if it loses too much"
         )
-    if fast_tokens is not None and fast_tokens != precedent.variants[FAST].tokens:
+    if with_words and "slope" not in precedent.training[_BLEND]:
         raise InputError(
-            f"option fast_tokens must be {precedent.variants[FAST].tokens}, as in {bundle}, not "
-            f"{fast_tokens}"
+            f"{refused}: an earlier studytag made it, and it does not say how its words are "
+            "weighed; export it again"
         )
-    if with_words:
-        blend_of(precedent)
     return precedent
 
 
 def _recipe(manifest: Manifest) -> dict[str, object]:
     """What decides how a model's outputs are spread, by the name that a message gives it."""
-    options = manifest.training.get("options", {})
+    training = manifest.training
+    # One that an earlier version did not have was at its default.
+    options = asdict(TrainingConfig()) | training["options"]
     return {
-        "labels": (manifest.labels.names, dict(manifest.labels.implications)),
+        "labels": ", ".join(manifest.labels),
+        "implications": dict(manifest.labels.implications),
         "text recipe": manifest.text_recipe,
-        "length of texts": manifest.max_length,
+        "max_length": manifest.max_length,
         "encoder": manifest.encoder,
-        **{f"option {name}": options[name] for name in options if name not in _FREE_OPTIONS},
+        "validation table": manifest.training_table("validation").get("hash"),
+        "the epoch that was kept": training.get("epoch"),
+        **{name: options[name] for name in options if name not in _FREE_OPTIONS | _PATHS},
     }
 
 
@@ -102,7 +126,7 @@ def calibrated_like(trained: TrainedModel, precedent: Manifest) -> TrainedModel:
     slope = after.slope / before.slope
     change = Calibration(slope, after.offset - slope * before.offset)
     layer = output_layer(trained.model)
-    if layer is None and (change.slope != 1).any():
+    if layer is None and ((change.slope != 1).any() or change.offset.any()):
         raise InputError(
             "the model's outputs are of no linear layer, and cannot be calibrated as another's were"
         )
@@ -119,38 +143,16 @@ def _line(record: CalibrationRecord, labels: LabelSet) -> Calibration:
 
 
 def blend_of(precedent: Manifest) -> Blend:
-    """How its words are weighed.
-
-    Raises:
-        InputError: it does not say.
-    """
-    try:
-        return Blend.from_dict(precedent.training[_BLEND])
-    except KeyError as error:
-        raise InputError(
-            "the bundle to follow was made by an earlier studytag, and does not say how its words "
-            "are weighed; export it again"
-        ) from error
+    """How its words are weighed."""
+    return Blend.from_dict(precedent.training[_BLEND])
 
 
-def adjusted_like(draft: Manifest, precedent: Manifest) -> Manifest:
-    """The draft with the precedent's adjustment and weight of the variant `fast`."""
-    if FAST not in draft.variants:
-        return draft
-    theirs = precedent.variants[FAST]
-    fast = replace(draft.variants[FAST], adjustment=theirs.adjustment, weight=theirs.weight)
-    return replace(draft, variants={**draft.variants, FAST: fast})
-
-
-def decided_like(manifest: Manifest, precedent: Manifest) -> Manifest:
-    """The manifest with the precedent's thresholds, scores and prevalence, and saying so."""
+def decided_like(manifest: Manifest, bundle: Path, precedent: Manifest) -> Manifest:
+    """The manifest with the scores and prevalence of the precedent in `bundle`, and saying so."""
     variants = {
-        name: replace(
-            variant,
-            thresholds=precedent.variants[name].thresholds,
-            scores=precedent.variants[name].scores,
-        )
+        name: replace(variant, scores=precedent.variants[name].scores)
         for name, variant in manifest.variants.items()
     }
-    training = {**manifest.training, "like": dict(precedent.training)}
+    followed = {"from_bundle": sha256(bundle / MANIFEST), **precedent.training}
+    training = {**manifest.training, FOLLOWS: followed}
     return replace(manifest, variants=variants, prevalence=precedent.prevalence, training=training)

@@ -114,7 +114,9 @@ def read_rows(
     return found.read(source, options)
 
 
-def source_files(source: Path, check: bool = True, format: str | None = None) -> list[Path]:
+def source_files(
+    source: Path, check: bool = True, format: str | None = None, companion: str | None = None
+) -> list[Path]:
     """The files to read: `source` itself, or in a folder all that are readable, by name.
 
     Every file of the folder that is not read is named in a warning.
@@ -123,6 +125,7 @@ def source_files(source: Path, check: bool = True, format: str | None = None) ->
         source: A file or a folder.
         check: Whether to look into each file, rather than when it is read.
         format: Of every file: none is left out for its suffix or content then.
+        companion: The name of a file of the folder that belongs to the others and is no source.
 
     Raises:
         InputError: one is missing, empty or of an unknown format, or the folder holds none.
@@ -130,7 +133,11 @@ def source_files(source: Path, check: bool = True, format: str | None = None) ->
     if not source.is_dir():
         count_rows(source, format)
         return [source]
-    entries = sorted(entry for entry in source.iterdir() if not entry.name.startswith("."))
+    entries = sorted(
+        entry
+        for entry in source.iterdir()
+        if not entry.name.startswith(".") and entry.name != companion
+    )
     files = [entry for entry in entries if entry.is_file()]
     readable = files if format else [entry for entry in files if _holds_articles(entry)]
     if skipped := [entry.name for entry in entries if entry not in readable]:

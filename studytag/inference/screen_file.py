@@ -121,5 +121,5 @@ def describe_tagger(predictor: Predictor) -> Tagger:
         operating_point=predictor.operating_point,
         thresholds=predictor.thresholds,
         recall=recall,
-        measured_on="the articles that the bundle's thresholds were tuned on",
+        measured_on=predictor.manifest.measured_on,
     )

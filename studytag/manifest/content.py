@@ -43,9 +43,15 @@ Engine = Literal["onnxruntime", "openvino"]
 FAST = "fast"
 """The variant that does less work; never chosen unless it is asked for."""
 
+LEARNED_BY_CHANCE = 0.05
+"""So many validation articles may be among those of training before their scores mean little."""
+
 FAST_TOKENS = 104
 """Tokens of a text that the transformer reads in it unless export is told otherwise. On sources
 never seen they rank as whole texts do (docs/experiments.md)."""
+
+FOLLOWS = "like"
+"""The entry of `training` in a bundle that took its decisions over from another: the latter's."""
 
 READ_TOKENS = "studytag_tokens"
 """What a graph calls the number of tokens that its transformer reads; its default is all."""
@@ -185,6 +191,28 @@ class Manifest:
         """The encoder's name on the Hub; None if it came from a folder or a package."""
         on_hub = _HUB_NAME.fullmatch(self.encoder) and not Path(self.encoder).exists()
         return self.encoder if on_hub else None
+
+    @property
+    def learned_validation(self) -> bool:
+        """Whether more than a twentieth of the validation articles were learned from as well."""
+        table = self.training_table("validation")
+        return bool(table.get("learned", 0) > LEARNED_BY_CHANCE * table.get("articles", 0))
+
+    def training_table(self, name: str) -> Mapping[str, Any]:
+        """What `training` says of the table `train` or `validation`; nothing, if it does not."""
+        tables = self.training.get("tables")
+        table = tables.get(name) if isinstance(tables, Mapping) else None
+        return table if isinstance(table, Mapping) else {}
+
+    @property
+    def measured_on(self) -> str:
+        """What the variants' scores were measured on, as the end of a sentence."""
+        articles = "the articles that the thresholds were tuned on"
+        if FOLLOWS in self.training:
+            return f"{articles}, by a model of the same recipe that had not learned from them"
+        if self.learned_validation:
+            return f"{articles}, which the model had learned from"
+        return articles
 
     def served_variants(self, folder: Path) -> list[str]:
         """The names of the variants that a predictor can load.

@@ -62,8 +62,8 @@ def card_text(title: str, manifest: Manifest, install: str, usage: str) -> str:
         "",
         "## Scores on the validation table",
         "",
-        "Probabilities were calibrated and thresholds tuned on the same table, so expect slightly",
-        "lower scores elsewhere. Cells whose label is unknown count nowhere.",
+        f"Measured on {manifest.measured_on}.",
+        "Expect slightly lower scores elsewhere. Cells whose label is unknown count nowhere.",
     ]
     for variant, scores in _scores(manifest):
         lines += ["", f"### {variant}", ""]

@@ -47,6 +47,7 @@ from studytag.training.setup import (
     check_length,
     check_scheduler,
     checkpoint_folder,
+    count_learned,
     draft_manifest,
     find_resume,
     init_trackers,
@@ -133,6 +134,7 @@ def _prepare(config: TrainingConfig, hooks: TrainingHooks, stop: Callable[[], bo
     check_length(config, model)
     freeze_unused_parameters(model, accelerator)
     train_table, validation_table = tokenise_tables(config, accelerator, labels, tokenizer, recipe)
+    learned = count_learned(config, accelerator, train_table, validation_table)
     if config.init_output_bias:
         init_output_bias(model, train_table.truth, train_table.known)
     set_seed(config.seed, device_specific=True)  # from here on dropout differs by process
@@ -184,7 +186,7 @@ def _prepare(config: TrainingConfig, hooks: TrainingHooks, stop: Callable[[], bo
         total=total,
         stop=stop,
         identity=identity,
-        manifest=draft_manifest(config, labels, recipe, tokenizer, tables),
+        manifest=draft_manifest(config, labels, recipe, tokenizer, tables, learned),
         words=words,
     )
 

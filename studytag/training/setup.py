@@ -150,14 +150,27 @@ def tokenise_tables(
         validation = tokenise(
             config.validation_file, labels, tokenizer, recipe, config.max_length, cache
         )
-    if accelerator.is_main_process and (shared := validation.count_shared(train)):
-        logger.warning(
-            "%d of the %d articles of %s are in %s as well: scores, thresholds and calibration are "
-            "too good there and say little of other articles; split the tables anew, or export "
-            "with --like a bundle whose model did not learn from them",
-            *(shared, len(validation), config.validation_file, config.train_file),
-        )
     return train, validation
+
+
+def count_learned(
+    config: TrainingConfig,
+    accelerator: Accelerator,
+    train: TokenisedTable,
+    validation: TokenisedTable,
+) -> int:
+    """How many validation articles are learned from as well; counted by the main process alone."""
+    if not accelerator.is_main_process:
+        return 0
+    learned = validation.count_shared(train)
+    if learned:
+        logger.warning(
+            "%d of the %d articles of %s are in %s as well, and scores, thresholds and calibration "
+            "of articles that were learned from are too good; split the tables anew, or, to learn "
+            "from every article, export with --like a bundle whose model did not",
+            *(learned, len(validation), config.validation_file, config.train_file),
+        )
+    return learned
 
 
 def words_of_excerpts(
@@ -320,8 +333,9 @@ def draft_manifest(
     recipe: TextRecipe,
     tokenizer: PreTrainedTokenizerFast,
     tables: dict[str, TokenisedTable],
+    learned: int,
 ) -> Manifest:
-    """What is known of the model before it is trained."""
+    """What is known of the model before it is trained; `learned` as `count_learned` returns it."""
     paths = ("model_name_or_path", "train_file", "validation_file")
     options = {
         name: value
@@ -337,8 +351,9 @@ def draft_manifest(
         truncation_side="left" if tokenizer.truncation_side == "left" else "right",
         training={
             "tables": {
-                name.removesuffix("_file"): describe_table(table, labels)
-                for name, table in tables.items()
+                "train": describe_table(tables["train_file"], labels),
+                "validation": describe_table(tables["validation_file"], labels)
+                | {"learned": learned},
             },
             "options": options,
         },

@@ -23,7 +23,7 @@ HELD_OUT = frozenset(
     ["s0352bb", "s0ce995", "s1b2e88", "s213fd5", "s37e495", "s480ea7", "s5e3fa", "s71c644"]
     + ["s7472ce", "s7acd94", "s82f318", "s9db57a", "sa1c583", "sad3387", "se384c4"]
 )
-"""What the recipe is judged on: groups that the model of the figures never learned from."""
+"""Groups that are kept from a first model, and on which it is judged and given its thresholds."""
 
 COLUMNS = ("pmid", "title", "abstract", "year", "journal", "pub_types", "mesh_terms")
 
