@@ -130,6 +130,7 @@ class TestModel:
         assert f1["metrics"]["RCT"]["support"] > 0
         assert all(each["description"] for each in model["operating_points"].values())
         assert model["default_operating_point"] == "f1"
+        assert model["measured_on"] == "the articles that the thresholds were tuned on"
         assert len(model["bundle_sha256"]) == 64
 
 

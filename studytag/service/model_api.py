@@ -44,6 +44,7 @@ class ModelInfo(BaseModel):
     max_length: int = Field(description="Tokens that are read; the rest of a text is cut off")
     operating_points: dict[str, OperatingPointInfo]
     default_operating_point: str
+    measured_on: str = Field(description="What the metrics of the operating points are of")
     card: str | None = Field(description="The model card, in Markdown")
     version: str = Field(description="Of studytag")
 
@@ -61,6 +62,7 @@ def describe(predictor: Predictor, name: str) -> ModelInfo:
         max_length=manifest.max_length,
         operating_points={point: _point(predictor, point) for point in points},
         default_operating_point=predictor.operating_point,
+        measured_on=manifest.measured_on,
         card=_card(predictor),
         version=__version__,
     )

@@ -76,8 +76,8 @@ function average(metrics) {
   const mean = (name) =>
     rounded(scores.reduce((sum, score) => sum + score[name], 0) / scores.length);
   return (
-    `On the articles it was tuned on, averaged over the labels, it found ${mean("recall")} of those ` +
-    `that have a label, and ${mean("precision")} of its labels were right.`
+    `Measured on ${model.measured_on}: averaged over the labels, ${mean("recall")} of those that ` +
+    `have a label were found, and ${mean("precision")} of the labels were right.`
   );
 }
 
