@@ -5,6 +5,7 @@ Training, evaluation, export, audit and benchmarks read labelled tables through 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from studytag.documents import read_json
 from studytag.errors import InputError
 from studytag.files import read_rows, source_files
+from studytag.hashing import sha256
 from studytag.labels import STUDY_DESIGNS, LabelSet
 from studytag.records import Row, TextRecipe
 
@@ -123,6 +125,16 @@ def table_files(path: Path) -> list[Path]:
         InputError: as `source_files`.
     """
     return source_files(path, companion=TABLE_MANIFEST)
+
+
+def table_hash(path: Path) -> str:
+    """A name for the content of a labelled table's files.
+
+    Raises:
+        InputError: as `source_files`.
+    """
+    hashes = [sha256(file) for file in table_files(path)]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
 
 
 def read_chunks(path: str | Path, labels: LabelSet) -> Iterator[LabelledTable]:

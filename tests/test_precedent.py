@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +21,7 @@ from studytag.dataset import load_table
 from studytag.errors import InputError, StudytagError
 from studytag.export.pipeline import export_bundle
 from studytag.export.precedent import load_precedent
+from studytag.export.recalibration import recalibrate
 from studytag.inference.model import sigmoid
 from studytag.inference.screen_file import describe_tagger
 from studytag.manifest import MANIFEST, load_manifest, write_manifest
@@ -49,6 +51,7 @@ def made(tables, encoder, tmp_path_factory):
         truncated_epochs=1,
         truncated_length=45,
         truncated_to="excerpt",
+        max_train_steps=60,
         early_stopping_patience=None,
     )
     held_out = folder / "held-out"
@@ -72,7 +75,13 @@ def made(tables, encoder, tmp_path_factory):
     AcceleratorState._reset_state(reset_partial_state=True)
     PartialState._reset_state()
     return SimpleNamespace(
-        held_out=held_out, best=best, validation=recipe.validation_file, every=every
+        held_out=held_out,
+        best=best,
+        validation=recipe.validation_file,
+        every=every,
+        load=lambda bundle: load_precedent(
+            bundle, load_model_folder(best), True, VARIANTS, Path(recipe.validation_file)
+        ),
     )
 
 
@@ -96,6 +105,7 @@ def test_it_has_its_own_weights_and_the_others_decisions(made, tmp_path, caplog)
     provenance = dict(ours.training["like"])
     assert len(provenance.pop("from_bundle")) == 64
     assert provenance == theirs.training
+    assert ours.training["tuned_on"] == theirs.training["tuned_on"]
     for name in VARIANTS:
         mine, other = ours.variants[name], theirs.variants[name]
         assert mine.thresholds == other.thresholds
@@ -130,6 +140,8 @@ def test_it_has_its_own_weights_and_the_others_decisions(made, tmp_path, caplog)
     # Whoever reads the scores is told whose they are.
     assert measured_on.endswith("by a model of the same recipe that had not learned from them")
     assert measured_on in hub_card("me/it", ours)
+    recalibrate(bundle, made.validation, tmp_path / "refitted")
+    assert "same recipe" not in load_manifest(tmp_path / "refitted").measured_on
 
 
 def test_what_learned_from_its_validation_articles_says_so(made, tmp_path, caplog):
@@ -138,14 +150,17 @@ def test_what_learned_from_its_validation_articles_says_so(made, tmp_path, caplo
     assert counted in caplog.text
     assert "not read" not in caplog.text  # the label set in a folder of shards
     assert "export with --like a bundle whose model did not" in caplog.text
-    assert "which the model had learned from" in (made.best / "README.md").read_text()
+    card = (made.best / "README.md").read_text()
+    assert "which the model had learned from: they say nothing of others" in card
+    assert "model-index" not in card
 
     caplog.clear()
     plain = tmp_path / "plain"
     export_bundle(made.best, plain, made.validation, variants=("fp32",))
-    assert "the model learned from its validation articles" in caplog.text
+    assert "the model learned from these articles" in caplog.text
+    assert "they say nothing of others" in hub_card("me/it", load_manifest(plain))
     with pytest.raises(InputError, match="its model learned from its validation articles as well"):
-        load_precedent(plain, load_model_folder(made.best), True, ("fp32",))
+        made.load(plain)
 
 
 def _edited(made, folder, **changes):
@@ -166,14 +181,14 @@ def _options(made, **changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"seed": 1, "max_train_steps": 9, "num_train_epochs": 9, "num_warmup_steps": 4},
+        {"seed": 1, "max_train_steps": 9, "num_train_epochs": 9},
         {"attn_implementation": "eager", "calibrate": False, "early_stopping_patience": 7},
         {"head_lr_factor": "missing"},  # an earlier version had no such option
     ],
 )
 def test_what_may_differ_in_a_recipe(made, tmp_path, changes):
     bundle = _edited(made, tmp_path / "b", options=_options(made, **changes))
-    assert load_precedent(bundle, load_model_folder(made.best), True, VARIANTS).variants
+    assert made.load(bundle).blend.share > 0
 
 
 @pytest.mark.parametrize(
@@ -181,22 +196,35 @@ def test_what_may_differ_in_a_recipe(made, tmp_path, changes):
     [
         ({"options": {"learning_rate": 1.0}}, r"differs .* in learning_rate \(1.0, here 0.003\);"),
         ({"options": {"truncated_length": 40}}, r"truncated_length \(40, here 45\)"),
-        ({"options": None}, "it does not say how it was trained"),
+        ({"options": {"max_train_steps": None}}, r"num_train_epochs \(2, here as many as"),
+        ({"options": {"of_a_newer_version": 1}}, r"of_a_newer_version \(1, here None\)"),
         ({"epoch": 1}, r"the epoch that was kept \(1, here 2\); train both in the same way"),
-        ({"tables": {"validation": {"hash": "0"}}}, r"validation table \(0, here [0-9a-f]{16}\)"),
-        ({"ngrams": None}, "it has no words beside its transformer; leave out --ngrams here"),
-        ({"ngrams": {"share": 0.3}}, "an earlier studytag made it"),
+        ({"tuned_on": "0"}, r"validation table \(0, here [0-9a-f]{16}\)"),
+        ({"ngrams": None}, "it has no words beside its transformer, and the model has"),
+        *(
+            ({"ngrams": entry}, "it does not say how its words are weighed: an earlier studytag")
+            for entry in (
+                *(3, "slope", {"share": 0.3}, {"share": "a", "slope": [1], "offset": [1]}),
+                {"share": 0.3, "slope": [1.0], "offset": [1.0]},
+                {"share": 0.3, "slope": ["1"] * 5, "offset": [1.0] * 5},
+            )
+        ),
+        *(({"options": entry}, "it.* was not trained by studytag") for entry in (None, "", [1])),
+        *(
+            ({"tables": entry}, "does not say whether it learned from its validation articles")
+            for entry in (None, 1, {"validation": 1}, {"validation": {"learned": "3"}})
+        ),
         ({"recalibrated": {}}, "it was calibrated anew, or follows another itself"),
         ({"prevalence": {}}, "it was calibrated anew, or follows another itself"),
         ({"like": {}}, "it was calibrated anew, or follows another itself"),
     ],
 )
 def test_a_bundle_of_another_kind_is_not_followed(made, tmp_path, changes, message):
-    if changes.get("options"):
+    if isinstance(changes.get("options"), dict):
         changes = {"options": _options(made, **changes["options"])}
     bundle = _edited(made, tmp_path / "b", **changes)
     with pytest.raises(InputError, match=message) as error:
-        load_precedent(bundle, load_model_folder(made.best), True, VARIANTS)
+        made.load(bundle)
     assert f"{bundle} cannot be followed" in str(error.value)
 
 
@@ -217,7 +245,18 @@ def test_more_that_is_refused_before_the_work(made, tmp_path):
     refused("it has no variant fast; leave that out here, or export the bundle with it", like=one)
     plain = shutil.copytree(made.best, tmp_path / "plain")
     (plain / MANIFEST).unlink()
-    refused("the model does not say how it was trained; --like needs models", model=plain)
+    refused("the model was not trained by studytag, which --like needs", model=plain)
+    first = made.held_out.parent / "held-out-model" / "best"
+    refused("they can tune its own thresholds; leave out --like", model=first)
+    refused("is a model folder, not a bundle; make one", like=first)
+    with pytest.raises(InputError, match="is the bundle to follow; name another folder"):
+        export_bundle(made.best, made.held_out, made.validation, like=made.held_out)
+    other = shutil.copy(made.validation, tmp_path / "other.jsonl")
+    with open(other, "a") as stream:
+        stream.write(json.dumps({"title": "A trial", "labels": ["RCT"]}) + "\n")
+    shutil.copy(Path(made.validation).parent / "manifest.json", tmp_path)
+    with pytest.raises(InputError, match="is not the validation table that the model was trained"):
+        export_bundle(made.best, tmp_path / "out", other, like=made.held_out)
 
 
 def test_decisions_that_do_not_fit_are_not_taken_over(made, tmp_path):

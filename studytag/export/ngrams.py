@@ -23,6 +23,7 @@ from studytag.evaluation.calibration import Calibration, calibrate
 from studytag.evaluation.metrics import mean_average_precision
 from studytag.export.graph import export_part, save_graph
 from studytag.manifest import WEIGHT
+from studytag.manifest.checks import is_number
 from studytag.words.ngrams import Ngrams
 
 if TYPE_CHECKING:
@@ -118,10 +119,17 @@ class Blend:
         return {"share": self.share, **line}
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Blend:
-        """Read the JSON form."""
-        line = Calibration(np.array(stored["slope"]), np.array(stored["offset"]))
-        return cls(stored["share"], line)
+    def from_dict(cls, stored: object, labels: int) -> Blend | None:
+        """Read the JSON form of so many labels; None where it is something else."""
+        if not isinstance(stored, Mapping):
+            return None
+        share, *parts = (stored.get(name) for name in ("share", "slope", "offset"))
+        if not is_number(share) or not 0 <= share <= 1:
+            return None
+        for part in parts:
+            if not isinstance(part, list) or len(part) != labels or not all(map(is_number, part)):
+                return None
+        return cls(share, Calibration(*map(np.array, parts)))
 
 
 def best_factor(

@@ -1,7 +1,7 @@
 """From a trained model to a bundle: export, quantise, measure, decide, write.
 
 Each variant is measured through the `Predictor` that will serve it, and its thresholds are tuned on
-its own outputs, since quantisation shifts probabilities.
+its own outputs, since quantisation shifts probabilities, or taken from a bundle that it follows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from studytag.dataset import LabelledTable, load_evaluable
+from studytag.dataset import LabelledTable, load_evaluable, table_hash
 from studytag.errors import InputError, StudytagError
 from studytag.evaluation.prevalence import label_prevalence, logit
 from studytag.export.config import repeat_thresholds
@@ -34,7 +34,6 @@ from studytag.export.measuring import measure_all
 from studytag.export.ngrams import Blend, add_ngrams
 from studytag.export.openvino import export_openvino
 from studytag.export.precedent import (
-    blend_of,
     calibrated_like,
     decided_like,
     load_precedent,
@@ -52,6 +51,7 @@ from studytag.manifest import (
     MANIFEST,
     MOST_TOKENS,
     TOKENIZER,
+    TUNED_ON,
     Manifest,
     Variant,
     package_versions,
@@ -126,32 +126,30 @@ def export_bundle(
     """
     output = Path(output)
     refuse_foreign_folder(output)
-    _check_options(fast_tokens, card)
+    _check_options(output, like, fast_tokens, card)
     trained = load_model_folder(Path(model_dir))
     table = load_evaluable(validation, trained.manifest.labels)
     with_words = ngrams is not None or trained.words is not None
-    precedent = None if like is None else load_precedent(Path(like), trained, with_words, variants)
-    followed = {} if precedent is None else precedent.variants
+    precedent = None
+    followed: Mapping[str, Variant] = {}
+    if like is not None:
+        precedent = load_precedent(Path(like), trained, with_words, variants, Path(validation))
+        followed = precedent.manifest.variants
     tokens = _fast_tokens(variants, fast_tokens, with_words, followed)
     words = trained.words if ngrams is None else _learn_words(trained, ngrams)
     if precedent is not None:
-        trained = calibrated_like(trained, precedent)
-    elif trained.manifest.learned_validation:
-        logger.warning(
-            "the model learned from its validation articles: thresholds, calibration and scores "
-            "that are fitted to them are too good; export with --like a bundle whose model did not"
-        )
+        trained = calibrated_like(trained, precedent.manifest)
     with atomic_folder(output) as folder:
         _write_files(trained, folder)
         if words is not None:
-            blend = blend_of(precedent) if precedent else _fit_blend(trained, words, table)
-            trained = _with_ngrams(trained, words, blend)
+            blend = precedent.blend if precedent else None
+            trained = _with_ngrams(trained, words, blend or _fit_blend(trained, words, table))
             _add_words(trained, words, folder, excerpt=tokens is not None)
         if "int8-openvino" in variants:
             texts = trained.manifest.text_recipe.compose_records(table.rows)
             export_openvino(trained, texts, folder / GRAPHS["int8-openvino"])
         check_shapes(trained, folder / GRAPHS["fp32"], tolerance)
-        manifest = _draft(trained, folder, tokens, followed)
+        manifest = _draft(trained, folder, Path(validation), tokens, followed)
         measured = measure_all(trained, table, folder, manifest, followed)
         check_parity(measured["fp32"], tolerance)
         kept = without_losses(measured, folder, max_f1_drop)
@@ -160,11 +158,18 @@ def export_bundle(
             raise StudytagError(
                 f"none of the variants {', '.join(variants)} is left; nothing was written"
             )
-        prevalence = label_prevalence(manifest.labels, table.truth, table.known)
-        manifest = replace(manifest, variants=kept, prevalence=prevalence)
+        manifest = replace(manifest, variants=kept)
         if precedent is not None:
             check_decisions(kept, followed, max_f1_drop)
-            manifest = decided_like(manifest, Path(str(like)), precedent)
+            manifest = decided_like(manifest, precedent)
+        else:
+            prevalence = label_prevalence(manifest.labels, table.truth, table.known)
+            manifest = replace(manifest, prevalence=prevalence)
+        if manifest.measured_on_learned:
+            logger.warning(
+                "the model learned from these articles: thresholds, calibration and scores that "
+                "are fitted to them are too good; export with --like a bundle whose model did not"
+            )
         repeat_thresholds(folder, manifest)
         if card is not None:
             shutil.copyfile(card, folder / CARD)
@@ -173,7 +178,11 @@ def export_bundle(
     return manifest
 
 
-def _check_options(fast_tokens: int | None, card: str | Path | None) -> None:
+def _check_options(
+    output: Path, like: str | Path | None, fast_tokens: int | None, card: str | Path | None
+) -> None:
+    if like is not None and output.resolve() == Path(like).resolve():
+        raise InputError(f"{output}: is the bundle to follow; name another folder with --output")
     if fast_tokens is not None and not FEWEST_TOKENS <= fast_tokens <= MOST_TOKENS:
         raise InputError(
             f"option fast_tokens must be from {FEWEST_TOKENS} to {MOST_TOKENS}, not {fast_tokens}"
@@ -264,7 +273,11 @@ def _token_ids(trained: TrainedModel, texts: Iterable[str]) -> Iterator[NDArray[
 
 
 def _draft(
-    trained: TrainedModel, folder: Path, fast_tokens: int | None, followed: Mapping[str, Variant]
+    trained: TrainedModel,
+    folder: Path,
+    validation: Path,
+    fast_tokens: int | None,
+    followed: Mapping[str, Variant],
 ) -> Manifest:
     """A manifest with thresholds of 0.5, so that the predictor can open the bundle."""
     untuned: dict[str, list[float]] = {
@@ -284,6 +297,7 @@ def _draft(
     manifest = replace(
         trained.manifest,
         variants=variants,
+        training={**trained.manifest.training, TUNED_ON: table_hash(validation)},
         files=hash_files(folder, {MANIFEST}),
         versions=package_versions(_PACKAGES) | {"studytag": __version__},
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from studytag.errors import BundleError
 
@@ -37,7 +37,7 @@ def shown(value: object) -> str:
     return ascii(value)[:60]
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether a value is a finite number; booleans are none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from studytag.errors import BundleError, InputError
 from studytag.evaluation.scores import Scores
 from studytag.labels import LabelSet
-from studytag.manifest.checks import ADVICE
+from studytag.manifest.checks import ADVICE, is_number
 from studytag.manifest.schema import OPENVINO, SCHEMA_VERSION, check_document, weights_file
 from studytag.records import TextRecipe
 
@@ -43,15 +43,18 @@ Engine = Literal["onnxruntime", "openvino"]
 FAST = "fast"
 """The variant that does less work; never chosen unless it is asked for."""
 
-LEARNED_BY_CHANCE = 0.05
-"""So many validation articles may be among those of training before their scores mean little."""
-
 FAST_TOKENS = 104
 """Tokens of a text that the transformer reads in it unless export is told otherwise. On sources
 never seen they rank as whole texts do (docs/experiments.md)."""
 
 FOLLOWS = "like"
 """The entry of `training` in a bundle that took its decisions over from another: the latter's."""
+
+TUNED_ON = "tuned_on"
+"""The entry of `training` in a bundle that names the table of its thresholds, by a hash."""
+
+LEARNED_BY_CHANCE = 0.05
+"""The share of validation articles that training may hold before their scores mean little."""
 
 READ_TOKENS = "studytag_tokens"
 """What a graph calls the number of tokens that its transformer reads; its default is all."""
@@ -193,10 +196,16 @@ class Manifest:
         return self.encoder if on_hub else None
 
     @property
-    def learned_validation(self) -> bool:
-        """Whether more than a twentieth of the validation articles were learned from as well."""
+    def learned_validation(self) -> bool | None:
+        """Whether the model learned from more than a few of its validation articles.
+
+        None where nothing is said of it: by an earlier version, or by who trained elsewhere.
+        """
         table = self.training_table("validation")
-        return bool(table.get("learned", 0) > LEARNED_BY_CHANCE * table.get("articles", 0))
+        learned, articles = table.get("learned"), table.get("articles")
+        if not is_number(learned) or not is_number(articles):
+            return None
+        return bool(learned > LEARNED_BY_CHANCE * articles)
 
     def training_table(self, name: str) -> Mapping[str, Any]:
         """What `training` says of the table `train` or `validation`; nothing, if it does not."""
@@ -208,11 +217,31 @@ class Manifest:
     def measured_on(self) -> str:
         """What the variants' scores were measured on, as the end of a sentence."""
         articles = "the articles that the thresholds were tuned on"
+        if "recalibrated" in self.training:  # on a user's own articles, and measured there
+            return articles
         if FOLLOWS in self.training:
             return f"{articles}, by a model of the same recipe that had not learned from them"
-        if self.learned_validation:
+        if self.measured_on_learned:
             return f"{articles}, which the model had learned from"
         return articles
+
+    @property
+    def scores_note(self) -> str:
+        """What a card says above the scores."""
+        if self.measured_on_learned:
+            return f"Measured on {self.measured_on}: they say nothing of others."
+        return (
+            f"Measured on {self.measured_on}.\nExpect slightly lower scores elsewhere. Cells whose "
+            "label is unknown count nowhere."
+        )
+
+    @property
+    def measured_on_learned(self) -> bool:
+        """Whether the scores are of articles that the model learned from: they mean nothing."""
+        if not self.learned_validation or {FOLLOWS, "recalibrated"} & self.training.keys():
+            return False
+        table = self.training_table("validation").get("hash")
+        return bool(self.training.get(TUNED_ON, table) == table)
 
     def served_variants(self, folder: Path) -> list[str]:
         """The names of the variants that a predictor can load.

@@ -62,8 +62,7 @@ def card_text(title: str, manifest: Manifest, install: str, usage: str) -> str:
         "",
         "## Scores on the validation table",
         "",
-        f"Measured on {manifest.measured_on}.",
-        "Expect slightly lower scores elsewhere. Cells whose label is unknown count nowhere.",
+        manifest.scores_note,
     ]
     for variant, scores in _scores(manifest):
         lines += ["", f"### {variant}", ""]
@@ -93,6 +92,6 @@ def _model_index(title: str, manifest: Manifest) -> list[str]:
                 for name, value in values.items()
             ),
         ]
-    if not lines:
+    if not lines or manifest.measured_on_learned:
         return []
     return ["model-index:", f"  - name: {json.dumps(title)}", "    results:", *lines]

@@ -39,6 +39,14 @@ def model_card(scores: Mapping[str, Scores], manifest: Manifest) -> str:
         ("macro average precision", tuned.macro.average_precision),
     ]
     index = [
+        "model-index:",
+        "  - name: studytag",
+        "    results:",
+        "      - task: {type: text-classification}",
+        "        dataset: {type: tabular, name: validation table}",
+        "        metrics:",
+    ]
+    index += [
         f"          - {{type: f1, name: {name}, value: {value:.4f}}}"
         for name, value in metrics
         if value is not None
@@ -50,13 +58,7 @@ def model_card(scores: Mapping[str, Scores], manifest: Manifest) -> str:
         "language: en",
         *([f"base_model: {base}"] if (base := manifest.base_model) else []),
         "tags: [studytag, biomedical, study-design, multi-label]",
-        "model-index:",
-        "  - name: studytag",
-        "    results:",
-        "      - task: {type: text-classification}",
-        "        dataset: {type: tabular, name: validation table}",
-        "        metrics:",
-        *index,
+        *([] if manifest.measured_on_learned else index),
         "---",
         "",
         "# Study-design tagger",
@@ -68,8 +70,7 @@ def model_card(scores: Mapping[str, Scores], manifest: Manifest) -> str:
         "",
         "## Scores on the validation table",
         "",
-        f"Measured on {manifest.measured_on}.",
-        "Expect slightly lower scores elsewhere. Cells whose label is unknown count nowhere.",
+        manifest.scores_note,
         "",
         *scores_table(tuned, fixed),
         "",

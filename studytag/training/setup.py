@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, get_scheduler
 from studytag.dataset import read_chunks, read_label_set, rows_with_known_label
 from studytag.errors import InputError
 from studytag.labels import LabelSet
-from studytag.manifest import Manifest
+from studytag.manifest import LEARNED_BY_CHANCE, Manifest
 from studytag.records import TextRecipe
 from studytag.training.batching import Batch, Collator, LengthGroupedBatches
 from studytag.training.checkpoint import checkpoints, find_checkpoint
@@ -163,13 +163,16 @@ def count_learned(
     if not accelerator.is_main_process:
         return 0
     learned = validation.count_shared(train)
-    if learned:
+    found = (learned, len(validation), config.validation_file, config.train_file)
+    if learned > LEARNED_BY_CHANCE * len(validation):
         logger.warning(
             "%d of the %d articles of %s are in %s as well, and scores, thresholds and calibration "
             "of articles that were learned from are too good; split the tables anew, or, to learn "
             "from every article, export with --like a bundle whose model did not",
-            *(learned, len(validation), config.validation_file, config.train_file),
+            *found,
         )
+    elif learned:
+        logger.info("%d of the %d articles of %s are in %s as well", *found)
     return learned
 
 

@@ -15,8 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
-from studytag.dataset import LabelledTable, read_chunks, rows_with_known_label, table_files
-from studytag.hashing import sha256
+from studytag.dataset import LabelledTable, read_chunks, rows_with_known_label, table_hash
 from studytag.labels import LabelSet
 from studytag.records import TextRecipe
 from studytag.training.cache import cache_file
@@ -109,11 +108,10 @@ def tokenise(
     Raises:
         InputError: as `read_chunks`; or `cache` cannot be written.
     """
-    hashes = [sha256(file) for file in table_files(Path(source))]
-    source_hash = hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
+    source_hash = table_hash(Path(source))
     origin = [
         _FORMAT,
-        hashes,
+        source_hash,
         list(labels),
         _fingerprint(tokenizer),
         recipe.to_dict(),
