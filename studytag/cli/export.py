@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--validation",
         type=Path,
         default=Path("data/processed/val.parquet"),
-        help="labelled table to tune thresholds and measure on; with --like, the one that the model "
-        "was trained with",
+        help="labelled table to tune thresholds and measure on; with --like, the one that the "
+        "model was trained with",
     )
     parser.add_argument("--output", type=Path, default=Path("artifacts/bundle"), help="the bundle")
     parser.add_argument(
