@@ -28,6 +28,7 @@ bundle() { # NAME OPTION...
     --variants int8 fast --output "artifacts/$1" "${@:2}"
 }
 
+mkdir -p artifacts
 records="$1"
 validation=artifacts/held-out-tables/val.parquet
 tables held-out
