@@ -11,9 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, PartialState
-from support import MAX_LENGTH
-from training_support import VALIDATION_ROWS
+from training_support import VALIDATION_ROWS, forget_accelerator, short_run
 
 from studytag import Predictor
 from studytag.cli.main import main
@@ -26,7 +24,6 @@ from studytag.inference.model import sigmoid
 from studytag.inference.screen_file import describe_tagger
 from studytag.manifest import MANIFEST, load_manifest, write_manifest
 from studytag.sharing.card import hub_card
-from studytag.training.config import TrainingConfig
 from studytag.training.loop import train
 from studytag.training.model_folder import load_model_folder
 
@@ -39,20 +36,14 @@ VARIANTS = ("fp32", "int8", "fast")
 def made(tables, encoder, tmp_path_factory):
     """A bundle whose model never learned from the validation articles, and a model that did."""
     folder = tmp_path_factory.mktemp("precedent")
-    recipe = TrainingConfig(
-        model_name_or_path=str(encoder),
-        train_file=str(tables / "train.jsonl"),
-        validation_file=str(tables / "val.jsonl"),
+    recipe = replace(
+        short_run(tables, encoder, folder),
         output_dir=str(folder / "held-out-model"),
-        cache_dir=str(folder / "cache"),
-        max_length=MAX_LENGTH,
-        learning_rate=3e-3,
         num_train_epochs=2,
         truncated_epochs=1,
         truncated_length=45,
         truncated_to="excerpt",
         max_train_steps=60,
-        early_stopping_patience=None,
     )
     held_out = folder / "held-out"
     export_bundle(
@@ -72,8 +63,7 @@ def made(tables, encoder, tmp_path_factory):
         early_stopping_patience=1,
     )
     best = train(every)  # calibrated, which export undoes
-    AcceleratorState._reset_state(reset_partial_state=True)
-    PartialState._reset_state()
+    forget_accelerator()
     return SimpleNamespace(
         held_out=held_out,
         best=best,

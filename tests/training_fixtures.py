@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, PartialState
-from support import MAX_LENGTH, invented_articles
-from training_support import VALIDATION_ROWS, save_tiny_encoder, write_label_set, write_table
-
-from studytag.training.config import TrainingConfig
+from support import invented_articles
+from training_support import (
+    VALIDATION_ROWS,
+    forget_accelerator,
+    save_tiny_encoder,
+    short_run,
+    write_label_set,
+    write_table,
+)
 
 # The models are tiny: threads that wait for one another take longer than their arithmetic.
 torch.set_num_threads(1)
@@ -33,16 +37,5 @@ def encoder(tmp_path_factory):
 
 @pytest.fixture
 def config(tables, encoder, tmp_path):
-    yield TrainingConfig(
-        model_name_or_path=str(encoder),
-        train_file=str(tables / "train.jsonl"),
-        validation_file=str(tables / "val.jsonl"),
-        output_dir=str(tmp_path / "model"),
-        cache_dir=str(tmp_path / "cache"),
-        max_length=MAX_LENGTH,
-        learning_rate=3e-3,
-        num_train_epochs=3,
-        early_stopping_patience=None,
-    )
-    AcceleratorState._reset_state(reset_partial_state=True)
-    PartialState._reset_state()
+    yield short_run(tables, encoder, tmp_path)
+    forget_accelerator()

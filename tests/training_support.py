@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 
 import torch
+from accelerate.state import AcceleratorState, PartialState
 from safetensors.torch import load_file, save_file
-from support import LABELS, save_tiny_model
+from support import LABELS, MAX_LENGTH, save_tiny_model
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from studytag.manifest import MANIFEST
+from studytag.training.config import TrainingConfig
 from studytag.training.history import read_history
 
 RULES = {
@@ -50,6 +52,27 @@ def save_tiny_encoder(folder):
         metadata={"format": "pt"},
     )
     return folder
+
+
+def short_run(tables, encoder, folder):
+    """The options of a run that learns in seconds."""
+    return TrainingConfig(
+        model_name_or_path=str(encoder),
+        train_file=str(tables / "train.jsonl"),
+        validation_file=str(tables / "val.jsonl"),
+        output_dir=str(folder / "model"),
+        cache_dir=str(folder / "cache"),
+        max_length=MAX_LENGTH,
+        learning_rate=3e-3,
+        num_train_epochs=3,
+        early_stopping_patience=None,
+    )
+
+
+def forget_accelerator():
+    """Let the next run have an accelerator of its own."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    PartialState._reset_state()
 
 
 def save_architecture(folder, tokenizer_from, kind, **sizes):

@@ -84,9 +84,10 @@ def load_precedent(
     precedent.served_variants(bundle)
     refused = f"{bundle} cannot be followed"
     _check_learning(precedent, trained.manifest, refused)
-    if table_hash(table) != trained.manifest.training_table("validation").get("hash"):
+    validation = table_hash(table)
+    if validation != trained.manifest.training_table("validation").get("hash"):
         raise InputError(f"{table}: is not the validation table that the model was trained with")
-    ours = _recipe(trained.manifest) | {"validation table": table_hash(table)}
+    ours = _recipe(trained.manifest) | {"validation table": validation}
     theirs = _recipe(precedent) | {"validation table": precedent.training.get(TUNED_ON)}
     if different := [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]:
         stated = [f"{name} ({theirs.get(name)}, here {ours.get(name)})" for name in different]
