@@ -193,10 +193,13 @@ def test_three_processes_share_a_folder_though_one_is_killed(exported, predictor
         for event in map(json.loads, text.splitlines())
         if event["event"] == "file"
     )
-    assert done == Counter(f"part-{number}.jsonl" for number in range(5))
-    assert names(tagged) == {*done, ".studytag-run.json"}
+    parts = {f"part-{number}.jsonl" for number in range(5)}
+    assert set(done.values()) == {1}
+    # What was killed may have put a file in place without the time to say so.
+    assert len(parts - set(done)) <= 1, said
+    assert names(tagged) == {*parts, ".studytag-run.json"}
     predict_file(predictor, records / "part-0.jsonl", tmp_path / "one.jsonl", progress=False)
-    for name in done:  # the inputs are the same
+    for name in parts:  # the inputs are the same
         assert (tagged / name).read_bytes() == (tmp_path / "one.jsonl").read_bytes()
 
 
