@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 """Shares of the words in the sum, to choose from."""
 
+BLEND = "ngrams"
+"""The entry of a manifest's `training` that says how words are weighed."""
+
 _PREFIX = "ngrams/"
 
 

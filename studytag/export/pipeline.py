@@ -31,7 +31,7 @@ from studytag.export.gates import (
 from studytag.export.golden import seal_bundle
 from studytag.export.graph import export_graph
 from studytag.export.measuring import measure_all
-from studytag.export.ngrams import Blend, add_ngrams
+from studytag.export.ngrams import BLEND, Blend, add_ngrams
 from studytag.export.openvino import export_openvino
 from studytag.export.precedent import (
     calibrated_like,
@@ -243,7 +243,7 @@ def _learn_words(trained: TrainedModel, source: str | Path) -> Ngrams:
 
 def _with_ngrams(trained: TrainedModel, words: Ngrams, blend: Blend) -> TrainedModel:
     """The model with what words tell added to it."""
-    training = {**trained.manifest.training, "ngrams": blend.to_dict()}
+    training = {**trained.manifest.training, BLEND: blend.to_dict()}
     manifest = replace(trained.manifest, training=training)
     return replace(trained, model=blend(trained.model, words), manifest=manifest)
 

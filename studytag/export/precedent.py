@@ -14,7 +14,7 @@ from pathlib import Path
 from studytag.dataset import table_hash
 from studytag.errors import BundleError, InputError
 from studytag.evaluation.calibration import Calibration
-from studytag.export.ngrams import Blend
+from studytag.export.ngrams import BLEND, Blend
 from studytag.hashing import sha256
 from studytag.labels import LabelSet
 from studytag.manifest import (
@@ -22,6 +22,7 @@ from studytag.manifest import (
     FAST,
     FOLLOWS,
     MANIFEST,
+    RECALIBRATED,
     TUNED_ON,
     Adjustment,
     CalibrationRecord,
@@ -33,9 +34,7 @@ from studytag.training.config import TrainingConfig
 from studytag.training.head import output_layer
 from studytag.training.model_folder import TrainedModel, calibrated_weights
 
-_BLEND = "ngrams"
-"""The entry of `training` that says how words are weighed."""
-_FITTED_ANEW = {"recalibrated", "prevalence", FOLLOWS}
+_FITTED_ANEW = {RECALIBRATED, "prevalence", FOLLOWS}
 """Entries of `training` in bundles whose thresholds export did not tune."""
 _FREE_OPTIONS = (
     # Another seed is another model of the same recipe, and more articles take more steps.
@@ -167,19 +166,19 @@ def _blend(precedent: Manifest, with_words: bool, refused: str) -> Blend | None:
     Raises:
         InputError: it has words and the model has none, or the reverse; or it does not say how.
     """
-    if with_words and _BLEND not in precedent.training:
+    if with_words and BLEND not in precedent.training:
         raise InputError(
             f"{refused}: it has no words beside its transformer, and the model has; export it "
             "again, or leave out --ngrams here if you gave it"
         )
-    if not with_words and _BLEND in precedent.training:
+    if not with_words and BLEND in precedent.training:
         raise InputError(
             f"{refused}: it has words beside its transformer, and the model has none; name the "
             "table that it was trained on with --ngrams"
         )
     if not with_words:
         return None
-    blend = Blend.from_dict(precedent.training[_BLEND], len(precedent.labels))
+    blend = Blend.from_dict(precedent.training[BLEND], len(precedent.labels))
     if blend is None:
         raise InputError(
             f"{refused}: it does not say how its words are weighed: an earlier studytag made it; "

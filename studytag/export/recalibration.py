@@ -37,6 +37,7 @@ from studytag.labels import LabelSet
 from studytag.manifest import (
     CARD,
     MANIFEST,
+    RECALIBRATED,
     Adjustment,
     Manifest,
     Variant,
@@ -63,7 +64,7 @@ def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Ma
         output: The new bundle.
 
     Returns:
-        Its manifest; `training["recalibrated"]` says on what.
+        Its manifest; `training[RECALIBRATED]` says on what.
 
     Raises:
         InputError: the table is unusable, or `output` is the bundle itself or something else.
@@ -119,7 +120,7 @@ def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Ma
             manifest,
             variants=variants,
             prevalence={**manifest.prevalence, **refitted},
-            training={**manifest.training, "recalibrated": provenance},
+            training={**manifest.training, RECALIBRATED: provenance},
         ),
     )
 

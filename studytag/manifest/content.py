@@ -53,6 +53,9 @@ FOLLOWS = "like"
 TUNED_ON = "tuned_on"
 """The entry of `training` in a bundle that names the table of its thresholds, by a hash."""
 
+RECALIBRATED = "recalibrated"
+"""The entry of `training` in a bundle that was fitted to a user's labelled articles: to which."""
+
 LEARNED_BY_CHANCE = 0.05
 """The share of validation articles that training may hold before their scores mean little."""
 
@@ -217,7 +220,7 @@ class Manifest:
     def measured_on(self) -> str:
         """What the variants' scores were measured on, as the end of a sentence."""
         articles = "the articles that the thresholds were tuned on"
-        if "recalibrated" in self.training:  # on a user's own articles, and measured there
+        if RECALIBRATED in self.training:  # on a user's own articles, and measured there
             return articles
         if FOLLOWS in self.training:
             return f"{articles}, by a model of the same recipe that had not learned from them"
@@ -238,7 +241,7 @@ class Manifest:
     @property
     def measured_on_learned(self) -> bool:
         """Whether the scores are of articles that the model learned from: they mean nothing."""
-        if not self.learned_validation or {FOLLOWS, "recalibrated"} & self.training.keys():
+        if not self.learned_validation or {FOLLOWS, RECALIBRATED} & self.training.keys():
             return False
         table = self.training_table("validation").get("hash")
         return bool(self.training.get(TUNED_ON, table) == table)
