@@ -21,6 +21,7 @@ from training_support import flags, history, same_weights, scores_only, write_la
 
 from studytag.errors import InputError, OutputInUseError, StoppedError
 from studytag.hashing import hash_files
+from studytag.manifest import read_manifest
 from studytag.training.checkpoint import checkpoints
 from studytag.training.loop import train
 
@@ -272,7 +273,10 @@ def test_an_earlier_run_is_not_overwritten_by_accident(config):
     train(config)
     with pytest.raises(InputError, match="holds an earlier run.*--resume-from-checkpoint auto"):
         train(config)
-    train(replace(config, overwrite_output_dir=True))
+    assert history(config)
+    again = replace(config, overwrite_output_dir=True)
+    assert train(again, stop=stop_after(1)) is None
+    assert history(config) == []  # those of the earlier run are not this one's
 
 
 def test_old_checkpoints_are_deleted(config):
@@ -280,6 +284,42 @@ def test_old_checkpoints_are_deleted(config):
     kept = sorted(path.name for path in checkpoint_folder(config).iterdir())
     assert len(kept) == 2
     assert kept[-1] == f"step-{history(config)[-1].step:08d}"
+
+
+def test_a_run_that_goes_back_leaves_its_later_epochs_behind(config, caplog):
+    """They are kept, but count neither as newer checkpoints nor as the best model."""
+    config = replace(config, num_train_epochs=3, checkpoints_total_limit=5)
+    train(config)
+    first, *later = checkpoints(checkpoint_folder(config))
+    back = replace(
+        config,
+        resume_from_checkpoint=str(first),
+        learning_rate=1e-12,
+        allow_changed=("learning_rate",),
+        checkpoints_total_limit=1,
+    )
+    assert train(back, stop=stop_after(7)) is None
+    assert (
+        "no longer holds the model of epoch 1: the best is selected among the epochs after 1"
+        in (caplog.text)
+    )
+    aside = checkpoint_folder(config) / "left-behind-1"
+    assert checkpoints(aside) == [aside / path.name for path in later]
+    assert [path.name for path in checkpoints(checkpoint_folder(config))] == ["step-00000037"]
+    best = train(replace(back, resume_from_checkpoint="auto"))
+    epochs = history(config)
+    assert [epoch.step for epoch in epochs] == [30, 60, 90]
+    kept = read_manifest(best)
+    chosen = [epoch for epoch in epochs if epoch.best][-1]
+    assert kept.training["epoch"] == chosen.epoch > 1
+    assert kept.variants["pytorch"].scores["f1"].micro.f1 == chosen.micro_f1
+
+
+def test_a_finished_run_without_its_best_model_says_so(config):
+    config = replace(config, num_train_epochs=1)
+    shutil.rmtree(train(config))
+    with pytest.raises(InputError, match="best does not hold the run's best model, and no epoch"):
+        train(replace(config, resume_from_checkpoint="auto"))
 
 
 def run_record(config):
@@ -371,6 +411,19 @@ def test_a_finished_run_is_not_continued(config, caplog):
     assert again == best
     assert scores_only(config) == before
     assert "already finished at epoch 2, step 60" in caplog.text
+
+
+def test_options_of_other_versions(interrupted):
+    """One that is new was at its default; of one that is gone, the message says what to do."""
+    (newest,) = checkpoints(checkpoint_folder(interrupted))
+    record = json.loads((newest / "progress.json").read_text())
+    del record["identity"]["truncated_to"]
+    (newest / "progress.json").write_text(json.dumps(record))
+    assert train(interrupted, stop=stop_after(1)) is None
+    record["identity"]["short_epochs"] = 0
+    (newest / "progress.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match="another version of studytag, whose short_epochs is no"):
+        train(replace(interrupted, resume_from_checkpoint=str(newest)))
 
 
 def test_a_checkpoint_of_another_version_is_named(interrupted):

@@ -10,6 +10,7 @@ import json
 import logging
 import shutil
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,9 @@ class Progress:
         epoch: Epochs completed.
         batch: Batches of this process completed in the current epoch.
         step: Optimizer steps completed.
-        best_epoch: The epoch in `best/`, counted from 1; 0 where there is none yet.
-        best_micro_f1: Its micro-F1 at tuned thresholds.
+        best_epoch: The epoch in `best/`, counted from 1; where there is none, the one after which
+            the best is selected.
+        best_micro_f1: Its micro-F1 at tuned thresholds; below 0 where there is none.
         loss_sum: Of the batches of the current epoch.
         history: One entry per completed epoch.
         processes: How many processes shared the work.
@@ -100,6 +102,28 @@ def save_checkpoint(
 def checkpoints(folder: Path) -> list[Path]:
     """Finished checkpoints, oldest first."""
     return sorted(path.parent for path in folder.glob(f"step-*/{_RECORD}"))
+
+
+def set_aside_later(folder: Path, step: int) -> None:
+    """Move checkpoints of later steps out of the way of a run that continues from `step`.
+
+    They are of the run as it went on from there before: left in place, they would count as newer
+    than what the continued run saves, which would be pruned first and passed over by `auto`.
+    """
+    later = [path for path in checkpoints(folder) if int(path.name.removeprefix("step-")) > step]
+    if not later:
+        return
+    aside = next(
+        place for number in count(1) if not (place := folder / f"left-behind-{number}").exists()
+    )
+    aside.mkdir()
+    for path in later:
+        path.rename(aside / path.name)
+    logger.warning(
+        "%s: moved here what the run had saved when it went on from step %d before (%s); delete "
+        "it once you need it no more",
+        *(aside, step, ", ".join(path.name for path in later)),
+    )
 
 
 def find_checkpoint(folder: Path, wanted: str) -> Path | None:

@@ -26,7 +26,7 @@ from studytag.errors import InputError
 from studytag.manifest import Manifest
 from studytag.records import TextRecipe
 from studytag.training.batching import Batch, Collator, LengthGroupedBatches
-from studytag.training.checkpoint import Identity, Progress, save_checkpoint
+from studytag.training.checkpoint import Identity, Progress, save_checkpoint, set_aside_later
 from studytag.training.config import TrainingConfig
 from studytag.training.distilbert import train_first_token
 from studytag.training.encoder import load_encoder
@@ -42,8 +42,14 @@ from studytag.training.run_record import (
     record_resume,
     record_start,
 )
-from studytag.training.selection import is_better, out_of_patience, record_epoch
+from studytag.training.selection import (
+    is_better,
+    out_of_patience,
+    record_epoch,
+    select_anew_if_gone,
+)
 from studytag.training.setup import (
+    best_folder,
     check_length,
     check_scheduler,
     checkpoint_folder,
@@ -96,8 +102,13 @@ def train(
 
 def _train(run: _Run) -> Path | None:
     """Train to the end, or until asked to stop; the best model's folder as `train` returns it."""
-    progress = run.progress
+    progress, best = run.progress, best_folder(run.config)
     if not run.unfinished():
+        if progress.best_micro_f1 < 0:
+            raise InputError(
+                f"{best} does not hold the run's best model, and no epoch is left to "
+                "train; resume from an earlier checkpoint, or train anew in another --output-dir"
+            )
         logger.info("already finished at epoch %d, step %d", progress.epoch, progress.step)
     while run.unfinished():
         seconds = run.train_epoch()
@@ -107,10 +118,10 @@ def _train(run: _Run) -> Path | None:
             break
         run.close_epoch(seconds)
     run.accelerator.end_training()
-    if progress.best_epoch:
-        best = (progress.best_epoch, progress.best_micro_f1, run.best_folder)
-        logger.info("best epoch %d, validation micro-F1 %.4f: %s", *best)
-    return None if run.stopped else run.best_folder
+    if progress.best_micro_f1 >= 0:
+        found = (progress.best_epoch, progress.best_micro_f1, best)
+        logger.info("best epoch %d, validation micro-F1 %.4f: %s", *found)
+    return None if run.stopped else best
 
 
 def _prepare(config: TrainingConfig, hooks: TrainingHooks, stop: Callable[[], bool]) -> _Run:
@@ -166,7 +177,9 @@ def _prepare(config: TrainingConfig, hooks: TrainingHooks, stop: Callable[[], bo
     if checkpoint is not None:
         progress, changes = resume(checkpoint, config, identity, accelerator, optimizer, scheduler)
         logger.info("resuming from %s: step %d of %d", checkpoint, progress.step, total)
+        select_anew_if_gone(progress, best_folder(config))
         if accelerator.is_main_process:
+            set_aside_later(checkpoint_folder(config), progress.step)
             record_resume(config, accelerator, checkpoint, progress.step, changes)
     elif accelerator.is_main_process:
         record_start(config, accelerator, labels, tables)
@@ -212,11 +225,6 @@ class _Run:
     manifest: Manifest
     words: Ngrams | None
     stopped: bool = False
-
-    @property
-    def best_folder(self) -> Path:
-        """Where the best model is kept."""
-        return Path(self.config.output_dir) / "best"
 
     def unfinished(self) -> bool:
         """Whether there is an epoch to train, or one to close: its last step may be done."""
@@ -281,7 +289,7 @@ class _Run:
             weights = self.accelerator.get_state_dict(self.model)
             if self.accelerator.is_main_process:
                 save_model_folder(
-                    self.best_folder,
+                    best_folder(self.config),
                     self.accelerator.unwrap_model(self.model, keep_torch_compile=False),
                     # torch.compile puts a prefix before every name.
                     {name.removeprefix("_orig_mod."): tensor for name, tensor in weights.items()},

@@ -264,13 +264,14 @@ def _plain_manifest(
         max_length=min(known, default=DEFAULT_LENGTH),
         encoder=encoder if encoder and encoder != str(folder) else folder.resolve().name,
         variants={},
-        truncation_side=_side(tokenizer.truncation_side),
+        truncation_side=truncation_side(tokenizer),
         versions=versions(),
     )
 
 
-def _side(name: str) -> Literal["right", "left"]:
-    return "left" if name == "left" else "right"
+def truncation_side(tokenizer: PreTrainedTokenizerFast) -> Literal["right", "left"]:
+    """The side on which a tokenizer cuts texts that are too long."""
+    return "left" if tokenizer.truncation_side == "left" else "right"
 
 
 def _calibration_record(labels: LabelSet, calibration: Calibration) -> CalibrationRecord:

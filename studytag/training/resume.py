@@ -43,13 +43,16 @@ def run_identity(
         labels: The label set.
         tables: Option (`train_file`, `validation_file`) to its table: content counts, not the path.
     """
-    options = {name: value for name, value in asdict(config).items() if name not in NEUTRAL_OPTIONS}
     return {
-        **options,
+        **_options(config),
         **{name: table.source_hash for name, table in tables.items()},
         "mixed_precision": precision,
         "labels": list(labels),
     }
+
+
+def _options(config: TrainingConfig) -> Identity:
+    return {name: value for name, value in asdict(config).items() if name not in NEUTRAL_OPTIONS}
 
 
 def resume(
@@ -70,9 +73,16 @@ def resume(
             batches in the middle of an epoch; or as `read_checkpoint`.
     """
     progress, stored = read_checkpoint(path, accelerator.num_processes)
+    # An option that an earlier version did not have was at its default.
+    stored = _options(TrainingConfig()) | stored
+    if foreign := sorted(stored.keys() - identity.keys()):
+        raise InputError(
+            f"{path}: was saved by another version of studytag, whose {', '.join(foreign)} is no "
+            "option here; continue with that version, or train anew in another --output-dir"
+        )
     changes = {
         name: [stored.get(name), identity.get(name)]
-        for name in stored | identity
+        for name in identity
         if stored.get(name) != identity.get(name)
     }
     _check(path, changes, config, in_epoch=progress.batch > 0)

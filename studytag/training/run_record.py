@@ -21,9 +21,11 @@ from studytag.documents import read_json
 from studytag.errors import InputError
 from studytag.files import write_json_atomically
 from studytag.files.locks import output_lock
+from studytag.hardware import processor_name
 from studytag.labels import LabelSet
 from studytag.manifest import package_versions
 from studytag.training.config import TrainingConfig
+from studytag.training.history import write_history
 from studytag.training.resume import Changes
 from studytag.training.runs import RUN_RECORD
 from studytag.training.tokenization import TokenisedTable
@@ -79,6 +81,9 @@ def record_start(
         "resumes": [],
     }
     write_json_atomically(Path(config.output_dir) / RUN_RECORD, record)
+    write_history(
+        Path(config.output_dir), []
+    )  # or that of an earlier run would pass for this one's
 
 
 def record_resume(
@@ -139,7 +144,7 @@ def _invocation(accelerator: Accelerator) -> dict[str, Any]:
 def _device(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return platform.processor() or device.type
+    return processor_name() if device.type == "cpu" else device.type
 
 
 def _git_revision() -> str | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.logging import get_logger
 
-from studytag.manifest import DEFAULT_OPERATING_POINT, FIXED
+from studytag.errors import StudytagError
+from studytag.manifest import DEFAULT_OPERATING_POINT, FIXED, read_manifest
 from studytag.training.checkpoint import Progress
 from studytag.training.config import TrainingConfig
 from studytag.training.history import EpochRecord
@@ -37,6 +39,34 @@ def out_of_patience(config: TrainingConfig, progress: Progress) -> bool:
     if patience is None or progress.epoch <= config.truncated_epochs < config.num_train_epochs:
         return False  # full epochs are to come, and the first of them counts as better
     return progress.epoch - progress.best_epoch >= patience
+
+
+def select_anew_if_gone(progress: Progress, best: Path) -> None:
+    """Select among the epochs to come if `best` does not hold the one that `progress` tells of.
+
+    A run that continues from one of its earlier checkpoints finds the model of a later epoch there,
+    or none, and the weights of its own best epoch are lost.
+    """
+    if progress.best_micro_f1 < 0 or _holds(best, progress):
+        return
+    logger.warning(
+        "%s no longer holds the model of epoch %d: the best is selected among the epochs after %d",
+        *(best, progress.best_epoch, progress.epoch),
+    )
+    progress.best_epoch, progress.best_micro_f1 = progress.epoch, -1.0
+
+
+def _holds(best: Path, progress: Progress) -> bool:
+    try:
+        manifest = read_manifest(best)
+        (trained,) = manifest.variants.values()
+        micro_f1 = trained.scores[DEFAULT_OPERATING_POINT].micro.f1
+    except (StudytagError, KeyError, ValueError):
+        return False
+    return (manifest.training.get("epoch"), micro_f1) == (
+        progress.best_epoch,
+        progress.best_micro_f1,
+    )
 
 
 def record_epoch(

@@ -23,6 +23,7 @@ from studytag.training.batching import Batch, Collator, LengthGroupedBatches
 from studytag.training.checkpoint import checkpoints, find_checkpoint
 from studytag.training.config import NEUTRAL_OPTIONS, TrainingConfig
 from studytag.training.head import parameter_groups
+from studytag.training.model_folder import truncation_side
 from studytag.training.run_record import describe_table, effective_precision
 from studytag.training.suitability import readable_tokens
 from studytag.training.tokenization import TokenisedTable, tokenise
@@ -55,6 +56,11 @@ def find_resume(config: TrainingConfig) -> Path | None:
 def checkpoint_folder(config: TrainingConfig) -> Path:
     """Where a run keeps its checkpoints."""
     return Path(config.output_dir) / "checkpoints"
+
+
+def best_folder(config: TrainingConfig) -> Path:
+    """Where a run keeps its best model."""
+    return Path(config.output_dir) / "best"
 
 
 def make_accelerator(config: TrainingConfig) -> Accelerator:
@@ -351,7 +357,7 @@ def draft_manifest(
         max_length=config.max_length,
         encoder=config.model_name_or_path,
         variants={},
-        truncation_side="left" if tokenizer.truncation_side == "left" else "right",
+        truncation_side=truncation_side(tokenizer),
         training={
             "tables": {
                 "train": describe_table(tables["train_file"], labels),
