@@ -15,6 +15,9 @@ from studytag.labels import LabelSet
 Interval = tuple[float, float]
 """Lower and upper bound."""
 
+_BLOCK = 20
+"""Resamples drawn at a time; each takes 16 bytes an article."""
+
 
 class Resamples(NamedTuple):
     """F1 on resamples of the articles."""
@@ -72,8 +75,9 @@ def resampled_f1(
         np.add.at(cells, groups, members)
     rng = np.random.default_rng(seed)
     uniform = np.full(len(cells), 1 / len(cells))
-    draws = rng.multinomial(len(cells), uniform, size=resamples).astype(np.float64)
-    true, predicted, support = np.split(draws @ cells, 3, axis=1)
+    blocks = [min(_BLOCK, resamples - begin) for begin in range(0, resamples, _BLOCK)]
+    totals = [rng.multinomial(len(cells), uniform, size=block) @ cells for block in blocks]
+    true, predicted, support = np.split(np.concatenate(totals), 3, axis=1)
     micro = precision_recall_f1(true.sum(1), predicted.sum(1), support.sum(1))[2]
     per_label = precision_recall_f1(true, predicted, support)[2]
     supported = positive.any(axis=0)

@@ -149,11 +149,14 @@ def tune_thresholds(
     }
     if resamples:
         random = np.random.default_rng(0)
-        drawn = [random.integers(len(truth), size=len(truth)) for _ in range(resamples)]
-        bags = [_columns(truth[rows], known[rows], probabilities[rows]) for rows in drawn]
-        points["f1"] = np.mean([_pick(bag, [c.best_f1(RARER) for c in bag]) for bag in bags], 0)
-        points["label_f1"] = np.mean([_pick(bag, [c.best_f1() for c in bag]) for bag in bags], 0)
-        safe = [_pick(bag, [c.sensitive() for c in bag]) for bag in bags]
+        rarer, common, safe = [], [], []
+        for _ in range(resamples):  # one at a time: each is as large as the table
+            rows = random.integers(len(truth), size=len(truth))
+            bag = _columns(truth[rows], known[rows], probabilities[rows])
+            rarer.append(_pick(bag, [column.best_f1(RARER) for column in bag]))
+            common.append(_pick(bag, [column.best_f1() for column in bag]))
+            safe.append(_pick(bag, [column.sensitive() for column in bag]))
+        points["f1"], points["label_f1"] = np.mean(rarer, axis=0), np.mean(common, axis=0)
         lowest = np.quantile(safe, 1 - SENSITIVE_CONFIDENCE, axis=0)
         points["sensitive"] = np.minimum(points["sensitive"], lowest)
     return {name: np.where(tuned, values, FALLBACK).tolist() for name, values in points.items()}
