@@ -415,6 +415,12 @@ def test_rules_and_the_table_can_be_mixed(tmp_path):
     assert rules.apply({"title": "Plunge"}) == ([], ["Lungs"])
 
 
+def test_a_reference_back_is_to_a_group_of_its_own_pattern(tmp_path):
+    rules = load_rules(rule_file(tmp_path, r"labels: {A: {patterns: ['(ab)c', '(f|b) \1']}}"))
+    assert rules.apply({"title": "A b b"})[0] == ["A"]
+    assert rules.apply({"title": "A f b"})[0] == []
+
+
 def test_a_pattern_can_be_broken_over_lines(tmp_path):
     text = "labels:\n  Fire:\n    patterns:\n      - |-\n        \\b(?:fire|\n        smoke)\\b\n"
     rules = load_rules(rule_file(tmp_path, text))

@@ -86,14 +86,14 @@ class Evidence:
     Attributes:
         pub_types: Publication types, lower case.
         mesh_terms: MeSH headings, lower case.
-        patterns: Matches anywhere in title and abstract, or None.
-        title_patterns: Matches anywhere in the title, or None.
+        patterns: Match anywhere in title and abstract.
+        title_patterns: Match anywhere in the title.
     """
 
     pub_types: frozenset[str] = frozenset()
     mesh_terms: frozenset[str] = frozenset()
-    patterns: Pattern | None = None
-    title_patterns: Pattern | None = None
+    patterns: tuple[Pattern, ...] = ()
+    title_patterns: tuple[Pattern, ...] = ()
 
     def indexed(self, article: Article) -> bool:
         """Whether the article has one of the types or headings."""
@@ -101,9 +101,8 @@ class Evidence:
 
     def written(self, article: Article) -> bool:
         """Whether one of the patterns matches."""
-        return bool(
-            (self.title_patterns and self.title_patterns.matches(article.title))
-            or (self.patterns and self.patterns.matches(article.text))
+        return any(pattern.matches(article.title) for pattern in self.title_patterns) or any(
+            pattern.matches(article.text) for pattern in self.patterns
         )
 
     def __bool__(self) -> bool:

@@ -116,20 +116,17 @@ def _evidence(where: str, stored: Mapping[str, Any]) -> Evidence:
     )
 
 
-def _compiled(where: str, patterns: Sequence[str]) -> Pattern | None:
-    """One expression that matches where any of the patterns does.
+def _compiled(where: str, patterns: Sequence[str]) -> tuple[Pattern, ...]:
+    """The patterns, each by itself: joined, a reference back could mean another one's group.
 
     A pattern may be broken over lines; the breaks and the spaces around them count for nothing.
     """
-    patterns = ["".join(line.strip() for line in each.splitlines()) for each in patterns]
     if not patterns:
-        return None
+        return ()
     engine = import_extra("regex", "data")
+    whole = ("".join(line.strip() for line in pattern.splitlines()) for pattern in patterns)
     try:
-        for pattern in patterns:
-            engine.compile(pattern)
-        joined = "|".join(f"(?:{pattern})" for pattern in patterns)
-        return Pattern(engine.compile(joined, engine.IGNORECASE))
+        return tuple(Pattern(engine.compile(pattern, engine.IGNORECASE)) for pattern in whole)
     except (engine.error, RecursionError, OverflowError) as error:
         raise InputError(f"{where}: pattern is not valid: {error}") from error
 
