@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,17 @@ from support import MAX_LENGTH, REPOSITORY
 from studytag import InputError, Predictor
 from studytag.cli.main import main
 from studytag.export import golden
+from studytag.export.config import repeat_thresholds
+from studytag.inference.model import sigmoid
 from studytag.inference.sources import find_bundle
-from studytag.manifest import MANIFEST, load_manifest
+from studytag.labels import LabelSet
+from studytag.manifest import MANIFEST, Adjustment, Variant, load_manifest
 from studytag.models import default_bundle
 from studytag.sharing.hub import evaluation_file
 from studytag.sharing.wheel import build_wheel
 
 NAME = "someone/tagger"
+ON_HUB = f"hf://{NAME}"
 
 
 def python(program, *arguments, **environment):
@@ -63,8 +68,38 @@ def test_config_json_repeats_what_decides(any_field):
             shown = ours["thresholds"][name][point]
             assert list(shown) == list(manifest.labels)
             assert list(shown.values()) == list(thresholds)
-    implications = {name: tuple(to) for name, to in ours["implications"].items()}
-    assert implications == manifest.labels.implications
+
+
+def test_config_json_decides_as_the_predictor(exported, tmp_path):
+    """Also where an implied label has the lower threshold, and after calibration."""
+    implications = {"RCT": ("ClinicalTrial",), "ClinicalTrial": ("Human",)}
+    labels = LabelSet(("RCT", "ClinicalTrial", "Human"), implications)
+    points = {"f1": [0.6, 0.4, 0.5], "sensitive": [0.1, 0.2, 0.05]}
+    line = Adjustment({"RCT": 0.7, "Human": 1.3}, {"RCT": -0.4, "ClinicalTrial": 0.9})
+    variants = {
+        "fp32": Variant("onnx/model.onnx", points, {}),
+        "int8": Variant("onnx/model.onnx", points, {}, adjustment=line),
+        "fast": Variant("onnx/model.onnx", points, {}, tokens=50),
+    }
+    manifest = load_manifest(exported.bundle)
+    (tmp_path / "config.json").write_text("{}")
+    repeat_thresholds(tmp_path, replace(manifest, labels=labels, variants=variants))
+    theirs = json.loads((tmp_path / "config.json").read_text())["studytag"]
+    assert list(theirs["thresholds"]) == list(theirs["implied"]) == ["fp32", "int8"]
+    logits = np.random.default_rng(0).normal(0, 2, (500, 3))
+    for name in theirs["thresholds"]:
+        slope, offset = variants[name].adjustment.lines(labels)
+        adjusted = labels.raise_implied(sigmoid((logits * slope + offset).astype(np.float32)))
+        graph = dict(zip(labels, sigmoid(logits.astype(np.float32)).T, strict=True))
+        for point, thresholds in points.items():
+            ours = labels.decide(adjusted, thresholds)
+            enough, implied = theirs["thresholds"][name][point], theirs["implied"][name][point]
+            for column, label in enumerate(labels):
+                found = graph[label] >= enough[label]
+                for other, brought in implied.items():
+                    if label in brought:
+                        found = found | (graph[other] >= brought[label])
+                np.testing.assert_array_equal(found, ours[:, column])
 
 
 def test_transformers_keeps_them(exported):
@@ -175,6 +210,9 @@ def test_a_folder_is_never_mistaken(exported, tmp_path, monkeypatch):
             assert predictor.path == Path(name)
     with pytest.raises(InputError, match="revision 'v1': only models on the Hub have one"):
         Predictor.from_pretrained(NAME, revision="v1")
+    Path(NAME).unlink()  # and one that is missing is not looked for elsewhere
+    with pytest.raises(InputError, match=f"{NAME}: no such folder; .* on the .* Hub, write hf://"):
+        Predictor.from_pretrained(NAME)
 
 
 # The Hub
@@ -229,10 +267,10 @@ def test_a_bundle_goes_to_the_hub_and_comes_back(any_field, hub, online, tmp_pat
         "validation table, fp32",
         "validation table, int8",
     ]
-    assert f'Predictor.from_pretrained("{NAME}")' in card
+    assert f'Predictor.from_pretrained("{ON_HUB}")' in card
 
     files["notes.bin"] = b"not ours"
-    path, *printed = python(LOAD, NAME, **online).split()
+    path, *printed = python(LOAD, ON_HUB, **online).split()
     with Predictor(any_field.bundle, variant="fp32") as predictor:
         ours = predictor.predict_proba("A trial of sealants in children")[0]
     assert printed == [str(number) for number in ours]
@@ -241,12 +279,12 @@ def test_a_bundle_goes_to_the_hub_and_comes_back(any_field, hub, online, tmp_pat
 
     # Now from the cache: no file is fetched again, and no Hub is needed.
     hub.requests.clear()
-    assert python(LOAD, NAME, **online).split()[1:] == printed
+    assert python(LOAD, ON_HUB, **online).split()[1:] == printed
     assert not [asked for asked in hub.requests if asked.startswith("GET") and "resolve" in asked]
     offline = online | {"HF_HUB_OFFLINE": "1"}
-    assert python(LOAD, NAME, **offline).split()[1:] == printed
+    assert python(LOAD, ON_HUB, **offline).split()[1:] == printed
     unreachable = online | {"HF_ENDPOINT": "http://127.0.0.1:9"}
-    assert python(LOAD, NAME, **unreachable).split()[1:] == printed
+    assert python(LOAD, ON_HUB, **unreachable).split()[1:] == printed
 
 
 @pytest.mark.slow
@@ -274,7 +312,7 @@ def test_pushing_again_adds_a_commit_and_removes_stale_graphs(exported, hub, onl
     assert repository.files("next")["README.md"] == b"---\ntags: [x]\n---\nours\n"
     assert repository.files("main")["README.md"] == b"---\n---\nwritten by hand"
     for revision in ("main", "next", first):
-        path = Path(python(LOAD, NAME, revision, **online).split()[0])
+        path = Path(python(LOAD, ON_HUB, revision, **online).split()[0])
         assert path.name == repository.branches.get(revision, revision)
 
 
@@ -307,31 +345,33 @@ def test_errors_of_loading_explain_themselves(exported, hub, online):
         assert line.startswith("studytag.errors.InputError: ")
         return line.removeprefix("studytag.errors.InputError: ")
 
-    assert error(NAME, HF_HUB_OFFLINE="1") == (
-        f"{NAME}: no such folder, no copy in the Hub's cache, and HF_HUB_OFFLINE is set; load it "
-        "once with a connection, or copy the bundle here and name its folder"
+    assert error(ON_HUB, HF_HUB_OFFLINE="1") == (
+        f"{ON_HUB}: no copy in the Hub's cache, and HF_HUB_OFFLINE is set; load it once with a "
+        "connection, or copy the bundle here and name its folder"
     )
-    assert "and http://127.0.0.1:9 did not answer;" in error(NAME, HF_ENDPOINT="http://127.0.0.1:9")
-    assert f"no such model at {hub.address}; check the name, or log in" in error(NAME)
+    assert "and http://127.0.0.1:9 did not answer;" in error(
+        ON_HUB, HF_ENDPOINT="http://127.0.0.1:9"
+    )
+    assert f"no such model at {hub.address}; check the name, or log in" in error(ON_HUB)
     studytag("push", exported.bundle, NAME, **online)
-    assert "has no revision 'v9'" in error(NAME, "v9")
+    assert "has no revision 'v9'" in error(ON_HUB, "v9")
     hub.repositories[NAME].gated = True
-    assert "its owners grant access on request" in error(NAME)
+    assert "its owners grant access on request" in error(ON_HUB)
     hub.repositories[NAME].gated = False
     hub.repositories[NAME].private = True
-    assert "no such model" in error(NAME, HF_TOKEN="hf_other")
+    assert "no such model" in error(ON_HUB, HF_TOKEN="hf_other")
     del hub.repositories[NAME].files("main")[MANIFEST]
-    assert "is on the Hub, but is no bundle of studytag: it has no studytag.json" in error(NAME)
+    assert "is on the Hub, but is no bundle of studytag: it has no studytag.json" in error(ON_HUB)
 
 
 @pytest.mark.slow
 def test_a_copy_that_is_not_complete_is_named(exported, hub, online):
     studytag("push", exported.bundle, NAME, **online)
-    path = Path(python(LOAD, NAME, **online).split()[0])
+    path = Path(python(LOAD, ON_HUB, **online).split()[0])
     (path / "onnx" / "model.onnx").unlink()
-    line = python(LOAD, NAME, **(online | {"HF_HUB_OFFLINE": "1"}))
+    line = python(LOAD, ON_HUB, **(online | {"HF_HUB_OFFLINE": "1"}))
     assert "lacks onnx/model.onnx; load it once more with a connection" in line
-    python(LOAD, NAME, **online)
+    python(LOAD, ON_HUB, **online)
     assert (path / "onnx" / "model.onnx").exists()
 
 

@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "bundle",
         nargs="?",
-        help="folder, package or name on the Hub (default: the tagger that ships)",
+        help="folder, package, or hf://organisation/name on the Hub (default: the tagger that "
+        "ships)",
     )
     parser.add_argument("--json", action="store_true", help="for scripts: print JSON")
     parser.add_argument(

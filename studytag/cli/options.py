@@ -25,7 +25,7 @@ def add_predictor_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that choose a bundle and how it runs."""
     parser.add_argument(
         "--bundle",
-        help="folder that export made, organisation/name on the Hugging Face Hub, or package "
+        help="folder that export made, package, or hf://organisation/name on the Hugging Face Hub "
         "(default: the tagger that ships)",
     )
     parser.add_argument(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 
 from studytag.evaluation.bootstrap import F1Intervals, Interval
 from studytag.evaluation.scores import LabelScores, MacroScores, MicroScores, Scores
@@ -58,6 +59,29 @@ def scores_table(scores: Scores, fixed: Scores, intervals: F1Intervals | None = 
     rows.append(row("**micro**", scores.micro, micro, fixed.micro.f1))
     rows.append(row("**macro**", scores.macro, macro, fixed.macro.f1))
     return markdown_table(header, rows)
+
+
+def model_index(title: str, tables: Mapping[str, Scores]) -> list[str]:
+    """F1 as the metadata of a model card on the Hub, which shows it beside the card.
+
+    Args:
+        title: Of the model.
+        tables: What was scored, in words, to its scores.
+
+    Returns:
+        Lines of YAML; none without scores.
+    """
+    lines = []
+    for name, scores in tables.items():
+        lines += [
+            "      - task: {type: text-classification}",
+            f"        dataset: {{type: tabular, name: {json.dumps(name)}}}",
+            "        metrics:",
+            f"          - {{type: f1, name: micro-F1, value: {scores.micro.f1:.4f}}}",
+            f"          - {{type: f1, name: macro-F1, value: {scores.macro.f1:.4f}}}",
+        ]
+    heading = ["model-index:", f"  - name: {json.dumps(title)}", "    results:"]
+    return [*heading, *lines] if lines else []
 
 
 def _support(entry: _Entry) -> list[str]:

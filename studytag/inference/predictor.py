@@ -148,8 +148,9 @@ class Predictor:
         """Load a bundle by its folder, as the constructor does, or by name.
 
         Args:
-            path: A folder; `organisation/name` of a model on the Hugging Face Hub, which is
-                downloaded once and cached; an installed package; or None, as in the constructor.
+            path: A folder; an installed package; `hf://organisation/name` of a model on the
+                Hugging Face Hub, which is downloaded once and cached; or None, as in the
+                constructor.
             revision: A branch, tag or commit of a model on the Hub.
             variant: As in the constructor, like all that follow.
             workers: Documents run side by side.

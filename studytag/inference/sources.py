@@ -16,6 +16,10 @@ from studytag.version import __version__
 PACKAGED = "bundle"
 """The folder inside a package that holds its bundle."""
 
+HUB = "hf://"
+"""Before the name of a model on the Hub. Nothing else is looked up there: a folder that is missing
+must not become the model of a stranger who goes by its name."""
+
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -23,20 +27,25 @@ def find_bundle(source: str | Path | None, revision: str | None = None) -> Path:
     """The folder of a bundle.
 
     Args:
-        source: A folder; where there is none of that name, a text may also be the name of an
-            installed package that carries a bundle, or `organisation/name` on the Hub. None is the
-            tagger that ships with studytag.
+        source: A folder; where there is none of that name, an installed package that carries a
+            bundle; or `hf://organisation/name` on the Hub. None is the tagger that ships with
+            studytag.
         revision: A branch, tag or commit of a model on the Hub.
 
     Raises:
         InputError: nothing of that name can be had, or a revision is named of anything but a model
             on the Hub.
-        MissingDependencyError: it may be on the Hub, and huggingface_hub is not installed.
+        MissingDependencyError: it is on the Hub, and huggingface_hub is not installed.
     """
+    if isinstance(source, str) and source.startswith(HUB):
+        return hub_bundle(source.removeprefix(HUB), revision)
     folder = local_folder(source)
     if isinstance(source, str) and not folder.exists():
         if _HUB_NAME.fullmatch(source):
-            return hub_bundle(source, revision)
+            raise InputError(
+                f"{source}: no such folder; for the model of that name on the Hugging Face Hub, "
+                f"write {HUB}{source}"
+            )
         folder = _packaged(source) or folder
     if revision is not None:
         raise InputError(
@@ -98,7 +107,7 @@ def hub_bundle(name: str, revision: str | None = None) -> Path:
         hub = import_extra("huggingface_hub", "hub")
     except MissingDependencyError as error:
         raise MissingDependencyError(
-            f"{name}: no such folder; to look for it on the Hugging Face Hub: {error}"
+            f"{HUB}{name}: to load it from the Hugging Face Hub: {error}"
         ) from error
     options = {"library_name": "studytag", "library_version": __version__}
     try:
@@ -138,15 +147,15 @@ def _explain(hub: Any, name: str, revision: str | None, error: Exception) -> str
         offline = hub.constants.HF_HUB_OFFLINE
         why = "HF_HUB_OFFLINE is set" if offline else f"{endpoint} did not answer"
         return (
-            f"{name}: no such folder, no copy in the Hub's cache, and {why}; load it once with a "
-            "connection, or copy the bundle here and name its folder"
+            f"{HUB}{name}: no copy in the Hub's cache, and {why}; load it once with a connection, "
+            "or copy the bundle here and name its folder"
         )
     if isinstance(error, errors.GatedRepoError):
         return f"{name}: its owners grant access on request; ask at {endpoint}/{name}, then log in"
     if isinstance(error, errors.RepositoryNotFoundError):
         return (
-            f"{name}: no such folder, and no such model at {endpoint}; check the name, or log in "
-            "(hf auth login) if the model is private"
+            f"{HUB}{name}: no such model at {endpoint}; check the name, or log in (hf auth login) "
+            "if the model is private"
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{name}: has no revision {revision!r}; see {endpoint}/{name}/commits/main"

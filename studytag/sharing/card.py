@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from studytag.evaluation.scores import Scores
-from studytag.evaluation.tables import scores_table
+from studytag.evaluation.tables import model_index, scores_table
+from studytag.inference.sources import HUB
 from studytag.manifest import DEFAULT_OPERATING_POINT, FIXED, Manifest
 
 
@@ -18,8 +18,11 @@ def hub_card(name: str, manifest: Manifest, license: str | None = None) -> str:
         manifest: Of the bundle.
         license: The Hub's identifier of the weights' licence, such as `cc-by-4.0`.
     """
-    usage = f'from studytag import Predictor\n\npredictor = Predictor.from_pretrained("{name}")'
+    usage = (
+        f'from studytag import Predictor\n\npredictor = Predictor.from_pretrained("{HUB}{name}")'
+    )
     title = name.split("/")[-1]
+    tables = {f"validation table, {variant}": scores for variant, scores in _scores(manifest)}
     lines = [
         "---",
         "library_name: studytag",
@@ -28,7 +31,7 @@ def hub_card(name: str, manifest: Manifest, license: str | None = None) -> str:
         "tags: [studytag, onnx, transformers.js, multi-label]",
         *([f"license: {license}"] if license else []),
         *([f"base_model: {base}"] if (base := manifest.base_model) else []),
-        *_model_index(title, manifest),
+        *([] if manifest.measured_on_learned else model_index(title, tables)),
         "---",
         "",
         card_text(title, manifest, "`pip install 'studytag[hub]'`, then:", usage),
@@ -75,23 +78,3 @@ def _scores(manifest: Manifest) -> Iterator[tuple[str, Scores]]:
     for name, variant in manifest.variants.items():
         if DEFAULT_OPERATING_POINT in variant.scores:
             yield name, variant.scores[DEFAULT_OPERATING_POINT]
-
-
-def _model_index(title: str, manifest: Manifest) -> list[str]:
-    """Scores as the Hub's page shows them beside the card."""
-    lines = []
-    for variant, scores in _scores(manifest):
-        table = json.dumps(f"validation table, {variant}")
-        values = {"micro-F1": scores.micro.f1, "macro-F1": scores.macro.f1}
-        lines += [
-            "      - task: {type: text-classification}",
-            f"        dataset: {{type: tabular, name: {table}}}",
-            "        metrics:",
-            *(
-                f"          - {{type: f1, name: {name}, value: {value:.4f}}}"
-                for name, value in values.items()
-            ),
-        ]
-    if not lines or manifest.measured_on_learned:
-        return []
-    return ["model-index:", f"  - name: {json.dumps(title)}", "    results:", *lines]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from studytag.evaluation.scores import Scores
-from studytag.evaluation.tables import scores_table
+from studytag.evaluation.tables import model_index, scores_table
 from studytag.manifest import DEFAULT_OPERATING_POINT, FIXED, Manifest
 
 _USE = """```python
@@ -33,24 +33,7 @@ def model_card(scores: Mapping[str, Scores], manifest: Manifest) -> str:
         manifest: Of the model.
     """
     tuned, fixed = scores[DEFAULT_OPERATING_POINT], scores[FIXED]
-    metrics = [
-        ("micro-F1", tuned.micro.f1),
-        ("macro-F1", tuned.macro.f1),
-        ("macro average precision", tuned.macro.average_precision),
-    ]
-    index = [
-        "model-index:",
-        "  - name: studytag",
-        "    results:",
-        "      - task: {type: text-classification}",
-        "        dataset: {type: tabular, name: validation table}",
-        "        metrics:",
-    ]
-    index += [
-        f"          - {{type: f1, name: {name}, value: {value:.4f}}}"
-        for name, value in metrics
-        if value is not None
-    ]
+    index = model_index("studytag", {"validation table": tuned})
     lines = [
         "---",
         "library_name: transformers",
