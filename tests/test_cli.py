@@ -39,6 +39,23 @@ def test_help_is_there_at_every_level(words, capsys):
     assert "usage: studytag" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("words", "package", "extra"),
+    [
+        (["export"], "torch", "export"),
+        (["evaluate", "test.jsonl", "--model", "best"], "torch", "train"),
+        (["evaluate", "test.jsonl", "--report", "page"], "jinja2", "report"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_a_package_that_is_not_installed_is_named_with_its_extra(words, package, extra):
+    program = f"import sys; sys.modules[{package!r}] = None; from studytag.cli.main import main"
+    command = [sys.executable, "-c", f"{program}; main(sys.argv[1:])", *words]
+    done = subprocess.run(command, capture_output=True, text=True)
+    message = f"error: {package} is not installed; install it with: pip install 'studytag[{extra}]'"
+    assert (done.returncode, done.stderr.splitlines()) == (2, [message])
+
+
 def test_evaluate_scores_what_the_predictor_says(exported, tmp_path, capsys):
     table = tmp_path / "test.jsonl"
     random = np.random.default_rng(0)

@@ -40,6 +40,7 @@ from studytag.training.loop import train
 from studytag.training.loss import masked_bce
 from studytag.training.model_folder import WORDS, load_model_folder, read_validation
 from studytag.training.model_folder import torch_probabilities as model_probabilities
+from studytag.training.setup import make_scheduler
 
 pytest_plugins = ["training_fixtures"]
 
@@ -202,20 +203,31 @@ def test_epochs_follow_from_max_train_steps(config):
 
 
 @pytest.mark.parametrize(
-    "schedule",
+    ("kind", "arguments", "rates"),
     [
-        {"lr_scheduler_type": "cosine_with_restarts", "lr_scheduler_kwargs": {"num_cycles": 2}},
-        {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": 1e-5}},
-        {"lr_scheduler_type": "polynomial"},
-        {"lr_scheduler_type": "constant_with_warmup"},
+        ("cosine_with_restarts", {"num_cycles": 2}, 2 * [1, 0.854, 0.5, 0.146]),
+        ("cosine_with_min_lr", {"min_lr": 1e-4}, [1, 0.966, 0.868, 0.722, 0.55, 0.378, 0.232]),
+        ("polynomial", None, [1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]),
+        ("constant_with_warmup", None, 8 * [1]),
     ],
 )
-def test_schedules_take_their_arguments(config, schedule):
-    best = train(replace(config, max_train_steps=2, **schedule))
-    assert (
-        load_manifest(best).training["options"] | schedule
-        == load_manifest(best).training["options"]
+def test_schedules_take_their_arguments(config, kind, arguments, rates):
+    config = replace(
+        config,
+        learning_rate=1e-3,
+        num_warmup_steps=2,
+        lr_scheduler_type=kind,
+        lr_scheduler_kwargs=arguments,
     )
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=config.learning_rate)
+    scheduler = make_scheduler(config, optimizer, 10)
+    found = []
+    for _ in range(10):
+        found.append(1e3 * scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    assert found[: 2 + len(rates)] == pytest.approx([0, 0.5, *rates], abs=1e-3)
 
 
 def test_divergence_stops_with_the_step_and_advice(config):

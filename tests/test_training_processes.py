@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,17 @@ def test_studytag_train_ends_a_mistake_in_one_line(tmp_path, processes):
     lines = [line for line in done.stderr.splitlines() if "CPU processes" not in line]
     (line,) = lines
     assert line.startswith("error: data/processed/train.parquet: no such table")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launch", [studytag_train, partial(accelerate_launch, "train")])
+def test_the_configuration_of_accelerate_config_starts_its_processes(tmp_path, launch):
+    written = tmp_path / "accelerate" / "default_config.yaml"
+    written.parent.mkdir()
+    shutil.copy(REPOSITORY / "train" / "accelerate" / "cpu_2_processes.yaml", written)
+    (tmp_path / "train").symlink_to(REPOSITORY / "train")
+    done = launch(cwd=tmp_path, HF_HOME=str(tmp_path))
+    assert "starting 2 CPU processes" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from studytag.cli.options import add_predictor_arguments, load_predictor
 from studytag.cli.terminal import show
 from studytag.dataset import LabelledTable, load_evaluable
-from studytag.errors import InputError
+from studytag.errors import InputError, import_extra
 from studytag.files import write_json_atomically
 from studytag.labels import LabelSet
 from studytag.manifest import Manifest
@@ -59,8 +59,7 @@ def run(options: argparse.Namespace) -> None:
             written.
     """
     if options.report is not None:
-        # Imported before anything is computed, so that a missing package is named at once.
-        import studytag.report.page as _  # noqa: F401
+        import_extra("studytag.report.page", "report")  # a missing package is named at once
     if options.model is not None and options.bundle is not None:
         raise InputError("give --bundle or --model, not both")
     scored = _score_model(options) if options.model is not None else _score_bundle(options)
@@ -90,13 +89,17 @@ def _score_bundle(options: argparse.Namespace) -> _Scored:
 
 
 def _score_model(options: argparse.Namespace) -> _Scored:
-    from studytag.training.model_folder import load_model_folder, torch_probabilities
-
-    trained = load_model_folder(options.model)
+    model_folder = import_extra("studytag.training.model_folder", "train")
+    trained = model_folder.load_model_folder(options.model)
     manifest = trained.manifest
     table = load_evaluable(options.table, manifest.labels)
     return _evaluate(
-        options, manifest, options.model, "pytorch", table, partial(torch_probabilities, trained)
+        options,
+        manifest,
+        options.model,
+        model_folder.PYTORCH,
+        table,
+        partial(model_folder.torch_probabilities, trained),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from studytag.errors import import_extra
 from studytag.manifest import FAST_TOKENS
 
 
@@ -77,9 +78,8 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         StudytagError: an option, a file or the model is wrong, or fp32 failed its gate.
     """
-    from studytag.export.pipeline import export_bundle
-
-    export_bundle(
+    pipeline = import_extra("studytag.export.pipeline", "export")
+    pipeline.export_bundle(
         options.model,
         options.output,
         options.validation,

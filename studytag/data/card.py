@@ -8,6 +8,7 @@ from typing import Any
 
 from studytag.data.labelling import RuleSet
 from studytag.data.splitting import SPLITS
+from studytag.evaluation.tables import markdown_table
 from studytag.records import Row
 
 
@@ -102,20 +103,20 @@ class Card:
             "",
             "Positive / known articles; of the rest, presence or absence is unknown.",
             "",
-            *_table(
+            *markdown_table(
                 ["Label", *SPLITS, "unknown"],
-                [[label, *self._cells(label), self._unknown(label)] for label in self.labels],
+                [[label, *self._cells(label), str(self._unknown(label))] for label in self.labels],
             ),
             "",
             "## Labels by year",
             "",
             "Articles with the label.",
             "",
-            *_table(
+            *markdown_table(
                 ["Year", "articles", *self.labels],
                 [
-                    ["missing" if year is None else year]
-                    + [self.years[year, label] for label in ["", *self.labels]]
+                    ["missing" if year is None else str(year)]
+                    + [str(self.years[year, label]) for label in ["", *self.labels]]
                     for year in years
                 ],
             ),
@@ -128,9 +129,3 @@ class Card:
 
     def _unknown(self, label: str) -> int:
         return sum(self.rows[split] - self.known[split, label] for split in SPLITS)
-
-
-def _table(header: list[str], rows: list[list[Any]]) -> list[str]:
-    """Lines of a Markdown table."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return ["| " + " | ".join(str(cell) for cell in line) + " |" for line in lines]

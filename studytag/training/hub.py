@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
-from studytag.errors import InputError
+from studytag.errors import DISK_ERRORS, InputError
 
 _WEIGHTS = (
     "model.safetensors",
@@ -76,6 +76,11 @@ def _downloaded(name: str) -> Path:
             ignore_patterns=[*_OTHER_FRAMEWORKS, *unwanted],
             etag_timeout=_TIMEOUT,
         )
+    except GatedRepoError as error:
+        raise InputError(
+            f"the encoder {name!r} is given out under terms: accept them on the model hub and log "
+            f"in (hf auth login), or {_INSTEAD}"
+        ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise InputError(
             f"no encoder {name!r}: it is neither a folder here nor on the model hub; check the "
@@ -83,6 +88,11 @@ def _downloaded(name: str) -> Path:
         ) from error
     # Every HTTP library has errors of its own for a network that is missing, slow or blocked.
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise InputError(
+                f"cannot load the encoder {name!r}: {error.strerror} in the model hub's cache; "
+                "free some space, or set HF_HOME to another disk"
+            ) from error
         raise InputError(
             f"cannot load the encoder {name!r}: it is not a folder, not in the model hub's cache, "
             f"and the hub cannot be reached ({type(error).__name__}); {_INSTEAD}"

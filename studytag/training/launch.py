@@ -188,8 +188,12 @@ def _processes_asked_for() -> int:
     options = _launcher_options()
     if options is None:
         return 1
-    if options.num_processes is None and options.config_file is not None:
-        return int(load_config_from_file(options.config_file).num_processes)
+    config_file = options.config_file
+    # As accelerate does: what `accelerate config` wrote, unless --cpu was given.
+    if config_file is None and not options.cpu and os.path.isfile(default_config_file):
+        config_file = default_config_file
+    if options.num_processes is None and config_file is not None:
+        return int(load_config_from_file(config_file).num_processes)
     return int(options.num_processes or 1)
 
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from studytag.dataset import LabelledTable, read_chunks, rows_with_known_label, table_hash
+from studytag.files import atomic_path
 from studytag.labels import LabelSet
 from studytag.records import TextRecipe
-from studytag.training.cache import cache_file
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ def tokenise(
         except pa.ArrowInvalid:
             logger.warning("%s is damaged: tokenising again", target)
     schema = _schema(tokenizer, labels)
-    with cache_file(target) as temporary, pa.OSFile(str(temporary), "wb") as sink:
+    with atomic_path(target) as temporary, pa.OSFile(str(temporary), "wb") as sink:
         with pa.ipc.new_file(sink, schema) as writer:
             for chunk in read_chunks(source, labels):
                 writer.write_batch(_tokens(chunk, tokenizer, recipe, max_length, schema))

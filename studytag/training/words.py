@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from zipfile import BadZipFile
 
-from studytag.training.cache import cache_file
+from studytag.files import atomic_path
 from studytag.training.tokenization import TokenisedTable
 from studytag.words.ngrams import BUCKETS, REGULARISATION, Ngrams, rows_to_learn_from
 
@@ -37,7 +37,7 @@ def learn_words(table: TokenisedTable, vocabulary: int) -> Ngrams:
     logger.info("learning from %d articles which words say most", len(rows))
     texts = (table.token_ids(row) for row in rows)
     words = Ngrams.fit(texts, vocabulary, table.truth[rows], table.known[rows])
-    with cache_file(target) as temporary:
+    with atomic_path(target) as temporary:
         words.save(temporary)
     return words
 
