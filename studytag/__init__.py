@@ -9,17 +9,21 @@ from studytag.version import __version__
 
 if TYPE_CHECKING:
     from studytag.errors import BundleError, InputError, MissingDependencyError, StudytagError
+    from studytag.files import WriteOptions
     from studytag.inference.files import predict_file
     from studytag.inference.predictor import Prediction, Predictor
+    from studytag.inference.run import Options
     from studytag.manifest import load_manifest
 
 __all__ = [
     "BundleError",
     "InputError",
     "MissingDependencyError",
+    "Options",
     "Prediction",
     "Predictor",
     "StudytagError",
+    "WriteOptions",
     "__version__",
     "load_manifest",
     "predict_file",
@@ -30,6 +34,8 @@ _HOMES = {
     "Prediction": "studytag.inference.predictor",
     "Predictor": "studytag.inference.predictor",
     "predict_file": "studytag.inference.files",
+    "Options": "studytag.inference.run",
+    "WriteOptions": "studytag.files",
     "load_manifest": "studytag.manifest",
     **dict.fromkeys(
         ("BundleError", "InputError", "MissingDependencyError", "StudytagError"), "studytag.errors"

@@ -19,7 +19,7 @@ from studytag.errors import InputError
 from studytag.files import read_rows, source_files
 from studytag.hashing import sha256
 from studytag.labels import STUDY_DESIGNS, LabelSet
-from studytag.records import Row, TextRecipe
+from studytag.records import Row, TextRecipe, place_of
 
 TABLE_MANIFEST = "manifest.json"
 """Stands beside the tables that `studytag data build` writes; names their labels."""
@@ -141,7 +141,7 @@ def read_chunks(path: str | Path, labels: LabelSet) -> Iterator[LabelledTable]:
     """Read a labelled table, or a folder of its shards, some thousand rows at a time.
 
     Of a row without `known` every label is known; of one where it is empty, none. Truth counts only
-    where known.
+    where known, and brings what it implies.
 
     Args:
         path: Any format that `read_rows` knows; in a folder, the files are read by name.
@@ -177,10 +177,11 @@ def _labelled(path: Path, rows: list[Row], labels: LabelSet, first_row: int) -> 
         try:
             recipe.compose_record(row)
         except InputError as error:
-            raise InputError(f"{path}: row {number} (pmid {row.get('pmid')}): {error}") from error
+            raise InputError(f"{path}: {place_of(number, row)}: {error}") from error
     try:
         known = labels.encode([row.get("known", labels) for row in rows], "known", first_row)
         truth = labels.encode([row["labels"] for row in rows], "labels", first_row)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    return LabelledTable(rows, truth & known, known)
+    truth = labels.raise_implied(truth & known)
+    return LabelledTable(rows, truth, known | truth)

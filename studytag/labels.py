@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from studytag.errors import InputError
+
+_Value = TypeVar("_Value", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -79,18 +82,19 @@ class LabelSet:
         """The names set in one row, shape (len(self),)."""
         return [name for name, present in zip(self.names, multi_hot, strict=True) if present]
 
-    def raise_implied(self, probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Probabilities of shape (..., labels) in which no label is likelier than one it implies.
+    def raise_implied(self, values: NDArray[_Value]) -> NDArray[_Value]:
+        """Values of shape (..., labels) in which no label has more than one that it implies.
 
         An implied label's probability becomes the maximum of its own and those that imply it: the
-        least change that respects P(RCT) <= P(ClinicalTrial).
+        least change that respects P(RCT) <= P(ClinicalTrial). Of decisions and of truth, the
+        maximum is what is true with whatever that implies.
         """
         if not self.implications:
-            return probabilities
-        raised: NDArray[np.floating] = probabilities.copy()
+            return values
+        raised: NDArray[_Value] = values.copy()
         for column, implied in self._closure():
             for other in implied:
-                np.maximum(raised[..., other], probabilities[..., column], out=raised[..., other])
+                np.maximum(raised[..., other], values[..., column], out=raised[..., other])
         return raised
 
     def decide(
@@ -103,11 +107,7 @@ class LabelSet:
             thresholds: Shape (labels,), or that of `probabilities`.
         """
         decisions: NDArray[np.bool_] = probabilities >= np.asarray(thresholds, dtype=np.float64)
-        direct = decisions.copy()
-        for column, implied in self._closure():
-            for other in implied:
-                decisions[..., other] |= direct[..., column]
-        return decisions
+        return self.raise_implied(decisions)
 
     def _closure(self) -> list[tuple[int, list[int]]]:
         """Column to the columns of all that it implies, directly or not."""

@@ -42,6 +42,12 @@ def table_schema() -> pa.Schema:
     return pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
 
 
+def place_of(number: int, row: Row) -> str:
+    """What an error calls a row; its number counts from 1."""
+    pmid = row.get("pmid")
+    return f"row {number}" if pmid in (None, "") else f"row {number} (pmid {pmid})"
+
+
 def clean(value: object) -> str:
     """`value` as text with runs of white space made one space; None, NaN and NA are empty.
 

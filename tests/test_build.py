@@ -21,7 +21,7 @@ from studytag.data.splitting import SPLITS, Splitter, title_key
 from studytag.dataset import load_table
 from studytag.errors import InputError
 from studytag.files import open_writer, read_rows
-from studytag.labels import STUDY_DESIGNS
+from studytag.labels import STUDY_DESIGNS, LabelSet
 from studytag.records import table_schema
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "pubmed.parquet"
@@ -352,7 +352,24 @@ def test_what_is_known_is_said_by_each_row(tmp_path):
         for known in (*rows, *rows[::-1]):
             stream.write(json.dumps({"title": "A", "labels": ["RCT"], **known}) + "\n")
     known = load_table(table, STUDY_DESIGNS).known
-    assert known.sum(axis=1).tolist() == [10, 1, 0, 0, 0, 0, 1, 10]
+    assert known.sum(axis=1).tolist() == [10, 2, 0, 0, 0, 0, 2, 10]  # an RCT is a trial
+
+
+def test_truth_brings_what_it_implies(tmp_path):
+    table = tmp_path / "mine.jsonl"
+    rows = [{"labels": ["A"]}, {"labels": ["A"], "known": ["A"]}, {"labels": [], "known": ["A"]}]
+    table.write_text("".join(json.dumps({"title": "A"} | row) + "\n" for row in rows))
+    read = load_table(table, LabelSet(("A", "B"), {"A": ("B",)}))
+    assert read.truth.tolist() == [[True, True], [True, True], [False, False]]
+    assert read.known.tolist() == [[True, True], [True, True], [True, False]]
+
+
+def test_labels_that_the_rules_replace_are_said(tmp_path, out, strict, caplog):
+    rows = [article(1, labels=["RCT"]), article(2, labels=["RCT", "Human"]), article(3)]
+    card = build([write(tmp_path / "a.jsonl", rows)], out, strict)
+    assert card.replaced == {"RCT": 2, "Human": 1}
+    assert "rules of 'strict' replace (RCT 2, Human 1); to keep them, give --rules" in caplog.text
+    assert "own that the rules replaced: RCT 2, Human 1" in (out / "README.md").read_text()
 
 
 def test_an_unknown_label_names_file_row_and_label(tmp_path, out):

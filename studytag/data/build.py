@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +18,7 @@ from studytag.data.splitting import SPLITS, Splitter, choose, title_key
 from studytag.errors import InputError
 from studytag.files import atomic_folder, open_writer, read_rows, source_files
 from studytag.hashing import sha256
-from studytag.records import COLUMNS, LIST_COLUMNS, Row, clean
+from studytag.records import COLUMNS, LIST_COLUMNS, Row, clean, place_of
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ def _collect(
     ):
         listing = csv.writer(stream, lineterminator="\n")
         listing.writerow(["reason", "pmid", "year", "title"])
-        for row, reason in _articles(files, rules, corrections):
+        for row, reason in _articles(files, rules, corrections, card.replaced):
             card.read += 1
             if reason is None:
                 writer.write(row)
@@ -117,6 +118,12 @@ def _collect(
             else:
                 card.excluded[reason] += 1
                 listing.writerow([reason, row["pmid"], row["year"], row["title"]])
+    if card.replaced:
+        logger.warning(
+            "the sources have labels of their own that the rules of %r replace (%s); to keep them, "
+            "give --rules a file in which these labels have no rule",
+            *(rules.name, card.replacements()),
+        )
     card.corrected = len(corrections.used)
     if unused := corrections.unused():
         logger.warning(
@@ -125,9 +132,12 @@ def _collect(
 
 
 def _articles(
-    files: Iterable[Path], rules: RuleSet, corrections: Corrections
+    files: Iterable[Path], rules: RuleSet, corrections: Corrections, replaced: Counter[str]
 ) -> Iterator[tuple[Row, str | None]]:
-    """Every article in the table's columns, labelled, and why it is left out, if it is."""
+    """Every article in the table's columns, labelled, and why it is left out, if it is.
+
+    `replaced` counts the labels of the sources' own that the rules put theirs in place of.
+    """
     seen: set[bytes] = set()
     for file in files:
         logger.info("reading %s", file)
@@ -136,13 +146,12 @@ def _articles(
                 row = _to_table(raw)
                 reason = _duplicate(row, seen)
                 if reason is None:
+                    replaced.update(rules.replaced(row))
                     row["labels"], row["known"] = corrections.apply(row["pmid"], row, rules)
                     if not row["labels"] and not rules.keep_unlabelled:
                         reason = "none of the labels"
             except InputError as error:
-                raise InputError(
-                    f"{file}: row {index} (pmid {raw.get('pmid')}): {error}"
-                ) from error
+                raise InputError(f"{file}: {place_of(index, raw)}: {error}") from error
             yield row, reason
 
 

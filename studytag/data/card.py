@@ -22,6 +22,7 @@ class Card:
         read: Articles read.
         excluded: Reason to number of articles.
         corrected: Articles whose labels a person corrected.
+        replaced: Label to articles that had it in their own column, where a rule decides instead.
         rows: Split to number of articles.
         positive: (split, label) to articles with the label.
         known: (split, label) to articles of which it is known.
@@ -36,6 +37,7 @@ class Card:
     read: int = 0
     excluded: Counter[str] = field(default_factory=Counter)
     corrected: int = 0
+    replaced: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
     positive: Counter[tuple[str, str]] = field(default_factory=Counter)
     known: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -61,6 +63,10 @@ class Card:
         """The exclusions in words."""
         return "; ".join(f"{reason}: {n}" for reason, n in self.excluded.most_common()) or "none"
 
+    def replacements(self) -> str:
+        """The labels that the rules replaced, in words."""
+        return ", ".join(f"{label} {n}" for label, n in self.replaced.most_common()) or "none"
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON form: the manifest beside the tables."""
         return {
@@ -73,6 +79,7 @@ class Card:
             "read": self.read,
             "excluded": dict(self.excluded),
             "corrected": self.corrected,
+            "replaced": dict(self.replaced),
             "rows": {split: self.rows[split] for split in SPLITS},
             "positive": self._by_split(self.positive),
             "known": self._by_split(self.known),
@@ -98,6 +105,7 @@ class Card:
             f"({', '.join(f'{split} {self.rows[split]}' for split in SPLITS)})",
             f"- Excluded: {self.reasons()} (listed in `excluded.csv`)",
             f"- Corrected by hand: {self.corrected}",
+            f"- Labels of the sources' own that the rules replaced: {self.replacements()}",
             "",
             "## Labels by split",
             "",

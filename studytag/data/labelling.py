@@ -207,6 +207,11 @@ class RuleSet:
         implications = self.implications
         return {name: frozenset(implied_labels(implications, name)) for name in self.rules}
 
+    def replaced(self, row: Row) -> list[str]:
+        """The labels in the row's own column `labels` that count for nothing: rules decide."""
+        kept = {name for name, rule in self.rules.items() if rule.from_table}
+        return [name for name in row.get("labels") or () if name not in kept]
+
     def apply(self, row: Row) -> tuple[list[str], list[str]]:
         """The labels of one row and the labels whose presence or absence is known.
 
