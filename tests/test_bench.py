@@ -123,6 +123,8 @@ def test_quality_over_whole_sources(results, table, tmp_path):
     rows = [line.split("|") for line in results("bench.quality", *added).splitlines()]
     first = {row[1].strip(): row[2:] for row in reversed(rows) if len(row) > 2}
     assert first["other"] == first["Keyword rules"]
+    error = results("bench.quality", *added, "--recipe", "by hand", code=1)
+    assert "other-0.npz: was measured of '', not of 'by hand'; remove it to measure" in error
 
 
 def test_articles_labelled_by_people(results, table):
@@ -134,10 +136,15 @@ def test_articles_labelled_by_people(results, table):
 
 def test_a_published_split(results, table):
     split = ("test", table, "--train", table, "--validation", table)
+    rows = [json.loads(line) for line in table.read_text("utf-8").splitlines()]
+    rows[0]["known"] = rows[0]["labels"]
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     text = results("bench.quality", *split, "--baselines", "Keyword rules")
     assert "200 articles with a known label" in text
     with np.load(results.folder / "predictions" / "test" / TRUTH) as truth:
         assert np.bincount(truth["fold"] + 1).tolist() == [200, 200]
+        known = truth["known"].sum(axis=1)
+        assert known[0] == known[200] < len(SENTENCES) <= known[1] == known[201]
 
 
 def test_bundles_of_one_name_are_seeds(results, table, tmp_path):

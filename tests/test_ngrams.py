@@ -259,6 +259,8 @@ def test_of_very_many_articles_words_are_learned_from_some(monkeypatch):
 
 def test_a_number_of_tokens_that_no_graph_can_read_is_refused_before_the_work(learned, tmp_path):
     folder, *_ = learned
+    with pytest.raises(InputError, match=r"fast_tokens \(50\) is for the variant fast, which is"):
+        export_bundle(folder / "model", tmp_path / "b", folder / "train.jsonl", fast_tokens=50)
     with pytest.raises(InputError, match="fast_tokens must be from 3 to 131072, not 2"):
         export_bundle(folder / "model", tmp_path / "b", folder / "train.jsonl", fast_tokens=2)
 

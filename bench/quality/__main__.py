@@ -46,7 +46,7 @@ def _run(options: argparse.Namespace) -> str:
         raise InputError("two bundles have the same name and seed; give each a name of its own")
     if options.command == "test":
         return protocols.test(table, options.train, options.validation, name, systems, bundles)
-    ready = {key: (bundle, f"bundle, {bundle.variant}") for key, bundle in bundles.items()}
+    ready = {key: (bundle, bundle.recipe) for key, bundle in bundles.items()}
     return protocols.grouped(table, name, {**systems, **ready}, options.reference, options.once)
 
 

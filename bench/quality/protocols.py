@@ -105,7 +105,7 @@ def test(
     """
     labels = read_label_set(train)
     learned, tested = load_evaluable(train, labels), load_table(path, labels)
-    tested.known[:] = tested.truth.any(axis=0)
+    tested.known[:] &= tested.truth.any(axis=0)
     for row in tested.rows:
         row["source"] = PROTOCOLS if row.get("protocol") else "reports"
     if validation is None:
@@ -126,7 +126,7 @@ def test(
         if manifest.labels.names != labels.names:
             raise InputError(f"{bundle.folder}: its labels are not those of {train}")
         thresholds = {point: np.array([manifest.thresholds(variant, point)]) for point in POINTS}
-        facts = (measured_now(), seed, f"bundle, {variant}")
+        facts = (measured_now(), seed, bundle.recipe)
         Predictions(system, probabilities, thresholds, *facts).save(PREDICTIONS / name)
     marked = np.array([row["source"] == PROTOCOLS for row in others.rows])
     apart = {"but": PROTOCOLS, "source": int(truth.source[marked][0])} if marked.any() else None
@@ -170,11 +170,20 @@ def describe(
 
 
 def _keep(name: str, truth: Truth, systems: Systems, predict: Callable[[System], Any]) -> None:
-    """Measure what is not kept yet."""
+    """Measure what is not kept yet.
+
+    Raises:
+        InputError: what is kept of a system came about in another way.
+    """
     folder = PREDICTIONS / name
     truth.save(folder)
     for (system, seed), (run, recipe) in systems.items():
-        if predictions_file(folder, system, seed).exists():
+        if (file := predictions_file(folder, system, seed)).exists():
+            if (before := Predictions.load(file).recipe) != recipe:
+                raise InputError(
+                    f"{file}: was measured of {before!r}, not of {recipe!r}; remove it to measure "
+                    "again, or give the system another name"
+                )
             continue
         # Not float16: its ties near 1 cost 0.02 of an average precision.
         probabilities = predict(run).astype(np.float32)

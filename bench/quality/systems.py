@@ -19,9 +19,10 @@ from bench.harness.machine import run_command
 from bench.harness.store import write_rows
 from studytag.dataset import TABLE_MANIFEST, LabelledTable
 from studytag.files import atomic_folder
+from studytag.hashing import sha256
 from studytag.inference.predictor import Predictor, VariantName
 from studytag.labels import LabelSet
-from studytag.manifest import load_manifest
+from studytag.manifest import MANIFEST, load_manifest
 from studytag.records import Row, TextRecipe
 
 Probabilities = NDArray[np.floating]
@@ -105,6 +106,11 @@ class Bundle:
         """That it was trained with."""
         manifest = load_manifest(self.folder, variants=())
         return int(manifest.training.get("options", {}).get("seed", 0))
+
+    @property
+    def recipe(self) -> str:
+        """How its predictions come about: another bundle in the same place is another recipe."""
+        return f"bundle {sha256(Path(self.folder) / MANIFEST)[:12]}, {self.variant}"
 
     def open(self) -> Predictor:
         """The predictor."""

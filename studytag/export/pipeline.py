@@ -199,6 +199,11 @@ def _fast_tokens(
 ) -> int | None:
     """What the transformer reads in the variant `fast`; None if it is not asked for."""
     if FAST not in variants:
+        if fast_tokens is not None:
+            raise InputError(
+                f"option fast_tokens ({fast_tokens}) is for the variant fast, which is not asked "
+                "for; add it to --variants, or leave the option out"
+            )
         return None
     if not with_words:
         raise InputError(
