@@ -165,6 +165,14 @@ def test_a_wrong_prevalence_is_refused(exported, tmp_path, capsys, share, messag
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_place_is_looked_at_before_anything_is_computed(exported, tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    command = ["calibrate", str(exported.bundle), "--unlabelled", str(tmp_path / "not there.csv")]
+    with pytest.raises(SystemExit):
+        main([*command, "--output", str(tmp_path)])
+    assert "holds something other than a bundle" in capsys.readouterr().err
+
+
 def test_the_bundle_itself_is_never_the_output(exported, capsys):
     command = ["calibrate", str(exported.bundle), "--prevalence", "RCT=0.1"]
     with pytest.raises(SystemExit):

@@ -47,11 +47,13 @@ def run(options: argparse.Namespace) -> None:
     from studytag.export.recalibration import (
         estimate_bundle_prevalence,
         recalibrate,
+        refuse_place,
         shift_prevalence,
     )
     from studytag.files import read_rows
 
     bundle = options.bundle or default_bundle()
+    refuse_place(bundle, options.output)
     if options.labelled is not None:
         recalibrate(bundle, options.labelled, options.output)
         return

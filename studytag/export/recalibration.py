@@ -53,6 +53,17 @@ the same articles must stay tagged when prevalence changes. The others promise s
 articles that are tagged, which a threshold on the probability keeps by itself."""
 
 
+def refuse_place(bundle: Path, output: Path) -> None:
+    """Refuse a place for the new bundle before anything is computed.
+
+    Raises:
+        InputError: `output` is the bundle itself or something else.
+    """
+    if output.resolve() == bundle.resolve():
+        raise InputError(f"{output}: is the bundle itself; name another folder")
+    refuse_foreign_folder(output)
+
+
 def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Manifest:
     """Refit calibration and thresholds on a user's labelled articles.
 
@@ -71,6 +82,7 @@ def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Ma
         BundleError: the bundle is damaged.
     """
     bundle, output = Path(bundle), Path(output)
+    refuse_place(bundle, output)
     manifest = load_manifest(bundle)
     labels = manifest.labels
     articles = load_evaluable(table, labels)
@@ -140,7 +152,8 @@ def shift_prevalence(
             say what prevalence it is for, or `output` is the bundle itself or something else.
         BundleError: the bundle is damaged.
     """
-    bundle = Path(bundle)
+    bundle, output = Path(bundle), Path(output)
+    refuse_place(bundle, output)
     manifest = load_manifest(bundle)
     for label, share in prevalence.items():
         if label not in manifest.labels.names:
@@ -165,7 +178,7 @@ def shift_prevalence(
     }
     return _write(
         bundle,
-        Path(output),
+        output,
         replace(
             manifest,
             variants=variants,
@@ -284,9 +297,6 @@ def _with_note(card: str) -> str:
 
 def _write(bundle: Path, output: Path, manifest: Manifest) -> Manifest:
     """The bundle's files under the new manifest, complete or not at all."""
-    if output.resolve() == bundle.resolve():
-        raise InputError(f"{output}: is the bundle itself; name another folder")
-    refuse_foreign_folder(output)
     with atomic_folder(output) as folder:
         for name in manifest.files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

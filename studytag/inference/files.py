@@ -7,7 +7,6 @@ read and written again, which is cheap, and only what was not committed is predi
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,6 +35,7 @@ from studytag.inference.predictor import Outcome, Predictor
 from studytag.inference.progress import FileSummary, Listener, as_listener
 from studytag.inference.run import Options, Run, open_journal
 from studytag.manifest import OperatingPoint
+from studytag.outputs import refuse_overwriting
 from studytag.records import PREDICTED_COLUMN, Row
 
 __all__ = ["FileSummary", "Options", "predict_file", "tag_file"]
@@ -129,9 +129,7 @@ def tag_file(
     Raises:
         StudytagError: as `predict_file`.
     """
-    for target in targets:
-        if os.path.realpath(source) == os.path.realpath(target):
-            raise InputError(f"{target}: is the input itself; name another output")
+    refuse_overwriting(targets, [source])
     target = targets[0]
     options = options or Options()
     point = operating_point or options.operating_point
