@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from studytag.errors import InputError
 from studytag.files import output_in_use
+from studytag.files.locks import output_lock
+
+logger = logging.getLogger(__name__)
 
 
 def refuse_overwriting(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
@@ -46,6 +50,28 @@ def reserved(
         return
     refuse_overwriting([*outputs, path], inputs)
     with output_in_use(path):
+        yield
+
+
+@contextmanager
+def folder_in_use(folder: Path, shown: str) -> Iterator[None]:
+    """Keep other processes from a folder while the block works in it; it is created.
+
+    Args:
+        folder: Gets a lock file, `.lock`.
+        shown: What messages call it.
+
+    Raises:
+        InputError: another process holds it, which is named, or it cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held = stack.enter_context(output_lock(folder / ".lock", shown))
+        except OSError as error:
+            raise InputError(f"{shown}: cannot be written ({error.strerror})") from error
+        if not held:
+            logger.warning("%s: its file system has no locks; use it from one process alone", shown)
         yield
 
 
