@@ -25,10 +25,9 @@ from studytag.files import (
     open_writer,
     output_in_use,
     read_rows,
-    tagged,
     target_name,
 )
-from studytag.inference.columns import added_columns, added_names, refuse_taken
+from studytag.inference.columns import added_names, refuse_taken
 from studytag.inference.inputs import remember
 from studytag.inference.output import write_rows
 from studytag.inference.predictor import Outcome, Predictor
@@ -142,7 +141,7 @@ def tag_file(
         source_format,
         encoding=options.encoding,
         errors="return",
-        on_columns=lambda row: None if blanks else blanks.append(row),
+        on_columns=blanks.append,
     )
     columns = _look_ahead(source, source_format, target, target_format, options)
     run = Run(source, target, predictor.labels, stop or (lambda: False), listener)
@@ -155,10 +154,7 @@ def tag_file(
             with open_output(target, target_format, **writing) as writer:
                 total = estimate_rows(source, source_format)
                 pairs = _outcomes(run, rows, predictor, point, total)
-                write_rows(run, writer, pairs, columns)
-                if not run.rows and blanks:
-                    nothing = added_columns(run.labels, None, None)
-                    writer.begin(tagged(blanks[0], nothing))
+                write_rows(run, writer, pairs, columns, blanks)
                 run.check_complete()
         if run.journal:
             run.journal.remove()
