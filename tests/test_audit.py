@@ -102,6 +102,14 @@ def test_a_group_that_no_article_has_is_refused(built):
         audit(built / "processed", built / "review.csv", load_rules("reference"), group="sauce")
 
 
+def test_a_table_is_never_the_review(built):
+    table = built / "processed" / "val.parquet"
+    before = table.read_bytes()
+    with pytest.raises(InputError, match="is the input itself"):
+        audit(built / "processed", table, load_rules("reference"))
+    assert table.read_bytes() == before
+
+
 def test_rule_sets_that_disagree_are_listed_up_to_the_limit(built):
     rows = [row for row in review(built, "--limit", "2") if row["reason"] == "rules"]
     strict, reference = load_rules("strict"), load_rules("reference")

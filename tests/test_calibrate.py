@@ -148,21 +148,60 @@ def test_the_command_estimates_and_shifts(exported, articles, tmp_path, capsys):
     assert load_manifest(output).training["prevalence"]["stated"].keys() == set(LABELS)
 
 
+def test_a_handful_of_articles_is_no_estimate(exported, articles, tmp_path, capsys):
+    source = tmp_path / "mine.jsonl"
+    rows = [*articles[:49], {"title": None, "abstract": ""}]
+    source.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    command = ["calibrate", str(exported.bundle), "--unlabelled", str(source)]
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--output", str(tmp_path / "bundle")])
+    assert stop.value.code == 2
+    assert (
+        "49 articles with a title or an abstract; an estimate needs 50" in capsys.readouterr().err
+    )
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_shares_agree_with_what_labels_imply(exported_field, tmp_path, capsys):
+    manifest = load_manifest(exported_field.bundle)
+    ((label, (implied,)),) = manifest.labels.implications.items()
+    command = ["calibrate", str(exported_field.bundle)]
+    output = ["--output", str(tmp_path / "bundle")]
+    with pytest.raises(SystemExit):
+        main([*command, "--prevalence", f"{label}=0.6", f"{implied}=0.1", *output])
+    message = f"prevalence of {label} (0.6) is above that of {implied} (0.1)"
+    assert message in capsys.readouterr().err
+    source = tmp_path / "mine.jsonl"
+    source.write_text("\n".join(map(json.dumps, exported_field.articles)), encoding="utf-8")
+    main([*command, "--unlabelled", str(source), *output])
+    stated = load_manifest(tmp_path / "bundle").training["prevalence"]["stated"]
+    assert stated[label] <= stated[implied]
+
+
 @pytest.mark.parametrize(
     ("share", "message"),
     [
         ("Trial=0.1", "unknown label 'Trial'"),
         ("RCT=2", "prevalence of RCT must be between 0 and 1"),
         ("RCT", "write LABEL=SHARE"),
+        ("RCT=0.5 RCT=0.02", "RCT has a share already"),
     ],
 )
 def test_a_wrong_prevalence_is_refused(exported, tmp_path, capsys, share, message):
-    command = ["calibrate", str(exported.bundle), "--prevalence", share]
+    command = ["calibrate", str(exported.bundle), "--prevalence", *share.split()]
     with pytest.raises(SystemExit) as stop:
         main([*command, "--output", str(tmp_path / "bundle")])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_place_is_looked_at_before_anything_is_computed(exported, tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    command = ["calibrate", str(exported.bundle), "--unlabelled", str(tmp_path / "not there.csv")]
+    with pytest.raises(SystemExit):
+        main([*command, "--output", str(tmp_path)])
+    assert "holds something other than a bundle" in capsys.readouterr().err
 
 
 def test_the_bundle_itself_is_never_the_output(exported, capsys):

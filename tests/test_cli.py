@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -135,6 +136,42 @@ def test_evaluate_refuses_an_unusable_table(exported, tmp_path, capsys, content,
     assert stop.value.code == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert re.search(message, error), error
+
+
+def refused(capsys, *arguments):
+    """What `studytag evaluate` says of a mistake."""
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", *map(str, arguments)])
+    said = capsys.readouterr()
+    assert (stop.value.code, said.out) == (2, "")  # nothing was scored
+    return said.err
+
+
+def test_evaluate_replaces_no_table_and_looks_at_its_output_first(exported, tmp_path, capsys):
+    table = tmp_path / "mine.jsonl"
+    table.write_bytes(exported.validation.read_bytes())
+    command = [table, "--bundle", exported.bundle, "--output"]
+    assert "is the input itself" in refused(capsys, *command, tmp_path / "." / "mine.jsonl")
+    assert "is not a file" in refused(capsys, *command, tmp_path)
+    assert table.read_bytes() == exported.validation.read_bytes()
+
+
+def test_evaluate_ignores_no_option(exported, tmp_path, capsys):
+    command = [exported.validation, "--model", exported.model]
+    flags = ["--require-signature", "key.pem", "--variant", "fp32", "--workers", "2"]
+    said = refused(capsys, *command, *flags, "--threads-per-worker", "2", "--bundle", "x")
+    for flag in (*flags[::2], "--threads-per-worker", "--bundle"):
+        assert flag in said
+    assert "add that, or leave it out" in refused(capsys, *command, "--run", tmp_path)
+    flags = ["--run", tmp_path, "--report", tmp_path / "report"]
+    assert "holds no epoch of a run in history.json" in refused(capsys, *command, *flags)
+
+
+def test_evaluate_says_how_a_model_gets_thresholds(exported, tmp_path, capsys):
+    model = tmp_path / "checkpoint"
+    shutil.copytree(exported.model, model, ignore=shutil.ignore_patterns("studytag.json"))
+    said = refused(capsys, exported.validation, "--model", model)
+    assert "export the model, which tunes them: studytag export --model" in said
 
 
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path):

@@ -51,6 +51,20 @@ def test_csv_to_parquet_keeps_every_row_and_column(predictor, exported, tmp_path
         assert row["studytag_error"] is None
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "xlsx"])
+def test_a_file_without_a_record_becomes_a_table_that_has_the_tags(predictor, tmp_path, suffix):
+    source = tmp_path / "in.json"
+    source.write_text("[]")
+    target = tmp_path / f"out.{suffix}"
+    assert predict_file(predictor, source, target, progress=False).rows == 0
+    columns = []
+    assert list(read_rows(target, on_columns=columns.append)) == []
+    assert list(columns[0])[-len(ADDED) :] == ADDED
+    again = tmp_path / "again.parquet"
+    predict_file(predictor, target, again, progress=False)
+    assert pq.read_schema(again).names[-len(ADDED) :] == ADDED
+
+
 def test_tags_have_their_types_also_where_no_row_got_any(predictor, tmp_path):
     rows = [{"pmid": "1", "title": ""}]
     source = write(tmp_path / "in.csv", rows)

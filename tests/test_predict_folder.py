@@ -68,6 +68,19 @@ def test_finished_files_are_skipped(predictor, records, tmp_path, caplog):
     assert "part-2.jsonl: is newer than" in caplog.text
 
 
+def test_a_file_that_no_run_made_does_not_count_as_tagged(predictor, records, tmp_path):
+    tagged = tmp_path / "tagged"
+    tagged.mkdir()
+    (tagged / "mine.txt").write_text("of another name")
+    mine = write(tagged / "part-1.jsonl", articles(5))
+    before = mine.read_bytes()
+    with pytest.raises(InputError, match=r"part-1\.jsonl: is there already, and no run"):
+        predict_folder(predictor, records, tagged, progress=False)
+    assert mine.read_bytes() == before
+    mine.rename(tmp_path / "mine.jsonl")
+    assert len(predict_folder(predictor, records, tagged, progress=False).files) == 4
+
+
 def test_outputs_of_different_bundles_are_not_mixed(exported, predictor, records, tmp_path):
     predict_folder(predictor, records, tmp_path / "tagged", progress=False)
     with Predictor(exported.bundle, variant="fp32", operating_point="fixed") as other:

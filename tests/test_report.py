@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -81,6 +82,40 @@ def test_the_page_stands_alone_and_holds_the_scores(exported, tmp_path, evaluati
         assert f"<td>{evaluation.scores.labels[name].f1:.3f}</td>" in page
     stored = json.loads((output / "metrics.json").read_text())
     assert stored["scores"] == evaluation.to_dict()["scores"]
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_only_an_earlier_report_is_replaced(exported, tmp_path, capsys, earlier):
+    output = tmp_path / "report"
+    command = ["evaluate", str(exported.validation), "--bundle", str(exported.bundle)]
+    if earlier:
+        for _ in range(2):
+            main([*command, "--report", str(output)])
+    output.mkdir(exist_ok=True)
+    (output / "thesis.docx").write_text("years of work")
+    before = sorted(output.iterdir())
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--report", str(output)])
+    said = capsys.readouterr()
+    assert (stop.value.code, said.out) == (2, "")  # nothing was scored
+    assert "report holds 'thesis.docx', which no report wrote" in said.err
+    assert sorted(output.iterdir()) == before
+
+
+def test_the_table_and_the_figures_never_lie_in_the_report(exported, tmp_path, capsys):
+    output = tmp_path / "report"
+    main(
+        ["evaluate", str(exported.validation), "--bundle", str(exported.bundle)]
+        + ["--report", str(output)]
+    )
+    table = output / "metrics.json"
+    shutil.copyfile(exported.validation, table)
+    for flags in ([str(table)], [str(exported.validation), "--output", str(table)]):
+        with pytest.raises(SystemExit):
+            main(["evaluate", *flags, "--bundle", str(exported.bundle), "--report", str(output)])
+        assert "metrics.json lies in" in capsys.readouterr().err
+    assert table.read_bytes() == exported.validation.read_bytes()
 
 
 def test_text_of_articles_is_escaped(exported, tmp_path):

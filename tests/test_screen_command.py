@@ -200,3 +200,16 @@ def test_the_input_is_never_an_output(exported, tmp_path, capsys, name):
     assert stop.value.code == 2
     assert "is the input itself" in capsys.readouterr().err
     assert source.read_text(encoding="utf-8") == content
+
+
+@pytest.mark.parametrize("name", ["in.ris", "out.ris", "out.set-aside.ris", "."])
+def test_a_report_replaces_neither_the_input_nor_an_output(exported, tmp_path, capsys, name):
+    source = tmp_path / "in.ris"
+    source.write_text("TY  - JOUR\nTI  - A trial of sealants\nER  - \n", encoding="utf-8")
+    command = ["screen", str(source), str(tmp_path / "out.ris"), "--keep", "RCT"]
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--report", str(tmp_path / name), "--bundle", str(exported.bundle)])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert any(why in said for why in ("is the input", "is an output already", "is not a file"))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.ris"]

@@ -78,6 +78,20 @@ class TestJob:
         download = client.get(f"/v1/files/{id}/download").text
         assert download.count("row 1") == 1
 
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [("a.json", b"[]"), ("a.xml", b"<PubmedArticleSet></PubmedArticleSet>")],
+    )
+    def test_a_file_without_a_record_is_done(self, client, name, content):
+        id = upload(client, name, content).json()["id"]
+        job = wait_for_job(client, id)
+        assert (job["status"], job["done"], job["errors"]) == ("done", 0, 0), job
+        assert set(job["counts"].values()) == {0}
+        for query in ({}, {"label": "RCT", "decision": "absent"}):
+            answer = client.get(f"/v1/files/{id}/rows", params=query)
+            assert answer.json() == {"total": 0, "rows": []}
+        assert client.get(f"/v1/files/{id}/download").text.count("\n") == 1
+
     def test_a_file_that_cannot_be_read_fails_and_says_so_without_paths(self, client, server):
         id = upload(client, "mine.csv", b"one,two\n1,2\n").json()["id"]
         job = wait_for_job(client, id)
@@ -99,6 +113,9 @@ class TestJob:
         assert answer.json()["operating_point"] == "precise"
         wrong = upload(client, "a.ris", ris(ARTICLES[:2]), operating_point="best")
         assert wrong.status_code == 422
+        mistyped = upload(client, "a.ris", ris(ARTICLES[:2]), operating_pont="precise")
+        assert mistyped.status_code == 422
+        assert "operating_pont" in mistyped.json()["error"]
 
 
 class TestRows:
@@ -316,6 +333,28 @@ def test_files_and_results_outlive_the_server(exported, tmp_path):
     assert not newer.exists()
 
 
+def test_the_state_folder_has_one_service(server, exported, tmp_path):
+    holder = f"is being written by process {server.process.pid}"
+    with pytest.raises(AssertionError, match=holder):
+        start_server(tmp_path, exported.bundle, "--state", str(server.log.parent / "state"))
+
+
+def test_only_remains_of_jobs_are_removed_from_the_state_folder(tmp_path, caplog):
+    jobs = tmp_path / "jobs"
+    remains = jobs / ("a" * 32)
+    remains.mkdir(parents=True)
+    for name in ("upload.ris.gz", "tagged.parquet", ".job.json.0123456789ab.partial"):
+        (remains / name).write_bytes(b"")
+    mine = [jobs / "thesis" / "upload.ris", jobs / ("b" * 32) / "thesis.docx", jobs / "notes.txt"]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("years of work")
+    assert JobStore(tmp_path).jobs() == []
+    assert not remains.exists()
+    assert all(path.exists() for path in mine)
+    assert caplog.text.count("is no file job, and is left as it is") == 3
+
+
 def test_are_deleted_after_their_time(exported, tmp_path):
     server = start_server(tmp_path, exported.bundle, "--keep-hours", "0")
     with server.client() as client:
@@ -326,8 +365,8 @@ def test_are_deleted_after_their_time(exported, tmp_path):
             time.sleep(0.1)
         else:
             raise AssertionError("it is still there")
+    server.stop()  # the job is forgotten before its folder is removed
     assert not list((tmp_path / "state" / "jobs").iterdir())
-    server.stop()
 
 
 def _watch(client, ids: list[str], finished: dict[str, dict], records: int) -> None:

@@ -91,12 +91,13 @@ class TestPredictor:
             assert predictor.predict("a trial")
 
     def test_predicts_beside_an_event_loop(self, exported):
-        articles = [{"title": "a trial"}, {"title": ""}, "a cohort of children"]
+        unknown = "\u200b"  # it has a text, of which the tokenizer leaves nothing
+        articles = [{"title": "a trial"}, {"title": ""}, "a cohort of children", unknown]
         with Predictor(exported.bundle) as predictor:
             given = asyncio.run(predictor.predict_async(articles, operating_point="precise"))
             expected = predictor.predict(articles, operating_point="precise", errors="return")
-        assert given[::2] == expected[::2]
-        assert str(given[1]) == str(expected[1])
+        assert given[:3:2] == expected[:3:2]
+        assert [*map(repr, given[1::2])] == [*map(repr, expected[1::2])]
 
     def test_counts_tokens_before_truncation(self, exported):
         with Predictor(exported.bundle) as predictor:

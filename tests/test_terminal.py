@@ -108,6 +108,14 @@ def test_control_characters_of_a_file_never_reach_the_terminal(tmp_path, bundle)
         assert not {*"\x1b\x07\x9b\u202e"} & {*printed}, line
 
 
+def test_a_terminal_of_another_encoding_gets_every_report(tmp_path, bundle):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"title": "Wirkung von α-Tocopherol"}) + "\n")
+    line = f"$STUDYTAG screen a.jsonl b.jsonl --keep RCT --operating-point f1 --bundle {bundle}"
+    done = shell(line, tmp_path, PYTHONIOENCODING="latin-1")
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"Wirkung von \\u03b1-Tocopherol" in done.stdout
+
+
 def test_printable_leaves_text_as_it_is():
     text = "Zażółć 研究\tµ ± – 18\u00a0%\n"
     assert printable(text) == text

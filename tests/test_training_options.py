@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from support import REPOSITORY
 
+from studytag.cli.train import main
 from studytag.errors import InputError
 from studytag.training.config import read_config, shipped_configs
 from studytag.training.options import parse_config
@@ -105,3 +106,12 @@ def test_a_wrong_flag_is_named(capsys, arguments, message):
         parse_config(arguments)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_report_of_something_else_is_refused_before_training(tmp_path, capsys):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "thesis.docx").write_text("years of work")
+    with pytest.raises(SystemExit) as stop:
+        main(["--output_dir", str(tmp_path)])
+    assert stop.value.code == 2
+    assert "holds 'thesis.docx', which no report wrote" in capsys.readouterr().err

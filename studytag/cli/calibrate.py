@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from studytag.errors import InputError
@@ -47,11 +48,13 @@ def run(options: argparse.Namespace) -> None:
     from studytag.export.recalibration import (
         estimate_bundle_prevalence,
         recalibrate,
+        refuse_place,
         shift_prevalence,
     )
     from studytag.files import read_rows
 
     bundle = options.bundle or default_bundle()
+    refuse_place(bundle, options.output)
     if options.labelled is not None:
         recalibrate(bundle, options.labelled, options.output)
         return
@@ -60,13 +63,19 @@ def run(options: argparse.Namespace) -> None:
         for label, share in prevalence.items():
             sys.stdout.write(f"{label}: {share:.1%}\n")
     else:
-        prevalence = dict(map(_share, options.prevalence))
+        prevalence = _shares(options.prevalence)
     shift_prevalence(bundle, prevalence, options.output)
 
 
-def _share(text: str) -> tuple[str, float]:
-    label, _, share = text.partition("=")
-    try:
-        return label, float(share)
-    except ValueError as error:
-        raise InputError(f"--prevalence {text}: write LABEL=SHARE, such as RCT=0.02") from error
+def _shares(stated: Sequence[str]) -> dict[str, float]:
+    """The share of each label, of LABEL=SHARE."""
+    shares: dict[str, float] = {}
+    for text in stated:
+        label, _, share = text.partition("=")
+        if label in shares:
+            raise InputError(f"--prevalence {text}: {label} has a share already; give it one")
+        try:
+            shares[label] = float(share)
+        except ValueError as error:
+            raise InputError(f"--prevalence {text}: write LABEL=SHARE, such as RCT=0.02") from error
+    return shares

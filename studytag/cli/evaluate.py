@@ -23,6 +23,7 @@ from studytag.manifest import Manifest
 if TYPE_CHECKING:
     from studytag.evaluation.evaluate import Evaluation
     from studytag.evaluation.robustness import Robustness
+    from studytag.training.history import EpochRecord
 
 logger = logging.getLogger(__name__)
 
@@ -55,20 +56,70 @@ def run(options: argparse.Namespace) -> None:
     """Print the scores; write what the options ask for.
 
     Raises:
-        StudytagError: the table, the bundle or the model is unusable, or an output cannot be
-            written.
+        StudytagError: the table, the bundle or the model is unusable, an option would be ignored,
+            or an output cannot be written or would replace something else.
     """
-    if options.report is not None:
-        import_extra("studytag.report.page", "report")  # a missing package is named at once
-    if options.model is not None and options.bundle is not None:
-        raise InputError("give --bundle or --model, not both")
-    scored = _score_model(options) if options.model is not None else _score_bundle(options)
-    evaluation, table, manifest, folder = scored
-    if options.output is not None:
-        write_json_atomically(options.output, evaluation.to_dict())
-    if options.report is not None:
-        _write_report(options, evaluation, table, manifest, folder)
-    show(evaluation.markdown())
+    from studytag.outputs import reserved
+
+    _refuse_ignored(options)
+    epochs = _prepare_report(options) if options.report is not None else []
+    with reserved(options.output, [options.table]):
+        scored = _score_model(options) if options.model is not None else _score_bundle(options)
+        evaluation, table, manifest, folder = scored
+        try:
+            if options.output is not None:
+                write_json_atomically(options.output, evaluation.to_dict())
+            if options.report is not None:
+                _write_report(options, evaluation, table, manifest, folder, epochs)
+        finally:  # what was computed is shown also where it cannot be written
+            show(evaluation.markdown())
+
+
+def _refuse_ignored(options: argparse.Namespace) -> None:
+    """Refuse what would be ignored: nobody may rely on a signature that was not looked at.
+
+    Raises:
+        InputError: an option for bundles stands beside `--model`, or `--run` without `--report`.
+    """
+    if options.training is not None and options.report is None:
+        raise InputError("--run is for the page of --report FOLDER; add that, or leave it out")
+    if options.model is None:
+        return
+    of_bundles = argparse.ArgumentParser()
+    add_predictor_arguments(of_bundles)
+    ignored = [
+        f"--{name.replace('_', '-')}"
+        for name, default in vars(of_bundles.parse_args([])).items()
+        if name != "operating_point" and getattr(options, name) != default
+    ]
+    if ignored:
+        raise InputError(
+            f"{', '.join(ignored)}: only for a bundle, which --model is not; leave out the one or "
+            "the other"
+        )
+
+
+def _prepare_report(options: argparse.Namespace) -> list[EpochRecord]:
+    """The epochs that the page shows, once its packages, its place and the run have been checked.
+
+    Raises:
+        StudytagError: one of these is missing, or the place holds something else.
+    """
+    import_extra("studytag.report.page", "report")  # a missing package is named at once
+    from studytag.report.folder import refuse_foreign_report
+    from studytag.training.history import HISTORY, read_history
+
+    kept = [options.table] if options.output is None else [options.table, options.output]
+    refuse_foreign_report(options.report, kept)
+    if options.training is None:
+        return []
+    epochs = read_history(options.training)
+    if not epochs:
+        raise InputError(
+            f"{options.training}: holds no epoch of a run in {HISTORY}; name the folder that "
+            "training wrote"
+        )
+    return epochs
 
 
 _Cells = tuple[LabelSet, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32], Sequence[float]]
@@ -153,13 +204,9 @@ def _write_report(
     table: LabelledTable,
     manifest: Manifest,
     folder: Path,
+    epochs: Sequence[EpochRecord],
 ) -> None:
     from studytag.report.page import write_report
 
-    epochs = []
-    if options.training is not None:
-        from studytag.training.history import read_history
-
-        epochs = read_history(options.training)
     page = write_report(evaluation, table.rows, manifest, folder, epochs, options.report)
     logger.info("report: %s", page)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from studytag.cli.options import add_predictor_arguments, load_predictor
@@ -18,6 +17,7 @@ from studytag.cli.terminal import show
 from studytag.files import write_json_atomically
 from studytag.inference.screen_file import describe_tagger, screen_file
 from studytag.inference.screening import Rule, set_aside_path
+from studytag.outputs import reserved
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +48,12 @@ def run(options: argparse.Namespace) -> None:
         StudytagError: an option, a file or the bundle is wrong.
     """
     rule = Rule(keep=_labels(options.keep), drop=_labels(options.drop))
-    with running(options) as stop, load_predictor(options) as predictor:
+    aside = set_aside_path(options.output)
+    with (
+        reserved(options.report, [options.input], [options.output, aside]),
+        running(options) as stop,
+        load_predictor(options) as predictor,
+    ):
         screening = screen_file(
             predictor,
             options.input,
@@ -61,12 +66,10 @@ def run(options: argparse.Namespace) -> None:
             progress=listener(options),
         )
         tagger = describe_tagger(predictor)
-    if options.report is not None:
-        write_json_atomically(options.report, screening.to_dict(tagger))
+        if options.report is not None:
+            write_json_atomically(options.report, screening.to_dict(tagger))
     show(screening.to_text(tagger))
-    sys.stdout.write(
-        f"\nTo screen: {options.output}\nSet aside: {set_aside_path(options.output)}\n"
-    )
+    show(f"\nTo screen: {options.output}\nSet aside: {aside}\n")
 
 
 def _labels(text: str) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from studytag.cli.json_log import json_log
 from studytag.cli.options import add_predictor_arguments, load_predictor
 from studytag.cli.signals import stop_requests
 from studytag.errors import InputError
+from studytag.outputs import folder_in_use
 from studytag.service.app import create_app
 from studytag.service.settings import Settings
 
@@ -76,7 +77,12 @@ def run(options: argparse.Namespace) -> None:
     """
     settings = _settings(options)
     listening = _listen(options.host, options.port)
-    with listening, json_log() if options.log_json else nullcontext():
+    with (
+        listening,
+        json_log() if options.log_json else nullcontext(),
+        # A second service would begin the jobs of the first anew, and fail them.
+        folder_in_use(settings.state, f"--state {settings.state}"),
+    ):
         predictor = load_predictor(options)
         app = create_app(predictor, settings)
         host, port = listening.getsockname()[:2]

@@ -45,9 +45,15 @@ class ClosedOutput(io.TextIOBase):
 
 
 def repair_streams() -> None:
-    """Replace standard streams that were closed, for which Python has None."""
+    r"""Make standard streams take whatever is written to them.
+
+    Those that were closed, for which Python has None, are replaced. Characters that the encoding
+    of standard output lacks are written as `\u03b1`, as standard error does.
+    """
     if sys.stdout is None:
         sys.stdout = ClosedOutput()
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from studytag.errors import StoppedError, StudytagError, import_extra
+from studytag.report.folder import refuse_foreign_report
 from studytag.training.options import config_of, normalise_flags, option_parser, parse_config
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _configure_logging()
     try:
         config = parse_config(arguments)
+        report = Path(config.output_dir) / "report"
+        refuse_foreign_report(report)  # now, rather than when the training is over
         launching = import_extra("studytag.training.launch", "train")
         if launching.launch_cpu_processes(arguments):
             return
@@ -66,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 _announce_traceback()
             sys.exit(StoppedError.exit_code)
         if _rank() == 0:
-            _write_report(best, Path(config.validation_file))
+            _write_report(best, Path(config.validation_file), report)
     except StudytagError as error:
         _explain(error)
         sys.exit(error.exit_code)
@@ -144,7 +147,7 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _write_report(best: Path, validation_file: Path) -> None:
+def _write_report(best: Path, validation_file: Path, folder: Path) -> None:
     """Write `report/` into the run's folder: its best model on its validation table."""
     from studytag.dataset import load_evaluable
     from studytag.evaluation.evaluate import Origin, evaluate
@@ -164,10 +167,8 @@ def _write_report(best: Path, validation_file: Path) -> None:
         Origin(str(validation_file), str(best), PYTORCH, DEFAULT_OPERATING_POINT),
         table.years(),
     )
-    run = best.parent
-    page = write_report(
-        evaluation, table.rows, manifest, best, read_history(run), run / "report", fitted_here=True
-    )
+    epochs = read_history(best.parent)
+    page = write_report(evaluation, table.rows, manifest, best, epochs, folder, fitted_here=True)
     logger.info("report: %s", page)
 
 

@@ -37,6 +37,7 @@ from studytag.dataset import LabelledTable, concatenate, load_table, read_label_
 from studytag.errors import InputError, import_extra
 from studytag.files import write_text_atomically
 from studytag.labels import LabelSet
+from studytag.outputs import refuse_overwriting
 from studytag.records import TextRecipe, clean
 
 logger = logging.getLogger(__name__)
@@ -80,10 +81,12 @@ def audit(
 
     Raises:
         InputError: a table is missing or unusable, no row has the column `group`, or `output`
-            cannot be written.
+            cannot be written or is one of the tables.
     """
+    files = [folder / f"{name}.parquet" for name in SPLITS]
+    refuse_overwriting([output], files)
     labels = read_label_set(folder / "train.parquet")
-    table = concatenate([load_table(folder / f"{name}.parquet", labels) for name in SPLITS])
+    table = concatenate([load_table(file, labels) for file in files])
     vectors = _vectors(TextRecipe().compose_records(table.rows))
     counts: Counter[str] = Counter()
     rows = []

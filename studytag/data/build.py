@@ -18,11 +18,13 @@ from studytag.data.splitting import SPLITS, Splitter, choose, title_key
 from studytag.errors import InputError
 from studytag.files import atomic_folder, open_writer, read_rows, source_files
 from studytag.hashing import sha256
+from studytag.outputs import refuse_loss
 from studytag.records import COLUMNS, LIST_COLUMNS, Row, clean, place_of
 
 logger = logging.getLogger(__name__)
 
-_WRITTEN = {*(f"{name}.parquet" for name in SPLITS), "excluded.csv", "manifest.json", "README.md"}
+_MANIFEST = "manifest.json"
+_WRITTEN = {*(f"{name}.parquet" for name in SPLITS), "excluded.csv", _MANIFEST, "README.md"}
 
 
 def build(
@@ -56,7 +58,7 @@ def build(
     """
     Splitter(split_by, train_until, val_until)  # refuses wrong options before anything is read
     files = [file for source in sources for file in source_files(source)]
-    _refuse_loss(output, files)
+    refuse_loss(output, "build", _MANIFEST, _WRITTEN, files)
     corrected = read_corrections(corrections, rules) if corrections else Corrections()
     card = Card(rules, [str(file) for file in files])
     with atomic_folder(output) as folder:
@@ -78,20 +80,8 @@ def build(
             "files": {f"{name}.parquet": sha256(folder / f"{name}.parquet") for name in SPLITS}
         }
         text = json.dumps(manifest, indent=2, ensure_ascii=False)
-        (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+        (folder / _MANIFEST).write_text(text + "\n", encoding="utf-8")
     return card
-
-
-def _refuse_loss(output: Path, files: Iterable[Path]) -> None:
-    """Refuse to replace a folder that holds anything but what an earlier build wrote."""
-    found = {path.name for path in output.iterdir()} if output.is_dir() else set()
-    if foreign := found - _WRITTEN if "manifest.json" in found else found:
-        raise InputError(
-            f"{output} holds {min(foreign)!r}, which no build wrote; give another --output"
-        )
-    for file in files:
-        if file.resolve().is_relative_to(output.resolve()):
-            raise InputError(f"{file} lies in {output}, which is replaced; give another --output")
 
 
 def _collect(

@@ -33,7 +33,7 @@ from studytag.files import atomic_folder, write_text_atomically
 from studytag.hardware import available_cores
 from studytag.hashing import sha256
 from studytag.inference.model import Model, sigmoid
-from studytag.labels import LabelSet
+from studytag.labels import LabelSet, implied_labels
 from studytag.manifest import (
     CARD,
     MANIFEST,
@@ -51,6 +51,22 @@ PREVALENCE_FREE = ("sensitive", "balanced")
 """Operating points that promise something of positives and negatives apart (recall; Youden's J):
 the same articles must stay tagged when prevalence changes. The others promise something of the
 articles that are tagged, which a threshold on the probability keeps by itself."""
+
+
+FEWEST_UNLABELLED = 50
+"""Articles without labels that prevalence is estimated from. The share of 50 has a standard error
+of up to 7 points; that of fewer says more of chance than of the place."""
+
+
+def refuse_place(bundle: Path, output: Path) -> None:
+    """Refuse a place for the new bundle before anything is computed.
+
+    Raises:
+        InputError: `output` is the bundle itself or something else.
+    """
+    if output.resolve() == bundle.resolve():
+        raise InputError(f"{output}: is the bundle itself; name another folder")
+    refuse_foreign_folder(output)
 
 
 def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Manifest:
@@ -71,6 +87,7 @@ def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Ma
         BundleError: the bundle is damaged.
     """
     bundle, output = Path(bundle), Path(output)
+    refuse_place(bundle, output)
     manifest = load_manifest(bundle)
     labels = manifest.labels
     articles = load_evaluable(table, labels)
@@ -136,24 +153,15 @@ def shift_prevalence(
         output: The new bundle.
 
     Raises:
-        InputError: an unknown label, a share that is not between 0 and 1, a bundle that does not
-            say what prevalence it is for, or `output` is the bundle itself or something else.
+        InputError: an unknown label, a share that is not between 0 and 1 or above that of a label
+            which it implies, a bundle that does not say what prevalence it is for, or `output` is
+            the bundle itself or something else.
         BundleError: the bundle is damaged.
     """
-    bundle = Path(bundle)
+    bundle, output = Path(bundle), Path(output)
+    refuse_place(bundle, output)
     manifest = load_manifest(bundle)
-    for label, share in prevalence.items():
-        if label not in manifest.labels.names:
-            raise InputError(
-                f"unknown label {label!r}; the labels are {', '.join(manifest.labels)}"
-            )
-        if not 0 < share < 1:
-            raise InputError(f"prevalence of {label} must be between 0 and 1, not {share!r}")
-        if label not in manifest.prevalence:
-            raise InputError(
-                f"{bundle} does not say how frequent {label} was in calibration; "
-                "calibrate on labelled articles instead"
-            )
+    _check_prevalence(bundle, manifest, prevalence)
     labels = manifest.labels
     before = np.array([manifest.prevalence.get(name, 0.5) for name in labels])
     after = before.copy()
@@ -165,7 +173,7 @@ def shift_prevalence(
     }
     return _write(
         bundle,
-        Path(output),
+        output,
         replace(
             manifest,
             variants=variants,
@@ -181,6 +189,27 @@ def shift_prevalence(
     )
 
 
+def _check_prevalence(bundle: Path, manifest: Manifest, prevalence: Mapping[str, float]) -> None:
+    for label, share in prevalence.items():
+        if label not in manifest.labels.names:
+            raise InputError(
+                f"unknown label {label!r}; the labels are {', '.join(manifest.labels)}"
+            )
+        if not 0 < share < 1:
+            raise InputError(f"prevalence of {label} must be between 0 and 1, not {share!r}")
+        if label not in manifest.prevalence:
+            raise InputError(
+                f"{bundle} does not say how frequent {label} was in calibration; "
+                "calibrate on labelled articles instead"
+            )
+        for other in implied_labels(manifest.labels.implications, label):
+            if share > prevalence.get(other, 1):
+                raise InputError(
+                    f"prevalence of {label} ({share:g}) is above that of {other} "
+                    f"({prevalence[other]:g}), which every {label} is too; state shares that agree"
+                )
+
+
 def estimate_bundle_prevalence(
     bundle: str | Path, records: Iterable[Mapping[str, object]]
 ) -> dict[str, float]:
@@ -191,8 +220,12 @@ def estimate_bundle_prevalence(
         records: Articles of the place where the tagger will be used; those without text are left
             out.
 
+    Returns:
+        A share for each label whose prevalence in calibration is known; none is above that of a
+        label which it implies.
+
     Raises:
-        InputError: no record has any text.
+        InputError: fewer than `FEWEST_UNLABELLED` records have text.
         BundleError: the bundle is damaged.
     """
     bundle = Path(bundle)
@@ -203,8 +236,11 @@ def estimate_bundle_prevalence(
             texts.append(manifest.text_recipe.compose_record(record))
         except InputError:
             continue
-    if not texts:
-        raise InputError("no article with a title or an abstract; nothing can be estimated")
+    if len(texts) < FEWEST_UNLABELLED:
+        raise InputError(
+            f"{len(texts)} articles with a title or an abstract; an estimate needs "
+            f"{FEWEST_UNLABELLED} or more: add some, or state the prevalence that you know"
+        )
     name = next(iter(manifest.variants))
     slope, offset = manifest.variants[name].adjustment.lines(manifest.labels)
     logits = logit(raw_probabilities(bundle, manifest, name, texts))
@@ -216,8 +252,10 @@ def estimate_bundle_prevalence(
         )
     columns = [manifest.labels.names.index(label) for label in names]
     before = np.array([manifest.prevalence[label] for label in names])
-    estimate = estimate_prevalence(adjusted(logits, slope, offset)[:, columns], before)
-    return dict(zip(names, estimate.tolist(), strict=True))
+    estimate = np.zeros(len(manifest.labels))
+    estimate[columns] = estimate_prevalence(adjusted(logits, slope, offset)[:, columns], before)
+    agreeing = manifest.labels.raise_implied(estimate)[columns]
+    return dict(zip(names, agreeing.tolist(), strict=True))
 
 
 def raw_probabilities(
@@ -284,9 +322,6 @@ def _with_note(card: str) -> str:
 
 def _write(bundle: Path, output: Path, manifest: Manifest) -> Manifest:
     """The bundle's files under the new manifest, complete or not at all."""
-    if output.resolve() == bundle.resolve():
-        raise InputError(f"{output}: is the bundle itself; name another folder")
-    refuse_foreign_folder(output)
     with atomic_folder(output) as folder:
         for name in manifest.files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ read and written again, which is cheap, and only what was not committed is predi
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,16 +25,16 @@ from studytag.files import (
     open_writer,
     output_in_use,
     read_rows,
-    tagged,
     target_name,
 )
-from studytag.inference.columns import added_columns, added_names, refuse_taken
+from studytag.inference.columns import added_names, refuse_taken
 from studytag.inference.inputs import remember
 from studytag.inference.output import write_rows
 from studytag.inference.predictor import Outcome, Predictor
 from studytag.inference.progress import FileSummary, Listener, as_listener
 from studytag.inference.run import Options, Run, open_journal
 from studytag.manifest import OperatingPoint
+from studytag.outputs import refuse_overwriting
 from studytag.records import PREDICTED_COLUMN, Row
 
 __all__ = ["FileSummary", "Options", "predict_file", "tag_file"]
@@ -129,9 +128,7 @@ def tag_file(
     Raises:
         StudytagError: as `predict_file`.
     """
-    for target in targets:
-        if os.path.realpath(source) == os.path.realpath(target):
-            raise InputError(f"{target}: is the input itself; name another output")
+    refuse_overwriting(targets, [source])
     target = targets[0]
     options = options or Options()
     point = operating_point or options.operating_point
@@ -144,7 +141,7 @@ def tag_file(
         source_format,
         encoding=options.encoding,
         errors="return",
-        on_columns=lambda row: None if blanks else blanks.append(row),
+        on_columns=blanks.append,
     )
     columns = _look_ahead(source, source_format, target, target_format, options)
     run = Run(source, target, predictor.labels, stop or (lambda: False), listener)
@@ -157,10 +154,7 @@ def tag_file(
             with open_output(target, target_format, **writing) as writer:
                 total = estimate_rows(source, source_format)
                 pairs = _outcomes(run, rows, predictor, point, total)
-                write_rows(run, writer, pairs, columns)
-                if not run.rows and blanks:
-                    nothing = added_columns(run.labels, None, None)
-                    writer.begin(tagged(blanks[0], nothing))
+                write_rows(run, writer, pairs, columns, blanks)
                 run.check_complete()
         if run.journal:
             run.journal.remove()

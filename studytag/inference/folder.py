@@ -71,9 +71,11 @@ def predict_folder(
 ) -> FolderSummary:
     """Tag every file of a folder; each output has its input's name, or another format's suffix.
 
-    Files whose output is there are skipped. Any number of processes on any number of machines may
-    do this on the same folders: each takes a file that nobody has taken, and goes on with one whose
-    process has given no sign of life for `claim_timeout`. It ends when all files are done.
+    Files whose output is there are skipped: what lies in a folder that such a run has begun was
+    tagged by it, and a file that was there before is refused. Any number of processes on any
+    number of machines may do this on the same folders: each takes a file that nobody has taken, and
+    goes on with one whose process has given no sign of life for `claim_timeout`. It ends when all
+    files are done.
 
     Args:
         predictor: Tags the rows.
@@ -89,7 +91,8 @@ def predict_folder(
 
     Raises:
         InputError: the folders are one, the input holds no file to read, two outputs would share a
-            name, or the outputs that are there were made by another bundle or with other options.
+            name, or the outputs that are there were made by another bundle, with other options, or
+            by no such run.
         StorageError: the disk failed.
         StoppedError: `stop` said so.
     """
@@ -104,6 +107,7 @@ def predict_folder(
     try:
         target.mkdir(parents=True, exist_ok=True)
         clock = ServerClock(target)
+        _refuse_untagged(target, jobs)
         _agree(target, predictor, options)
     except OSError as error:
         raise InputError(
@@ -222,6 +226,21 @@ class _Work:
 def _is_finished(target: Path) -> bool:
     """Whether an output is complete; parts beside it say that it is being replaced."""
     return target.exists() and not work_folder(Path(os.path.realpath(target))).exists()
+
+
+def _refuse_untagged(target: Path, jobs: list[Job]) -> None:
+    """Refuse a folder in which somebody's file has the name of an output: it would count as tagged.
+
+    Raises:
+        InputError: there is an output, though no run has begun.
+    """
+    # In this order: another process may begin the run at this moment, and writes no output before.
+    there = [output for _, output in jobs if output.exists()]
+    if there and not (target / _RUN).exists():
+        raise InputError(
+            f"{there[0]}: is there already, and no run over a folder has made it ({_RUN} is "
+            "missing); name another folder, or move it away"
+        )
 
 
 def _agree(target: Path, predictor: Predictor, options: Options) -> None:

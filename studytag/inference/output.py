@@ -11,19 +11,24 @@ from studytag.files.delimited import cell_text
 from studytag.inference.columns import added_columns
 from studytag.inference.predictor import Outcome
 from studytag.inference.run import Run
-from studytag.records import Row, place_of
+from studytag.records import COLUMNS, Row, place_of
 
 
 def write_rows(
-    run: Run, writer: RowWriter, pairs: Iterable[tuple[Row, Outcome]], names: Sequence[str]
+    run: Run,
+    writer: RowWriter,
+    pairs: Iterable[tuple[Row, Outcome]],
+    names: Sequence[str],
+    blanks: Iterable[Row],
 ) -> None:
-    """Write every row with its outcome.
+    """Write every row with its outcome; where there is none, a table's columns all the same.
 
     Args:
         run: Counts the rows, and tells its listener.
         writer: Where to write.
         pairs: The rows and their outcomes.
         names: Columns that every row gets, if only empty ones.
+        blanks: Rows without values that have the input's columns, where reading it told them.
 
     Raises:
         InputError: the writer takes a row in no form.
@@ -55,6 +60,13 @@ def write_rows(
             run.listener.row(number, error)
     for held in waiting:
         writer.write(held)
+    _begin_without_rows(run, writer, blanks)
+
+
+def _begin_without_rows(run: Run, writer: RowWriter, blanks: Iterable[Row]) -> None:
+    if not run.rows:
+        columns = next(iter(blanks), dict.fromkeys(COLUMNS))
+        writer.begin(tagged(columns, added_columns(run.labels, None, None)))
 
 
 def _write_row(writer: RowWriter, number: int, row: Row, columns: Row) -> str | None:

@@ -28,7 +28,7 @@ from studytag.inference.inputs import Record, Records, iterate_records
 from studytag.inference.model import Model, Reading
 from studytag.inference.session import choose_variant
 from studytag.inference.sources import find_bundle, local_folder, package_bundle
-from studytag.inference.workers import Workers
+from studytag.inference.workers import Workers, reading_of
 from studytag.labels import LabelSet
 from studytag.manifest import (
     DEFAULT_OPERATING_POINT,
@@ -364,11 +364,8 @@ class Predictor:
         decide_by = self._decide_by(operating_point, thresholds)
         rows = self._workers.submit(list(records))
         futures = [asyncio.wrap_future(row) for row in rows if isinstance(row, Future)]
-        readings = iter(await asyncio.gather(*futures))
-        return [
-            self._outcome(index, next(readings) if isinstance(row, Future) else row, decide_by)
-            for index, row in enumerate(rows)
-        ]
+        await asyncio.gather(*futures, return_exceptions=True)
+        return [self._outcome(index, reading_of(row), decide_by) for index, row in enumerate(rows)]
 
     def predict_proba(self, records: Records) -> NDArray[np.float32]:
         """Probabilities of shape (n, labels), columns in the order of `labels`.

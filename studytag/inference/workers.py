@@ -74,9 +74,9 @@ class Workers:
                     break
                 windows.append(self.submit(window))
                 if len(windows) == 2:
-                    yield from map(_result, windows[0])
+                    yield from map(reading_of, windows[0])
                     windows.popleft()
-            yield from map(_result, windows[0] if windows else ())
+            yield from map(reading_of, windows[0] if windows else ())
         finally:
             for pending in (pending for window in windows for pending in window):
                 if isinstance(pending, Future):
@@ -155,7 +155,8 @@ def _characters(record: Record) -> int:
     return sum(len(part) for part in parts if isinstance(part, str))
 
 
-def _result(pending: Future[Reading] | InputError) -> Reading | InputError:
+def reading_of(pending: Future[Reading] | InputError) -> Reading | InputError:
+    """What the model made of a record, or the record's error; other failures are raised."""
     try:
         return pending if isinstance(pending, InputError) else pending.result()
     except InputError as error:

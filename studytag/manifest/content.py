@@ -316,8 +316,13 @@ class Manifest:
         """The thresholds of an operating point, in label order.
 
         Raises:
-            InputError: the variant has no such operating point.
+            InputError: nothing was tuned on the variant, or it has no such operating point.
         """
+        if variant not in self.variants:
+            raise InputError(
+                f"no thresholds were tuned on {variant}; export the model, which tunes them: "
+                "studytag export --model FOLDER --validation TABLE"
+            )
         points = self.variants[variant].thresholds
         if operating_point not in points:
             raise InputError(

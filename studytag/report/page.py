@@ -19,8 +19,8 @@ from studytag.files import atomic_folder, write_json_atomically
 from studytag.manifest import TOKENIZER, Manifest
 from studytag.records import Row, clean
 from studytag.report import figures
+from studytag.report.folder import METRICS, PAGE, refuse_foreign_report
 
-PAGE = "report.html"
 _ERRORS = 30
 _SNIPPET = 200
 
@@ -42,15 +42,16 @@ def write_report(
         manifest: Of the model.
         model: The model folder or bundle, for its tokenizer.
         epochs: Of the training; may be empty.
-        output: The folder.
+        output: The folder; it may hold an earlier report, and nothing else.
         fitted_here: Whether calibration and thresholds were fitted to this very table.
 
     Returns:
         The page's path.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the folder holds something else, or cannot be written.
     """
+    refuse_foreign_report(output)
     drawn = _draw(evaluation, epochs, fitted_here)
     environment = Environment(
         loader=PackageLoader("studytag.report", ""), autoescape=True, undefined=StrictUndefined
@@ -74,7 +75,7 @@ def write_report(
             errors=confident_errors(evaluation, articles),
         )
         (folder / PAGE).write_text(page, encoding="utf-8")
-        write_json_atomically(folder / "metrics.json", evaluation.to_dict())
+        write_json_atomically(folder / METRICS, evaluation.to_dict())
     return output / PAGE
 
 

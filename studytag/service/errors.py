@@ -193,10 +193,14 @@ def _invalid(error: RequestValidationError) -> ApiError:
     if first["type"] == "json_invalid":
         return ApiError(422, ErrorType.VALIDATION, "the body is not JSON")
     place = ".".join(str(part) for part in first["loc"] if part not in _NO_PLACES) or "body"
+    place = place[:_LONGEST_PLACE]
     message = f"{place}: {first['msg']}" + (f" (and {len(rest)} more)" if rest else "")
     if first["type"] == "too_long" and first["ctx"]["max_length"] == MAX_ARTICLES:
         return ApiError(413, ErrorType.TOO_LARGE, message)
     return ApiError(422, ErrorType.VALIDATION, message)
 
+
+_LONGEST_PLACE = 100
+"""Characters of a place: the name of a field that is refused is the caller's."""
 
 _NO_PLACES = ("body", "query", "path", ONE, MANY)

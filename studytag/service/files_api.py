@@ -15,7 +15,6 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import (
     APIRouter,
     Depends,
-    File,
     Form,
     Query,
     Request,
@@ -26,7 +25,7 @@ from fastapi import (
 )
 from fastapi.responses import FileResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.background import BackgroundTask
 
 from studytag.errors import DISK_ERRORS, InputError
@@ -48,6 +47,18 @@ _TABLES, _DOWNLOADS = CapacityLimiter(2), CapacityLimiter(2)
 _EXAMPLE = "TY  - JOUR\nTI  - Fluoride varnish in preschool children: a cohort study\nER  - \n"
 
 WritableFormat = Literal["parquet", "csv", "tsv", "xlsx", "jsonl", "ris", "nbib", "enw", "bibtex"]
+
+
+class UploadForm(BaseModel):
+    """A file of articles. Fields of other names are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: Annotated[
+        UploadFile,
+        Field(description="RIS, nbib, CSV, xlsx, ... also gzipped", examples=[_EXAMPLE]),
+    ]
+    operating_point: OperatingPoint | None = None
 
 
 class JobInfo(BaseModel):
@@ -109,12 +120,7 @@ DoneJob = Annotated[Job, Depends(_done_job)]
 
 @router.post("", status_code=202, responses=documented(400, 401, 403, 413, 422, 429, 503, 507))
 async def upload(
-    service: Shared,
-    file: Annotated[
-        UploadFile,
-        File(description="RIS, nbib, CSV, xlsx, ... also gzipped", examples=[_EXAMPLE]),
-    ],
-    operating_point: Annotated[OperatingPoint | None, Form()] = None,
+    service: Shared, form: Annotated[UploadForm, Form(media_type="multipart/form-data")]
 ) -> JobInfo:
     """Upload a file of articles; it is tagged beside everything else, also after a restart."""
     waiting = service.jobs.count(Status.QUEUED) + service.jobs.count(Status.RUNNING)
@@ -124,8 +130,9 @@ async def upload(
         raise ApiError(
             429, ErrorType.OVERLOADED, f"{waiting} files are waiting; try later", retry_after=60
         )
-    point = operating_point or service.predictor.operating_point
+    point = form.operating_point or service.predictor.operating_point
     service.predictor.manifest.thresholds(service.predictor.variant, point)
+    file = form.file
     job = await to_thread.run_sync(_keep, service, file.file, shown_name(file.filename), point)
     service.runner.start(job)
     return _info(job, service)

@@ -32,6 +32,12 @@ _RESULT = "tagged.parquet"
 _SHOWN = "shown.parquet"
 _NAME_CHARACTERS = 200
 
+_ID = re.compile(r"[0-9a-f]{32}")
+_REMAINS = re.compile(
+    rf"upload(\.[a-z]+)*|{_RESULT}|{_SHOWN}|download-.+|\.({_JOB}|{_RESULT}|{_SHOWN})\..+"
+)
+"""The names in a job's folder: its files, downloads on their way, and what hides beside outputs."""
+
 
 class Status(str, Enum):
     """How far a job is."""
@@ -205,7 +211,10 @@ class JobStore:
     def _load(self) -> Iterator[Job]:
         for folder in self._root.iterdir():
             if not (folder / _JOB).is_file():
-                discard(folder)
+                if _is_remains(folder):
+                    discard(folder)
+                else:
+                    logger.warning("%s: is no file job, and is left as it is", folder)
                 continue
             try:
                 stored = read_json(folder / _JOB, "remove its folder")
@@ -224,6 +233,19 @@ class JobStore:
             ):
                 job.status = Status.QUEUED
             yield job
+
+
+def _is_remains(folder: Path) -> bool:
+    """Whether a folder without `job.json` is what an upload or a deletion that was cut short left.
+
+    Anything else in the state folder belongs to somebody.
+    """
+    return (
+        _ID.fullmatch(folder.name) is not None
+        and folder.is_dir()
+        and not folder.is_symlink()
+        and all(_REMAINS.fullmatch(path.name) for path in folder.iterdir())
+    )
 
 
 def discard(folder: Path) -> None:

@@ -116,8 +116,9 @@ def write_download(
         InputError: the records do not go into this format.
     """
     run = Run(job.source, target, labels, lambda: False, Silent())
+    blanks: list[Row] = []
     pairs: Iterator[tuple[Row, Outcome]] = zip(
-        read_rows(job.source, job.format, errors="return", quiet=True),
+        read_rows(job.source, job.format, errors="return", quiet=True, on_columns=blanks.append),
         _outcomes(job, labels),
         strict=True,
     )
@@ -125,7 +126,7 @@ def write_download(
     unplaced = ((row, _unplaced(n, row, outcome)) for n, (row, outcome) in enumerate(pairs, 1))
     chosen = (pair for pair in unplaced if rule is None or _belongs(pair, rule, part))
     with open_writer(target, format, mixed_as_text=True) as writer:
-        write_rows(run, writer, chosen, _columns(job, format, stop))
+        write_rows(run, writer, chosen, _columns(job, format, stop), blanks)
 
 
 def _until(stop: Callable[[], bool], rows: Iterator[T]) -> Iterator[T]:

@@ -32,7 +32,10 @@ _EXAMPLE: JsonDict = {
 
 
 class Article(BaseModel):
-    """One article; title or abstract must have text."""
+    """One article; title or abstract must have text. Fields of other names are refused."""
+
+    # A mistyped name would leave text out that nobody misses in the answer.
+    model_config = ConfigDict(extra="forbid")
 
     id: str | None = Field(None, description="Comes back with the result")
     title: str | None = None
@@ -42,7 +45,7 @@ class Article(BaseModel):
 class TagRequest(BaseModel):
     """Articles to tag."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
 
     articles: Annotated[
         Annotated[Article, Tag(ONE)]
