@@ -110,6 +110,14 @@ def test_a_table_is_never_the_review(built):
     assert table.read_bytes() == before
 
 
+def test_decisions_are_never_replaced(built, tmp_path):
+    table = tmp_path / "review.csv"
+    table.write_text("pmid,label,decision,title\n1,RCT,,A\n2,RCT,yes,B\n")
+    with pytest.raises(InputError, match=r"holds decisions \(1\), which would be lost"):
+        audit(built / "processed", table, load_rules("reference"))
+    assert "2,RCT,yes" in table.read_text()
+
+
 def test_rule_sets_that_disagree_are_listed_up_to_the_limit(built):
     rows = [row for row in review(built, "--limit", "2") if row["reason"] == "rules"]
     strict, reference = load_rules("strict"), load_rules("reference")

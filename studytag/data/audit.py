@@ -35,7 +35,7 @@ from studytag.data.labelling import RuleSet
 from studytag.data.splitting import SPLITS
 from studytag.dataset import LabelledTable, concatenate, load_table, read_label_set
 from studytag.errors import InputError, import_extra
-from studytag.files import write_text_atomically
+from studytag.files import read_rows, write_text_atomically
 from studytag.labels import LabelSet
 from studytag.outputs import refuse_overwriting
 from studytag.records import TextRecipe, clean
@@ -81,10 +81,11 @@ def audit(
 
     Raises:
         InputError: a table is missing or unusable, no row has the column `group`, or `output`
-            cannot be written or is one of the tables.
+            cannot be written, is one of the tables, or holds decisions.
     """
     files = [folder / f"{name}.parquet" for name in SPLITS]
     refuse_overwriting([output], files)
+    _refuse_decisions(output)
     labels = read_label_set(folder / "train.parquet")
     table = concatenate([load_table(file, labels) for file in files])
     vectors = _vectors(TextRecipe().compose_records(table.rows))
@@ -103,6 +104,15 @@ def audit(
                 rows.append({"reason": reason} | suspect)
     _write(output, table, rows)
     return counts
+
+
+def _refuse_decisions(output: Path) -> None:
+    """Refuse to replace a review table in which a person has decided something."""
+    rows = read_rows(output) if output.is_file() else iter(())
+    if decided := sum(bool(str(row.get(DECISION) or "").strip()) for row in rows):
+        raise InputError(
+            f"{output} holds decisions ({decided}), which would be lost; give another --output"
+        )
 
 
 def _vectors(texts: list[str]) -> Any:

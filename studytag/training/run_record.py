@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,12 +18,11 @@ import torch
 from accelerate import Accelerator
 
 from studytag.documents import read_json
-from studytag.errors import InputError
 from studytag.files import write_json_atomically
-from studytag.files.locks import output_lock
 from studytag.hardware import processor_name
 from studytag.labels import LabelSet
 from studytag.manifest import package_versions
+from studytag.outputs import folder_in_use
 from studytag.training.config import TrainingConfig
 from studytag.training.history import write_history
 from studytag.training.resume import Changes
@@ -47,12 +46,7 @@ def only_run(folder: Path) -> Iterator[None]:
     if os.environ.get("RANK", "0") != "0":
         yield
         return
-    with ExitStack() as stack:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(output_lock(folder / ".lock", folder))
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be written: {error.strerror}") from error
+    with folder_in_use(folder, str(folder)):
         yield
 
 
