@@ -282,7 +282,7 @@ FIELDS = (
         enw="+",
         ciw="C1",
         columns="author address|affiliation|affiliations|authors with affiliations|"
-        "author affiliations|addresses|institutions|ad|c1",
+        "author affiliations|addresses|institutions|ad",
     ),
     Field(
         "journal_abbreviation",
