@@ -257,6 +257,26 @@ def test_what_stands_before_the_header_is_told(tmp_path, caplog):
     assert "2 lines before the header are not read: 'Embase export'" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [("a.ris", "TY  - JOUR\nTI  - A\nER  - \n"), ("a.ciw", "PT J\nTI A\nER\n")],
+)
+def test_every_line_that_belongs_to_no_record_is_counted(tmp_path, name, record, caplog):
+    path = tmp_path / name
+    path.write_text(f"{record}one\n{record}2.\ntwo\n{record}three\n")
+    assert len(list(read_rows(path))) == 3
+    lines = path.read_text().split("\n")
+    first, last = (lines.index(text) + 1 for text in ("one", "three"))
+    assert [entry.message for entry in caplog.records if "to no record" in entry.message][:2] == [
+        f"{path}: line {first}: belongs to no record and is not read: 'one'",
+        f"{path}: 3 lines belong to no record and are not read, the last of them line {last}",
+    ]
+    path.write_text(f"one\n{record}")
+    caplog.clear()
+    list(read_rows(path))
+    assert "belong to no record" not in caplog.text
+
+
 def test_one_field_a_line_is_refused(tmp_path):
     content = 'TITLE,"A trial"\nAUTHOR NAMES,"X"\nABSTRACT,"We randomised"\n'
     with pytest.raises(InputError, match="each line holds a field, not a record"):

@@ -205,6 +205,22 @@ def test_columns_named_like_tags_never_become_tags(tmp_path):
     assert (row["ER"], row["TY"], row["doi"], row["year"]) == ("x", "y", "10.1/x", 2020)
 
 
+def test_c1_is_an_address_in_web_of_science_only(tmp_path):
+    (tmp_path / "a.ris").write_text("TY  - JOUR\nTI  - A\nC1  - code 7\nER  - \n")
+    (tmp_path / "b.csv").write_text("title,C1\nA,code 7\n")
+    (tmp_path / "c.tsv").write_text("PT\tTI\tC1\tUT\nJ\tA\tcode 7\tWOS:1\n")
+    (tmp_path / "d.ciw").write_text("FN Clarivate\nPT J\nTI A\nC1 code 7\nER\n\nEF")
+    tags = {"nbib": "AD  - code 7", "enw": "%+ code 7", "ris": "AD  - code 7"}
+    for name, is_address in (("a.ris", 0), ("b.csv", 0), ("c.tsv", 1), ("d.ciw", 1)):
+        for suffix, line in tags.items():
+            copy(tmp_path / name, target := tmp_path / f"{name}.{suffix}")
+            (back,) = read_rows(target)
+            assert (line in target.read_text().splitlines()) == is_address, target
+            assert back["author_address" if is_address else "C1"] in ("code 7", ["code 7"]), target
+    copy(tmp_path / "c.tsv", tmp_path / "e.tsv")
+    assert (tmp_path / "e.tsv").read_text() == (tmp_path / "c.tsv").read_text()
+
+
 def test_nbib_becomes_ris_with_every_field(tmp_path):
     (tmp_path / "a.nbib").write_text(NBIB)
     (row,) = copy(tmp_path / "a.nbib", tmp_path / "a.ris", TAGS)
@@ -219,8 +235,15 @@ def test_nbib_becomes_ris_with_every_field(tmp_path):
     (back,) = read_rows(tmp_path / "a.ris")
     for name in ("pmid", "title", "abstract", "year", "journal", "pub_types", "mesh_terms"):
         assert back[name] == row[name]
-    for name in ("OWN", "PHST", "AU", "MH", "authors", "doi", "volume", "issue", "date"):
+    for name in ("OWN", "publication_history", "AU", "mesh_indexing", "authors", "doi", "date"):
         assert back[name] == row[name]
+    copy(tmp_path / "a.ris", tmp_path / "b.nbib")
+    for line in ("MH  - *Humans", "MH  - Caries/therapy", "PHST- 2020/02/01 00:00 [accepted]"):
+        assert line in (tmp_path / "b.nbib").read_text().splitlines()
+    with open_writer(tmp_path / "c.nbib") as writer:
+        writer.write(next(read_rows(tmp_path / "a.nbib")) | {"mesh_indexing": ["Mouth"]})
+    headings = [line for line in (tmp_path / "c.nbib").read_text().splitlines() if "MH" in line]
+    assert headings == ["MH  - Mouth"]
 
 
 def test_a_changed_column_is_written_as_it_is_now(tmp_path):

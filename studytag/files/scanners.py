@@ -26,18 +26,29 @@ _OVID_TAG = re.compile(r"([A-Z][A-Z0-9])\s{1,2}- ?(.*)", re.S)
 
 
 class _Strays:
-    """Lines that belong to no record: said once."""
+    """Lines that belong to no record: the first is said at once, how many there are at the end."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._said = False
+        self._count = 0
+        self._last = 0
 
     def hear(self, number: int, text: str) -> None:
-        if not self._said and not _NUMBER.fullmatch(text):
-            self._said = True
+        if _NUMBER.fullmatch(text):
+            return
+        self._count += 1
+        self._last = number
+        if self._count == 1:
             notice(
                 "%s: line %d: belongs to no record and is not read: %.60r",
                 *(self._path, number, text.strip()),
+            )
+
+    def finish(self) -> None:
+        if self._count > 1:
+            notice(
+                "%s: %d lines belong to no record and are not read, the last of them line %d",
+                *(self._path, self._count, self._last),
             )
 
 
@@ -66,6 +77,7 @@ def ris(path: Path, lines: Iterator[str]) -> Iterator[Record]:
             strays.hear(number, text)
         elif text.strip():
             record.go_on(text, text.strip())
+    strays.finish()
     if record:
         raise _open_record(path, number)
 
@@ -170,6 +182,7 @@ def _by_first_tag(
         else:
             record.go_on(text, text.strip())
         blank = False
+    strays.finish()
     if record:
         yield record
 
@@ -181,6 +194,7 @@ def web_of_science(path: Path, lines: Iterator[str]) -> Iterator[Record]:
         InputError: a record has no end.
     """
     record: Record | None = None
+    strays = _Strays(path)
     number = 0
     for number, line in enumerate(lines, 1):
         text = line.rstrip("\r\n")
@@ -196,6 +210,9 @@ def web_of_science(path: Path, lines: Iterator[str]) -> Iterator[Record]:
             record.add(match.group(1), text, match.group(2) or "")
         elif record:
             record.go_on(text, text.strip())
+        else:
+            strays.hear(number, text)
+    strays.finish()
     if record:
         raise InputError(
             f"{path}: line {number}: the record before has no end; close it with a line 'ER'"
@@ -223,5 +240,6 @@ def ovid(path: Path, lines: Iterator[str]) -> Iterator[Record]:
             record.go_on(text, text.strip())
         else:
             record.add(text.strip().rstrip(":"), text, "")
+    strays.finish()
     if record and record.fields:
         yield record

@@ -105,6 +105,8 @@ class Table:
         views = list(names)
         for canonical, positions in self._sources.items():
             views[positions[0]] = canonical
+        if {"C1", "UT"} <= set(names):  # Web of Science; elsewhere C1 is a custom field
+            views[names.index("C1")] = "author_address"
         if len(set(views)) < len(views):  # `Title` made title beside another column of that name
             views = unique_names(views)
         self._derived = _derivations(header, views, self._sources)
