@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from support import invented_articles
+from support import LABELS, invented_articles
 
 from studytag import Predictor
 from studytag.cli.main import main
@@ -91,6 +91,35 @@ def screen(exported, capsys):
 
 def both(output):
     return [*read_rows(output), *read_rows(set_aside_path(output))]
+
+
+@pytest.mark.parametrize("dropped", LABELS)
+def test_a_label_to_drop_must_be_likelier_than_one_to_keep(screen, exported, tmp_path, dropped):
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    articles = [
+        row | {"pmid": str(number), "abstract": f"{EXTRA}{EXTRA}{row['abstract']}"}
+        for number, row in enumerate(invented_articles(40, seed=4))
+    ]
+    source.write_text("\n".join(map(json.dumps, articles)) + "\n", encoding="utf-8")
+    report = screen(source, output, "--drop", dropped, keep="")
+    aside = {row["pmid"] for row in read_rows(set_aside_path(output))}
+    written = {row["pmid"]: row["studytag_labels"] for row in both(output)}
+    with Predictor(exported.bundle, operating_point="sensitive") as predictor:
+        for row, each in zip(articles, predictor.predict(articles), strict=True):
+            (precise,) = predictor.predict(row, operating_point="precise")
+            assert (row["pmid"] in aside) == (dropped in precise.labels)
+            tags = [
+                label for label in LABELS if label in (precise if label == dropped else each).labels
+            ]
+            assert written[row["pmid"]] == tags  # what is written is what decided
+        scores = predictor.manifest.variants[predictor.variant].scores["precise"].labels[dropped]
+    assert report["operating_point_of_drop"] == "precise"
+    assert report["thresholds"] == {dropped: scores.threshold}
+    assert report["recall"] == {}
+    assert report["precision"][dropped]["value"] == scores.precision
+    assert report["precision"][dropped]["low"] < scores.precision
+    assert f"not tagged {dropped} at its operating point 'precise'" in report["methods"]
+    assert "recall" not in report["methods"]
 
 
 def test_a_row_that_cannot_be_read_goes_on_to_people(screen, tmp_path):

@@ -17,7 +17,7 @@ from studytag.cli.run_options import (
 from studytag.cli.terminal import show
 from studytag.files import write_json_atomically
 from studytag.inference.screen_file import describe_tagger, screen_file
-from studytag.inference.screening import Rule, set_aside_path
+from studytag.inference.screening import KEEP_POINT, Rule, set_aside_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,14 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep", metavar="LABELS", default="", help="records need one of these, such as RCT,Cohort"
     )
     parser.add_argument(
-        "--drop", metavar="LABELS", default="", help="records may have none of these"
+        "--drop",
+        metavar="LABELS",
+        default="",
+        help="records may have none of these, at the operating point precise in any case",
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="also write the report as JSON")
     add_file_arguments(parser)
     add_run_arguments(parser)
     add_predictor_arguments(parser)
-    # A miss costs a review more than a record read in vain.
-    parser.set_defaults(operating_point="sensitive")
+    parser.set_defaults(operating_point=KEEP_POINT)
 
 
 def run(options: argparse.Namespace) -> None:
