@@ -67,6 +67,34 @@ def test_who_is_kept_follows_the_tags_and_what_cannot_be_assessed_stays(screened
     assert unassessed
 
 
+def test_what_was_not_assessed_says_so_in_place_of_tags(screened, screen, tmp_path):
+    _, output, report, _ = screened
+    records = output.read_text(encoding="utf-8").split("ER  -")
+    notes = [
+        record for record in records if "N1  - studytag_error: not assessed: no abstract" in record
+    ]
+    assert len(notes) == report["not_assessed"] > 0
+    assert not any("KW  - studytag: " in record for record in notes)
+    source, table = tmp_path / "in.jsonl", tmp_path / "table.csv"
+    articles = [
+        {"title": "A randomised trial", "abstract": "Too short."},
+        {"title": "A randomised trial", "abstract": EXTRA * 2},
+        {"title": "", "abstract": ""},
+    ]
+    source.write_text("\n".join(map(json.dumps, articles)), encoding="utf-8")
+    assert screen(source, table, "--indicators", keep="Human,RCT,Cohort")["not_assessed"] == 2
+    rows = list(read_rows(table))
+    short, failed = (row for row in rows if row["studytag_error"])
+    assert short["studytag_error"] == "not assessed: abstract of fewer than 20 words"
+    assert failed["studytag_error"].startswith(
+        "not assessed: could not be tagged; row 3 (pmid None)"
+    )
+    for row in (short, failed):
+        assert not any(
+            row[name] for name in row if name.startswith(("studytag_labels", "p_", "tag_"))
+        )
+
+
 def test_the_report_can_be_printed_in_a_review(screened):
     _, _, report, printed = screened
     assert "Marked as ineligible by automation tools (PRISMA)" in printed
@@ -131,7 +159,7 @@ def test_a_row_that_cannot_be_read_goes_on_to_people(screen, tmp_path):
     assert (report["records"], len(both(output))) == (32, 32)
     unread = [one["record"] for one in report["records_not_assessed"] if not one["title"]]
     assert unread == [1, 22]
-    errors = [row["studytag_error"] for row in read_rows(output) if row["studytag_error"]]
+    errors = [str(row["studytag_error"]) for row in read_rows(output) if not row["title"]]
     assert ["line 1: not JSON" in errors[0], "line 22: not JSON" in errors[1]] == [True, True]
 
 

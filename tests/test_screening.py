@@ -104,6 +104,11 @@ def test_the_report_counts_every_record():
         "measured on 1,000 articles of sources that training never saw, was "
         "Animal 0.960 (95 % CI 0.940 to 0.970).\n"
     ) in text
+    assert (
+        " 1 records without an abstract, or with too little text to assess, and 1 records that "
+        "could not be read or tagged went on to screening by people without being assessed by the "
+        "tool. "
+    ) in text
     assert (report["recall"].keys(), report["precision"].keys()) == ({"RCT"}, {"Animal"})
 
 

@@ -43,8 +43,9 @@ def screen_file(
     """Tag a file and divide its records; both outputs appear when they are complete.
 
     Records that match the rule, and those that cannot be assessed, go to `target`; the others go to
-    `NAME.set-aside.ext` beside it. Every record is in exactly one of the two, with its tags. A run
-    that ends early goes on as that of `predict_file` does.
+    `NAME.set-aside.ext` beside it. Every record is in exactly one of the two, with its tags, or
+    with a note where it could not be assessed. A run that ends early goes on as that of
+    `predict_file` does.
 
     Args:
         predictor: Tags the records, at its operating point; labels to drop at `DROP_POINT`.

@@ -16,13 +16,17 @@ from typing import Any
 import numpy as np
 
 from studytag.errors import InputError
-from studytag.files import RowWriter, open_writer
+from studytag.files import ERROR_COLUMN, RowWriter, open_writer
+from studytag.inference.columns import added_columns
 from studytag.labels import LabelSet
 from studytag.manifest import OperatingPoint
 from studytag.records import PREDICTED_COLUMN, Row, clean, probability_column
 
 FEWEST_WORDS = 20
 """An abstract of fewer words is too short to assess a study by."""
+
+UNTAGGED = "could not be tagged"
+"""Why a record with an error is not assessed."""
 
 KEEP_POINT: OperatingPoint = "sensitive"
 """Decides what is kept unless another is named: a miss costs more than a record read in vain."""
@@ -81,7 +85,7 @@ class Rule:
             labels: The labels predicted for it; None where it could not be tagged.
         """
         if labels is None:
-            return Decision.NOT_ASSESSED, "could not be tagged"
+            return Decision.NOT_ASSESSED, UNTAGGED
         abstract = row.get("abstract")
         words = len(clean(abstract).split()) if isinstance(abstract, str) else 0
         if not words:
@@ -113,10 +117,18 @@ class Criteria:
     drop: Sequence[float]
 
     def screen(self, row: Row) -> tuple[Row, Decision, str]:
-        """A tagged row with the tags that decide, what becomes of it, and why."""
+        """A tagged row with the tags that decide, what becomes of it, and why.
+
+        One that cannot be assessed loses its tags, which nobody should rely on, and says so in
+        place of them.
+        """
         labels = None if row[PREDICTED_COLUMN] is None else self._tags(row)
         decision, reason = self.rule.decide(row, labels)
-        return row | {PREDICTED_COLUMN: labels}, decision, reason
+        columns: Row = {PREDICTED_COLUMN: labels}
+        if decision is Decision.NOT_ASSESSED:
+            note = "; ".join(filter(None, (f"not assessed: {reason}", row[ERROR_COLUMN])))
+            columns = added_columns(list(self.labels), None, note)
+        return row | columns, decision, reason
 
     def _tags(self, row: Row) -> list[str]:
         probabilities = np.array([row[probability_column(label)] for label in self.labels])

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from studytag.inference.screening import Decision, Rule
+from studytag.inference.screening import UNTAGGED, Decision, Rule
 from studytag.records import Row, clean
 
 _LISTED = 20
@@ -177,13 +177,15 @@ class Screening:
             matching.append(f"not {tagger.drop.describe(drop)}")
             performance.append(_performance(_PRECISION, drop, tagger.drop, tagger))
         aside, waived = self.counts[Decision.SET_ASIDE], self.counts[Decision.NOT_ASSESSED]
+        untagged = self.reasons.get((Decision.NOT_ASSESSED, UNTAGGED), 0)
         return (
             f"Titles and abstracts of {self.records} records were tagged for study design by "
             f"studytag {tagger.version} (model bundle SHA-256 {tagger.bundle[:12]}), a text "
             f"classifier. Records {' and '.join(matching)} went on to screening by people; "
             f"{aside} others were marked as ineligible by the tool and set aside, none were "
-            f"deleted. {waived} records without an abstract, or with too little text to assess, "
-            f"were not assessed by the tool and went on to screening by people. "
+            f"deleted. {waived - untagged} records without an abstract, or with too little text to "
+            f"assess, and {untagged} records that could not be read or tagged went on to screening "
+            f"by people without being assessed by the tool. "
             f"{' '.join(performance)}"
         )
 
