@@ -67,9 +67,9 @@ def screen_file(
     screening = Screening(rule)
 
     @contextmanager
-    def open_divided(*arguments: Any, **writing: Any) -> Iterator[_Divided]:
+    def open_divided(*arguments: Any, **writing: Any) -> Iterator[Divided]:
         with open_screened(*arguments, **writing) as writers:
-            yield _Divided(criteria, screening, writers)
+            yield Divided(criteria, screening, writers)
 
     target = Path(target)
     tag_file(
@@ -103,8 +103,14 @@ def criteria_of(predictor: Predictor, rule: Rule, keep: Sequence[float]) -> Crit
     return Criteria(rule, predictor.label_set, keep, drop)
 
 
-class _Divided:
-    """Takes tagged rows for the two outputs, and counts them once they are written."""
+class Divided:
+    """Takes tagged rows for the outputs of a screening, and counts them once they are written.
+
+    Args:
+        criteria: Decide on each row.
+        screening: Counts them.
+        writers: By decision; rows of another decision are written nowhere.
+    """
 
     def __init__(
         self, criteria: Criteria, screening: Screening, writers: Mapping[Decision, RowWriter]
@@ -114,14 +120,21 @@ class _Divided:
         self._writers = writers
 
     def begin(self, row: Row) -> None:
+        """Tell all outputs the columns."""
         for writer in self._writers.values():
             writer.begin(row)
 
     def write(self, row: Row) -> None:
+        """Write a row to the output where it belongs.
+
+        Raises:
+            InputError: as that output.
+        """
         if not self._screening.records:
             self.begin(row)  # one of the outputs may get no row
         row, decision, reason = self._criteria.screen(row)
-        self._writers[decision].write(row)
+        if decision in self._writers:
+            self._writers[decision].write(row)
         self._screening.count(row, decision, reason)
 
 
