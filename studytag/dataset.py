@@ -20,7 +20,7 @@ from studytag.errors import InputError
 from studytag.files import read_rows, source_files
 from studytag.hashing import sha256
 from studytag.labels import STUDY_DESIGNS, LabelSet
-from studytag.records import Row, TextRecipe
+from studytag.records import Row, TextRecipe, place_of
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ def _labelled(path: Path, rows: list[Row], labels: LabelSet, first_row: int) -> 
         try:
             recipe.compose_record(row)
         except InputError as error:
-            raise InputError(f"{path}: row {number} (pmid {row.get('pmid')}): {error}") from error
+            raise InputError(f"{path}: {place_of(number, row)}: {error}") from error
     try:
         known = labels.encode([row.get("known", labels) for row in rows], "known", first_row)
         truth = labels.encode([row["labels"] for row in rows], "labels", first_row)

@@ -34,6 +34,11 @@ def probability_column(label: str) -> str:
     return f"p_{label}"
 
 
+def place_of(number: int, row: Mapping[str, Any], kind: str = "row") -> str:
+    """What a message calls a row: its number, which counts from 1, and its pmid if it has one."""
+    return f"{kind} {number} (pmid {row['pmid']})" if row.get("pmid") else f"{kind} {number}"
+
+
 def table_schema() -> pa.Schema:
     """The arrow schema of a table of articles (what `studytag data build` writes)."""
     import pyarrow as pa

@@ -86,9 +86,7 @@ def test_what_was_not_assessed_says_so_in_place_of_tags(screened, screen, tmp_pa
     rows = list(read_rows(table))
     short, failed = (row for row in rows if row["studytag_error"])
     assert short["studytag_error"] == "not assessed: abstract of fewer than 20 words"
-    assert failed["studytag_error"].startswith(
-        "not assessed: could not be tagged; row 3 (pmid None)"
-    )
+    assert failed["studytag_error"].startswith("not assessed: could not be tagged; row 3: neither")
     for row in (short, failed):
         assert not any(
             row[name] for name in row if name.startswith(("studytag_labels", "p_", "tag_"))

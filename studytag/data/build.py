@@ -17,7 +17,7 @@ from studytag.data.splitting import SPLITS, Splitter, choose, title_key
 from studytag.errors import InputError
 from studytag.files import atomic_folder, open_writer, read_rows, source_files
 from studytag.hashing import sha256
-from studytag.records import COLUMNS, LIST_COLUMNS, Row, clean
+from studytag.records import COLUMNS, LIST_COLUMNS, Row, clean, place_of
 
 logger = logging.getLogger(__name__)
 
@@ -140,9 +140,7 @@ def _articles(
                     if not row["labels"] and not rules.keep_unlabelled:
                         reason = "none of the labels"
             except InputError as error:
-                raise InputError(
-                    f"{file}: row {index} (pmid {raw.get('pmid')}): {error}"
-                ) from error
+                raise InputError(f"{file}: {place_of(index, raw)}: {error}") from error
             yield row, reason
 
 

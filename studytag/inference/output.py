@@ -11,7 +11,7 @@ from studytag.files.delimited import cell_text
 from studytag.inference.columns import added_columns
 from studytag.inference.predictor import Outcome
 from studytag.inference.run import Run
-from studytag.records import Row
+from studytag.records import Row, place_of
 
 
 def write_rows(
@@ -105,8 +105,3 @@ def _error(run: Run, number: int, row: Row, outcome: Outcome) -> str | None:
     if isinstance(row, UnreadRow):
         return row.reason.removeprefix(f"{run.source}: ")
     return f"{place_of(number, row)}: {outcome}" if isinstance(outcome, InputError) else None
-
-
-def place_of(number: int, row: Row) -> str:
-    """What an error calls a row; its number counts from 1."""
-    return f"row {number} (pmid {row.get('pmid')})"

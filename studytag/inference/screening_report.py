@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from studytag.inference.screening import UNTAGGED, Decision, Rule
-from studytag.records import Row, clean
+from studytag.records import Row, clean, place_of
 
 _LISTED = 20
 _PRECISION = "precision of the tool (the share of its tags that were right)"
@@ -191,9 +191,8 @@ class Screening:
 
 
 def _listed(record: Mapping[str, Any]) -> str:
-    pmid = f" (pmid {record['pmid']})" if record["pmid"] else ""
     title = clean(str(record["title"] or ""))[:60] or "no title"
-    return f"  record {record['record']}{pmid}: {title}: {record['reason']}"
+    return f"  {place_of(record['record'], record, 'record')}: {title}: {record['reason']}"
 
 
 def _performance(metric: str, labels: Sequence[str], side: Side, tagger: Tagger) -> str:

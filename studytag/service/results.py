@@ -14,14 +14,14 @@ import pyarrow.parquet as pq
 
 from studytag.errors import InputError, StoppedError
 from studytag.files import ERROR_COLUMN, FORMATS, RowWriter, atomic_path, open_writer, read_rows
-from studytag.inference.output import place_of, write_rows
+from studytag.inference.output import write_rows
 from studytag.inference.predictor import Outcome, Prediction
 from studytag.inference.progress import Silent
 from studytag.inference.run import Run
 from studytag.inference.screen_file import Divided
 from studytag.inference.screening import Criteria, Decision
 from studytag.inference.screening_report import Screening
-from studytag.records import PREDICTED_COLUMN, Row, probability_column
+from studytag.records import PREDICTED_COLUMN, Row, place_of, probability_column
 from studytag.service.jobs import Job
 
 T = TypeVar("T")
