@@ -115,6 +115,15 @@ def screen(exported, capsys):
     return run
 
 
+def test_quiet_prints_nothing(exported, tmp_path, capfd):
+    source, output = tmp_path / "in.nbib", tmp_path / "out.ris"
+    source.write_text(nbib(invented_articles(3)), encoding="utf-8")
+    command = ["screen", str(source), str(output), "--keep", "RCT", "--quiet"]
+    main([*command, "--bundle", str(exported.bundle)])
+    assert output.exists()
+    assert "".join(capfd.readouterr()) == ""
+
+
 def both(output):
     return [*read_rows(output), *read_rows(set_aside_path(output))]
 

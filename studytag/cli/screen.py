@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Screen the file and print the report: counts for PRISMA, and a methods paragraph.
+    """Screen the file and report, unless that is to be quiet: counts, and a methods paragraph.
 
     Raises:
         StudytagError: an option, a file or the bundle is wrong.
@@ -65,10 +65,11 @@ def run(options: argparse.Namespace) -> None:
         tagger = describe_tagger(predictor)
     if options.report is not None:
         write_json_atomically(options.report, screening.to_dict(tagger))
-    show(screening.to_text(tagger))
-    sys.stdout.write(
-        f"\nTo screen: {options.output}\nSet aside: {set_aside_path(options.output)}\n"
-    )
+    if not options.quiet:
+        show(screening.to_text(tagger))
+        sys.stdout.write(
+            f"\nTo screen: {options.output}\nSet aside: {set_aside_path(options.output)}\n"
+        )
 
 
 def _labels(text: str) -> tuple[str, ...]:
