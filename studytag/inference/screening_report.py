@@ -179,15 +179,19 @@ class Screening:
         aside, waived = self.counts[Decision.SET_ASIDE], self.counts[Decision.NOT_ASSESSED]
         untagged = self.reasons.get((Decision.NOT_ASSESSED, UNTAGGED), 0)
         return (
-            f"Titles and abstracts of {self.records} records were tagged for study design by "
+            f"Titles and abstracts of {_counted(self.records)} were tagged for study design by "
             f"studytag {tagger.version} (model bundle SHA-256 {tagger.bundle[:12]}), a text "
-            f"classifier. Records {' and '.join(matching)} went on to screening by people; "
-            f"{aside} others were marked as ineligible by the tool and set aside, none were "
-            f"deleted. {waived - untagged} records without an abstract, or with too little text to "
-            f"assess, and {untagged} records that could not be read or tagged went on to screening "
-            f"by people without being assessed by the tool. "
+            f"classifier. Records {' and '.join(matching)} went on to screening by people; the "
+            f"tool marked {_counted(aside, 'other ')} as ineligible, to be set aside and not "
+            f"deleted. {_counted(waived - untagged)} without an abstract, or with too little text "
+            f"to assess, and {_counted(untagged)} that could not be read or tagged went on to "
+            f"screening by people without being assessed by the tool. "
             f"{' '.join(performance)}"
         )
+
+
+def _counted(count: int, kind: str = "") -> str:
+    return f"{count} {kind}record{'s' * (count != 1)}"
 
 
 def _listed(record: Mapping[str, Any]) -> str:
