@@ -6,6 +6,7 @@ Training, evaluation, export, audit and benchmarks read labelled tables through 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +21,8 @@ from studytag.files import read_rows, source_files
 from studytag.hashing import sha256
 from studytag.labels import STUDY_DESIGNS, LabelSet
 from studytag.records import Row, TextRecipe, place_of
+
+logger = logging.getLogger(__name__)
 
 TABLE_MANIFEST = "manifest.json"
 """Stands beside the tables that `studytag data build` writes; names their labels."""
@@ -90,6 +93,8 @@ def load_table(path: str | Path, labels: LabelSet) -> LabelledTable:
 def load_evaluable(path: str | Path, labels: LabelSet) -> LabelledTable:
     """The articles of a labelled table with at least one known label; the others score no model.
 
+    How many are left out is logged.
+
     Raises:
         InputError: as `read_chunks`; or there is no such article.
     """
@@ -97,6 +102,11 @@ def load_evaluable(path: str | Path, labels: LabelSet) -> LabelledTable:
     evaluable = rows_with_known_label(table.known)
     if not len(evaluable):
         raise InputError(f"{path}: no article has a known label; there is nothing to score")
+    if left_out := len(table) - len(evaluable):
+        logger.info(
+            "%s: %d of %d articles are left out, as none of their labels is known",
+            *(path, left_out, len(table)),
+        )
     return table.select(evaluable)
 
 

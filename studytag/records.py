@@ -34,18 +34,17 @@ def probability_column(label: str) -> str:
     return f"p_{label}"
 
 
+def place_of(number: int, row: Mapping[str, Any], kind: str = "row") -> str:
+    """What a message calls a row: its number, which counts from 1, and its pmid if it has one."""
+    return f"{kind} {number} (pmid {row['pmid']})" if row.get("pmid") else f"{kind} {number}"
+
+
 def table_schema() -> pa.Schema:
     """The arrow schema of a table of articles (what `studytag data build` writes)."""
     import pyarrow as pa
 
     types = {name: pa.list_(pa.string()) for name in LIST_COLUMNS} | {"year": pa.int32()}
     return pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
-
-
-def place_of(number: int, row: Row) -> str:
-    """What an error calls a row; its number counts from 1."""
-    pmid = row.get("pmid")
-    return f"row {number}" if pmid in (None, "") else f"row {number} (pmid {pmid})"
 
 
 def clean(value: object) -> str:

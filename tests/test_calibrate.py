@@ -12,6 +12,7 @@ from support import LABELS, invented_articles
 from studytag import Predictor, load_manifest
 from studytag.cli.main import main
 from studytag.evaluation.prevalence import estimate_prevalence, logit, prevalence_offset
+from studytag.inference.screen_file import describe_tagger
 
 RCT = LABELS.index("RCT")
 
@@ -86,15 +87,33 @@ def test_a_label_with_too_few_articles_stays_as_it_was(exported, articles, tmp_p
         earlier = load_manifest(exported.bundle).variants[name]
         assert "RCT" not in variant.adjustment.slope
         assert variant.thresholds["f1"][RCT] == earlier.thresholds["f1"][RCT]
+        for scores in variant.scores.values():  # nobody tuned its thresholds on these articles
+            assert [name for name, each in scores.labels.items() if each.support] == LABELS[:1]
+    with Predictor(output, operating_point="sensitive") as predictor:
+        assert describe_tagger(predictor).keep.measured.keys() == {LABELS[0]}
     before, after = load_manifest(exported.bundle).prevalence, load_manifest(output).prevalence
     assert after == before | {LABELS[0]: 0.5}  # that of the others is their calibration's
     assert "RCT keeps its calibration: too few known articles" in caplog.text
+
+
+def test_labelled_articles_that_change_nothing_are_refused(exported, articles, tmp_path, capsys):
+    table = write_table(
+        tmp_path / "mine.jsonl", articles[:1], np.ones((1, len(LABELS)), dtype=bool)
+    )
+    command = ["calibrate", str(exported.bundle), "--labelled", str(table)]
+    with pytest.raises(SystemExit):
+        main([*command, "--output", str(tmp_path / "bundle")])
+    assert (
+        "mine.jsonl: fits no label anew; each needs at least 10 articles" in capsys.readouterr().err
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.jsonl"]
 
 
 def test_labels_that_contradict_the_ranking_are_named_as_that(
     exported, articles, probabilities, tmp_path, caplog
 ):
     truth = np.zeros((600, len(LABELS)), dtype=bool)
+    truth[:300, 0] = True
     truth[:, RCT] = probabilities[:, RCT] < np.median(probabilities[:, RCT])
     table = write_table(tmp_path / "mine.jsonl", articles, truth)
     output = str(tmp_path / "bundle")

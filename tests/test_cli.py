@@ -57,7 +57,8 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(words, package,
     assert (done.returncode, done.stderr.splitlines()) == (2, [message])
 
 
-def test_evaluate_scores_what_the_predictor_says(exported, tmp_path, capsys):
+def test_evaluate_scores_what_the_predictor_says(exported, tmp_path, capsys, caplog):
+    caplog.set_level("INFO")
     table = tmp_path / "test.jsonl"
     random = np.random.default_rng(0)
     with table.open("w", encoding="utf-8") as stream:
@@ -65,6 +66,8 @@ def test_evaluate_scores_what_the_predictor_says(exported, tmp_path, capsys):
             labels = [name for name in LABELS if random.random() < 0.4]
             known = sorted({*labels, *LABELS[:3]})
             stream.write(json.dumps(article | {"labels": labels, "known": known}) + "\n")
+        for article in invented_articles(3, seed=6):
+            stream.write(json.dumps(article | {"labels": [], "known": []}) + "\n")
     output = tmp_path / "metrics.json"
     arguments = ["evaluate", str(table), "--bundle", str(exported.bundle), "--variant", "fp32"]
     main([*arguments, "--output", str(output)])
@@ -84,7 +87,14 @@ def test_evaluate_scores_what_the_predictor_says(exported, tmp_path, capsys):
     assert low <= expected.micro.f1 <= high
     assert set(result["years"]) == {"2020", "2021", "2022", "2023"}
     assert sum(year["articles"] for year in result["years"].values()) == 50
-    assert f"| RCT | {expected.labels['RCT'].support} |" in printed
+    rct = expected.labels["RCT"]
+    assert f"| RCT | {rct.support} |" in printed
+    low, high = result["recall_intervals"]["RCT"]
+    assert low <= rct.recall <= high
+    assert f"| {rct.recall:.3f} | {low:.3f}–{high:.3f} | {rct.f1:.3f} |" in printed
+    assert (
+        "test.jsonl: 3 of 53 articles are left out, as none of their labels is known" in caplog.text
+    )
 
 
 def test_robustness_scores_sources_lengths_and_texts_without_rare_words(exported, tmp_path, capsys):

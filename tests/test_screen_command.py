@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from support import invented_articles
+from support import LABELS, invented_articles
 
 from studytag import Predictor
 from studytag.cli.main import main
@@ -67,6 +67,32 @@ def test_who_is_kept_follows_the_tags_and_what_cannot_be_assessed_stays(screened
     assert unassessed
 
 
+def test_what_was_not_assessed_says_so_in_place_of_tags(screened, screen, tmp_path):
+    _, output, report, _ = screened
+    records = output.read_text(encoding="utf-8").split("ER  -")
+    notes = [
+        record for record in records if "N1  - studytag_error: not assessed: no abstract" in record
+    ]
+    assert len(notes) == report["not_assessed"] > 0
+    assert not any("KW  - studytag: " in record for record in notes)
+    source, table = tmp_path / "in.jsonl", tmp_path / "table.csv"
+    articles = [
+        {"title": "A randomised trial", "abstract": "Too short."},
+        {"title": "A randomised trial", "abstract": EXTRA * 2},
+        {"title": "", "abstract": ""},
+    ]
+    source.write_text("\n".join(map(json.dumps, articles)), encoding="utf-8")
+    assert screen(source, table, "--indicators", keep="Human,RCT,Cohort")["not_assessed"] == 2
+    rows = list(read_rows(table))
+    short, failed = (row for row in rows if row["studytag_error"])
+    assert short["studytag_error"] == "not assessed: abstract of fewer than 20 words"
+    assert failed["studytag_error"].startswith("not assessed: could not be tagged; row 3: neither")
+    for row in (short, failed):
+        assert not any(
+            row[name] for name in row if name.startswith(("studytag_labels", "p_", "tag_"))
+        )
+
+
 def test_the_report_can_be_printed_in_a_review(screened):
     _, _, report, printed = screened
     assert "Marked as ineligible by automation tools (PRISMA)" in printed
@@ -89,8 +115,46 @@ def screen(exported, capsys):
     return run
 
 
+def test_quiet_prints_nothing(exported, tmp_path, capfd):
+    source, output = tmp_path / "in.nbib", tmp_path / "out.ris"
+    source.write_text(nbib(invented_articles(3)), encoding="utf-8")
+    command = ["screen", str(source), str(output), "--keep", "RCT", "--quiet"]
+    main([*command, "--bundle", str(exported.bundle)])
+    assert output.exists()
+    assert "".join(capfd.readouterr()) == ""
+
+
 def both(output):
     return [*read_rows(output), *read_rows(set_aside_path(output))]
+
+
+@pytest.mark.parametrize("dropped", LABELS)
+def test_a_label_to_drop_must_be_likelier_than_one_to_keep(screen, exported, tmp_path, dropped):
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    articles = [
+        row | {"pmid": str(number), "abstract": f"{EXTRA}{EXTRA}{row['abstract']}"}
+        for number, row in enumerate(invented_articles(40, seed=4))
+    ]
+    source.write_text("\n".join(map(json.dumps, articles)) + "\n", encoding="utf-8")
+    report = screen(source, output, "--drop", dropped, keep="")
+    aside = {row["pmid"] for row in read_rows(set_aside_path(output))}
+    written = {row["pmid"]: row["studytag_labels"] for row in both(output)}
+    with Predictor(exported.bundle, operating_point="sensitive") as predictor:
+        for row, each in zip(articles, predictor.predict(articles), strict=True):
+            (precise,) = predictor.predict(row, operating_point="precise")
+            assert (row["pmid"] in aside) == (dropped in precise.labels)
+            tags = [
+                label for label in LABELS if label in (precise if label == dropped else each).labels
+            ]
+            assert written[row["pmid"]] == tags  # what is written is what decided
+        scores = predictor.manifest.variants[predictor.variant].scores["precise"].labels[dropped]
+    assert report["operating_point_of_drop"] == "precise"
+    assert report["thresholds"] == {dropped: scores.threshold}
+    assert report["recall"] == {}
+    assert report["precision"][dropped]["value"] == scores.precision
+    assert report["precision"][dropped]["low"] < scores.precision
+    assert f"not tagged {dropped} at its operating point 'precise'" in report["methods"]
+    assert "recall" not in report["methods"]
 
 
 def test_a_row_that_cannot_be_read_goes_on_to_people(screen, tmp_path):
@@ -102,7 +166,7 @@ def test_a_row_that_cannot_be_read_goes_on_to_people(screen, tmp_path):
     assert (report["records"], len(both(output))) == (32, 32)
     unread = [one["record"] for one in report["records_not_assessed"] if not one["title"]]
     assert unread == [1, 22]
-    errors = [row["studytag_error"] for row in read_rows(output) if row["studytag_error"]]
+    errors = [str(row["studytag_error"]) for row in read_rows(output) if not row["title"]]
     assert ["line 1: not JSON" in errors[0], "line 22: not JSON" in errors[1]] == [True, True]
 
 

@@ -10,23 +10,21 @@ import pytest
 
 from studytag.errors import InputError
 from studytag.files import read_rows, tagged
-from studytag.inference.screening import (
-    Decision,
-    Recall,
-    Rule,
-    Screening,
-    Tagger,
-    open_screened,
-    set_aside_path,
-)
+from studytag.inference.screening import Decision, Rule, open_screened, set_aside_path
+from studytag.inference.screening_report import Screening, Share, Side, Tagger
 
 LONG = "We randomised forty made-up children to sealants or nothing and counted caries. " * 3
 TAGGER = Tagger(
     "0.2.0",
     "ab" * 32,
-    "sensitive",
-    {"RCT": 0.25, "Cohort": 0.3, "Animal": 0.4},
-    {"RCT": Recall(0.987, 0.97, 0.995)},
+    Side(
+        "sensitive",
+        {"RCT": 0.25, "Cohort": 0.3, "Animal": 0.4},
+        {"RCT": Share(0.987, 0.97, 0.995), "Animal": Share(0.99, 0.98, 1.0)},
+    ),
+    Side(
+        "precise", {"RCT": 0.8, "Cohort": 0.9, "Animal": 0.7}, {"Animal": Share(0.96, 0.94, 0.97)}
+    ),
     "1,000 articles of sources that training never saw",
 )
 
@@ -84,7 +82,7 @@ def test_the_report_counts_every_record():
     assert report["marked_as_ineligible_by_automation_tools"] == 3
     assert report["to_be_screened_by_people"] == 3
     assert sum(entry["records"] for entry in report["reasons"]) == 5
-    assert report["thresholds"] == {"RCT": 0.25, "Cohort": 0.3, "Animal": 0.4}
+    assert report["thresholds"] == {"RCT": 0.25, "Cohort": 0.3, "Animal": 0.7}
     assert [record["reason"] for record in report["records_not_assessed"]] == [
         *("could not be tagged", "no abstract"),
     ]
@@ -94,14 +92,22 @@ def test_the_report_counts_every_record():
     assert "set aside: not tagged RCT or Cohort: 2\n" in text
     assert "  record 5 (pmid 90000001): A made-up trial: could not be tagged\n" in text
     assert (
-        "studytag 0.2.0 (model bundle SHA-256 abababababab), a text classifier, at its operating "
-        "point 'sensitive' (probability thresholds: RCT 0.250, Cohort 0.300, Animal 0.400). "
-        "Records tagged RCT or Cohort and not tagged Animal went on to screening by people; "
-        "3 others were marked as ineligible"
+        "studytag 0.2.0 (model bundle SHA-256 abababababab), a text classifier. Records tagged RCT "
+        "or Cohort at its operating point 'sensitive' (probability thresholds: RCT 0.250, Cohort "
+        "0.300) and not tagged Animal at its operating point 'precise' (probability thresholds: "
+        "Animal 0.700) went on to screening by people; the tool marked 3 other records as "
+        "ineligible, to be set aside and not deleted. 1 record without an abstract, or with too "
+        "little text to assess, and 1 record that could not be read or tagged went on to "
+        "screening by people without being assessed by the tool. The recall"
     ) in text
+    assert "RCT 0.987 (95 % CI 0.970 to 0.995). It has not been measured for Cohort. The" in text
+    # Of what is dropped, what matters is how often the tag is right.
     assert (
-        "RCT 0.987 (95 % CI 0.970 to 0.995). It has not been measured for Cohort, Animal." in text
-    )
+        "The precision of the tool (the share of its tags that were right) at these thresholds, "
+        "measured on 1,000 articles of sources that training never saw, was "
+        "Animal 0.960 (95 % CI 0.940 to 0.970).\n"
+    ) in text
+    assert (report["recall"].keys(), report["precision"].keys()) == ({"RCT"}, {"Animal"})
 
 
 @pytest.mark.parametrize(

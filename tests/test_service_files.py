@@ -178,14 +178,26 @@ class TestDownload:
         assert [row["title"] for row in read_rows(target)] == [row["title"] for row in ARTICLES]
 
     def test_parts_are_those_of_screening(self, client, done, exported, tmp_path):
+        articles = [
+            row | {"abstract": row["abstract"] and f"{row['abstract']} {row['abstract']}"}
+            for row in ARTICLES
+        ]
         source, target = tmp_path / "in.ris", tmp_path / "out.ris"
-        source.write_bytes(ris(ARTICLES))
-        with Predictor(exported.bundle) as predictor:
-            screen_file(predictor, source, target, Rule(keep=("RCT",)))
-        for part, path in (("kept", target), ("set-aside", set_aside_path(target))):
-            query = {"format": "ris", "keep": "RCT", "part": part}
-            answer = client.get(f"/v1/files/{done['id']}/download", params=query)
-            assert answer.content == path.read_bytes()
+        source.write_bytes(ris([{"title": "", "abstract": ""}, *articles]))
+        id = upload(client, source.name, source.read_bytes()).json()["id"]
+        assert wait_for_job(client, id)["operating_point"] == "f1"
+        kept = {}
+        for point in ("sensitive", "precise"):
+            with Predictor(exported.bundle, operating_point=point) as predictor:
+                screen_file(predictor, source, target, Rule(keep=("RCT",)))
+            for part, path in (("kept", target), ("set-aside", set_aside_path(target))):
+                query = {"format": "ris", "keep": "RCT", "part": part}
+                if point != "sensitive":  # what a screening is done at
+                    query["operating_point"] = point
+                answer = client.get(f"/v1/files/{id}/download", params=query)
+                assert answer.content == path.read_bytes()
+            kept[point] = target.read_bytes()
+        assert len(kept["sensitive"]) > len(kept["precise"])
 
     @pytest.mark.parametrize("uploaded", ["csv", "xlsx", "jsonl", "parquet"])
     def test_columns_are_those_of_the_file_whatever_they_are_called(
@@ -227,6 +239,7 @@ class TestDownload:
     def test_a_part_needs_a_label(self, client, done):
         url = f"/v1/files/{done['id']}/download"
         assert client.get(url, params={"keep": "RCT"}).status_code == 422
+        assert client.get(url, params={"operating_point": "precise"}).status_code == 422
         assert client.get(url, params={"part": "kept"}).status_code == 422
         assert client.get(url, params={"part": "kept", "keep": "x"}).status_code == 422
         assert client.get(url, params={"format": "docx"}).status_code == 422
@@ -301,6 +314,7 @@ def test_files_and_results_outlive_the_server(exported, tmp_path):
     with first.client() as client:
         id = upload(client, "a.ris", ris(ARTICLES)).json()["id"]
         before = wait_for_job(client, id)
+        variant = client.get("/v1/model").json()["variant"]
         unfinished = upload(client, "long.ris", ris(ARTICLES * 200)).json()["id"]
         for _ in range(1200):
             job = client.get(f"/v1/files/{unfinished}").json()
@@ -315,12 +329,16 @@ def test_files_and_results_outlive_the_server(exported, tmp_path):
     newer.mkdir()
     (newer / "job.json").write_text('{"id": "00", "of a newer version": 1}')
     # What is begun by another tagger is begun anew.
-    second = start_server(tmp_path, exported.bundle, "--variant", "int8")
+    other = "fp32" if variant == "int8" else "int8"
+    second = start_server(tmp_path, exported.bundle, "--variant", other)
     assert f"job {newer.name}: cannot be read" in second.log.read_text()
     with second.client() as client:
         after = client.get(f"/v1/files/{id}").json()
         assert {**after, "total": None} == {**before, "total": None}
         assert client.get(f"/v1/files/{id}/download").status_code == 200
+        # Its probabilities are not those that the thresholds of now were tuned on.
+        part = client.get(f"/v1/files/{id}/download", params={"keep": "RCT", "part": "kept"})
+        assert (part.status_code, part.json()["error_type"]) == (409, "conflict")
         job = wait_for_job(client, unfinished)
         assert (job["status"], job["done"]) == ("done", 8000), job
         assert client.get(f"/v1/files/{newer.name}").status_code == 404

@@ -16,7 +16,7 @@ from studytag.cli.run_options import (
 from studytag.cli.terminal import show
 from studytag.files import write_json_atomically
 from studytag.inference.screen_file import describe_tagger, screen_file
-from studytag.inference.screening import Rule, set_aside_path
+from studytag.inference.screening import KEEP_POINT, Rule, set_aside_path
 from studytag.outputs import reserved
 
 
@@ -31,18 +31,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep", metavar="LABELS", default="", help="records need one of these, such as RCT,Cohort"
     )
     parser.add_argument(
-        "--drop", metavar="LABELS", default="", help="records may have none of these"
+        "--drop",
+        metavar="LABELS",
+        default="",
+        help="records may have none of these, at the operating point precise in any case",
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="also write the report as JSON")
     add_file_arguments(parser)
     add_run_arguments(parser)
     add_predictor_arguments(parser)
-    # A miss costs a review more than a record read in vain.
-    parser.set_defaults(operating_point="sensitive")
+    parser.set_defaults(operating_point=KEEP_POINT)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Screen the file and print the report: counts for PRISMA, and a methods paragraph.
+    """Screen the file and report, unless that is to be quiet: counts, and a methods paragraph.
 
     Raises:
         StudytagError: an option, a file or the bundle is wrong.
@@ -68,8 +70,9 @@ def run(options: argparse.Namespace) -> None:
         tagger = describe_tagger(predictor)
         if options.report is not None:
             write_json_atomically(options.report, screening.to_dict(tagger))
-    show(screening.to_text(tagger))
-    show(f"\nTo screen: {options.output}\nSet aside: {aside}\n")
+    if not options.quiet:
+        show(screening.to_text(tagger))
+        show(f"\nTo screen: {options.output}\nSet aside: {aside}\n")
 
 
 def _labels(text: str) -> tuple[str, ...]:

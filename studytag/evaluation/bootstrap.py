@@ -1,4 +1,4 @@
-"""Intervals of F1 by bootstrap over articles, or over the sources that they come from."""
+"""Intervals: of F1 by bootstrap over articles or their sources, of shares by Wilson's formula."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from studytag.evaluation.metrics import precision_recall_f1
+from studytag.evaluation.scores import LabelScores
 from studytag.labels import LabelSet
 
 Interval = tuple[float, float]
@@ -98,6 +99,12 @@ def percentile_interval(values: NDArray[np.float64]) -> Interval:
     """The middle 95 % of the values."""
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
+
+
+def recall_interval(scores: LabelScores) -> Interval | None:
+    """95 % interval of a label's recall; None where no article has the label."""
+    support = scores.support
+    return wilson_interval(scores.recall * support, support) if support else None
 
 
 def wilson_interval(successes: float, trials: float) -> Interval:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from studytag.evaluation.bootstrap import F1Intervals, f1_intervals, resampled_f1
+from studytag.evaluation.bootstrap import F1Intervals, f1_intervals, recall_interval, resampled_f1
 from studytag.evaluation.metrics import score_points
 from studytag.evaluation.robustness import GroupScores, Robustness, groups_table, score_groups
 from studytag.evaluation.scores import Scores
@@ -72,6 +72,9 @@ class Evaluation:
             "scores": self.scores.to_dict(),
             "scores_at_0.5": self.fixed.to_dict(),
             "intervals": asdict(self.intervals),
+            "recall_intervals": {
+                label: recall_interval(each) for label, each in self.scores.labels.items()
+            },
             "years": {str(year): asdict(scores) for year, scores in self.years.items()},
             **({"robustness": self.robustness.to_dict()} if self.robustness else {}),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from studytag.evaluation.bootstrap import F1Intervals, Interval
+from studytag.evaluation.bootstrap import F1Intervals, Interval, recall_interval
 from studytag.evaluation.scores import LabelScores, MacroScores, MicroScores, Scores
 
 _Entry = LabelScores | MicroScores | MacroScores
@@ -34,17 +34,21 @@ def scores_table(scores: Scores, fixed: Scores, intervals: F1Intervals | None = 
     Args:
         scores: At the operating point.
         fixed: The same probabilities at 0.5.
-        intervals: Of the F1 at the operating point; None leaves the column out.
+        intervals: Of the F1 at the operating point; None leaves out its column and that of the
+            intervals of recall.
     """
-    header = ["Label", "Support", "Threshold", "Precision", "Recall", "F1"]
-    header += ["95 % interval"] * (intervals is not None)
+    between = ["95 % interval"] * (intervals is not None)
+    header = ["Label", "Support", "Threshold", "Precision", "Recall", *between, "F1", *between]
     header += ["F1 at 0.5", "AP", "ECE"]
 
     def row(name: str, entry: _Entry, bounds: Interval | None, at_half: float) -> list[str]:
         return [
             name,
             *_support(entry),
-            *(number(value) for value in (entry.precision, entry.recall, entry.f1)),
+            number(entry.precision),
+            number(entry.recall),
+            *([_recall_interval(entry)] if intervals is not None else []),
+            number(entry.f1),
             *([interval(bounds)] if intervals is not None else []),
             number(at_half),
             *_ranking(entry),
@@ -82,6 +86,10 @@ def model_index(title: str, tables: Mapping[str, Scores]) -> list[str]:
         ]
     heading = ["model-index:", f"  - name: {json.dumps(title)}", "    results:"]
     return [*heading, *lines] if lines else []
+
+
+def _recall_interval(entry: _Entry) -> str:
+    return interval(recall_interval(entry)) if isinstance(entry, LabelScores) else ""
 
 
 def _support(entry: _Entry) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,8 @@ from studytag.evaluation.prevalence import (
     logit,
     prevalence_offset,
 )
-from studytag.evaluation.thresholds import tune_thresholds
+from studytag.evaluation.scores import LabelScores, Scores
+from studytag.evaluation.thresholds import MIN_POSITIVES, tune_thresholds
 from studytag.export.config import repeat_thresholds
 from studytag.export.golden import seal_bundle
 from studytag.files import atomic_folder, write_text_atomically
@@ -72,7 +73,8 @@ def refuse_place(bundle: Path, output: Path) -> None:
 def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Manifest:
     """Refit calibration and thresholds on a user's labelled articles.
 
-    A label with too few known articles there keeps its line and its thresholds.
+    A label with too few known articles there keeps its line and its thresholds. It is left without
+    scores: its thresholds were not tuned on these articles, as is said of all scores.
 
     Args:
         bundle: What export made.
@@ -83,7 +85,8 @@ def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Ma
         Its manifest; `training[RECALIBRATED]` says on what.
 
     Raises:
-        InputError: the table is unusable, or `output` is the bundle itself or something else.
+        InputError: the table is unusable or changes no label, or `output` is the bundle itself or
+            something else.
         BundleError: the bundle is damaged.
     """
     bundle, output = Path(bundle), Path(output)
@@ -113,7 +116,12 @@ def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Ma
             variant,
             adjustment=adjustment_of(labels, slope, offset),
             thresholds=kept,
-            scores=score_points(labels, articles.truth, articles.known, probabilities, kept),
+            scores={
+                point: _without(scores, labels.decode(untouched))
+                for point, scores in score_points(
+                    labels, articles.truth, articles.known, probabilities, kept
+                ).items()
+            },
         )
         logger.info(
             "%s: micro-F1 %.4f on %s", name, variants[name].scores["f1"].micro.f1, Path(table).name
@@ -123,6 +131,13 @@ def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Ma
             why = contradicted if enough[label] else "too few known articles"
             logger.warning("%s: %s keeps its calibration: %s", name, label, why)
             kept_lines.add(label)
+    if all(
+        each.adjustment == manifest.variants[name].adjustment for name, each in variants.items()
+    ):
+        raise InputError(
+            f"{table}: fits no label anew; each needs at least {MIN_POSITIVES} articles known to "
+            "have it, as many known to lack it, and a ranking that they do not contradict"
+        )
     refitted = label_prevalence(labels, articles.truth, articles.known)
     refitted = {label: share for label, share in refitted.items() if label not in kept_lines}
     provenance = {
@@ -307,6 +322,15 @@ def adjustment_of(
         {name: value for name, value in zip(labels, slope.tolist(), strict=True) if value != 1},
         {name: value for name, value in zip(labels, offset.tolist(), strict=True) if value},
     )
+
+
+def _without(scores: Scores, names: Collection[str]) -> Scores:
+    """Scores that leave some labels unmeasured."""
+    unmeasured = {
+        name: LabelScores(0.0, 0.0, 0.0, None, None, 0, 0, scores.labels[name].threshold)
+        for name in names
+    }
+    return replace(scores, labels=scores.labels | unmeasured)
 
 
 def _with_note(card: str) -> str:

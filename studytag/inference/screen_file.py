@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from studytag.evaluation.bootstrap import wilson_interval
+from studytag.evaluation.scores import LabelScores
 from studytag.files import RowWriter
 from studytag.hashing import sha256
 from studytag.inference.files import Options, tag_file
 from studytag.inference.predictor import Predictor
 from studytag.inference.progress import Listener
 from studytag.inference.screening import (
+    DROP_POINT,
+    Criteria,
     Decision,
-    Recall,
     Rule,
-    Screening,
-    Tagger,
     open_screened,
     set_aside_path,
 )
-from studytag.manifest import MANIFEST
-from studytag.records import PREDICTED_COLUMN, Row
+from studytag.inference.screening_report import Screening, Share, Side, Tagger
+from studytag.manifest import MANIFEST, Variant
+from studytag.records import Row
 from studytag.version import __version__
 
 
@@ -42,11 +43,12 @@ def screen_file(
     """Tag a file and divide its records; both outputs appear when they are complete.
 
     Records that match the rule, and those that cannot be assessed, go to `target`; the others go to
-    `NAME.set-aside.ext` beside it. Every record is in exactly one of the two, with its tags. A run
-    that ends early goes on as that of `predict_file` does.
+    `NAME.set-aside.ext` beside it. Every record is in exactly one of the two, with its tags, or
+    with a note where it could not be assessed. A run that ends early goes on as that of
+    `predict_file` does.
 
     Args:
-        predictor: Tags the records, at its operating point.
+        predictor: Tags the records, at its operating point; labels to drop at `DROP_POINT`.
         source: Any file that `studytag.files.read_rows` reads.
         target: Any file that `studytag.files.open_writer` writes.
         rule: What is kept.
@@ -61,13 +63,13 @@ def screen_file(
         StorageError: as `predict_file`.
         StoppedError: as `predict_file`.
     """
-    rule.check(predictor.labels)
+    criteria = criteria_of(predictor, rule, list(predictor.thresholds.values()))
     screening = Screening(rule)
 
     @contextmanager
-    def open_divided(*arguments: Any, **writing: Any) -> Iterator[_Divided]:
+    def open_divided(*arguments: Any, **writing: Any) -> Iterator[Divided]:
         with open_screened(*arguments, **writing) as writers:
-            yield _Divided(screening, writers)
+            yield Divided(criteria, screening, writers)
 
     target = Path(target)
     tag_file(
@@ -84,42 +86,89 @@ def screen_file(
     return screening
 
 
-class _Divided:
-    """Takes tagged rows for the two outputs, and counts them once they are written."""
+def criteria_of(predictor: Predictor, rule: Rule, keep: Sequence[float]) -> Criteria:
+    """What a predictor's records are screened by.
 
-    def __init__(self, screening: Screening, writers: Mapping[Decision, RowWriter]) -> None:
+    Args:
+        predictor: Has the labels, and the thresholds of `DROP_POINT`.
+        rule: What is kept.
+        keep: Thresholds of the labels that are not dropped, in label order.
+
+    Raises:
+        InputError: the rule names a label that the bundle does not have, or drops one and the
+            bundle has no `DROP_POINT`.
+    """
+    rule.check(predictor.labels)
+    drop = predictor.manifest.thresholds(predictor.variant, DROP_POINT) if rule.drop else keep
+    return Criteria(rule, predictor.label_set, keep, drop)
+
+
+class Divided:
+    """Takes tagged rows for the outputs of a screening, and counts them once they are written.
+
+    Args:
+        criteria: Decide on each row.
+        screening: Counts them.
+        writers: By decision; rows of another decision are written nowhere.
+    """
+
+    def __init__(
+        self, criteria: Criteria, screening: Screening, writers: Mapping[Decision, RowWriter]
+    ) -> None:
+        self._criteria = criteria
         self._screening = screening
         self._writers = writers
 
     def begin(self, row: Row) -> None:
+        """Tell all outputs the columns."""
         for writer in self._writers.values():
             writer.begin(row)
 
     def write(self, row: Row) -> None:
+        """Write a row to the output where it belongs.
+
+        Raises:
+            InputError: as that output.
+        """
         if not self._screening.records:
             self.begin(row)  # one of the outputs may get no row
-        decision, reason = self._screening.rule.decide(row, row[PREDICTED_COLUMN])
-        self._writers[decision].write(row)
+        row, decision, reason = self._criteria.screen(row)
+        if decision in self._writers:
+            self._writers[decision].write(row)
         self._screening.count(row, decision, reason)
 
 
 def describe_tagger(predictor: Predictor) -> Tagger:
-    """What decided, for a report: version, bundle, thresholds, and the recall that was measured."""
-    variant = predictor.manifest.variants[predictor.variant]
-    scores = variant.scores.get(predictor.operating_point)
-    stored = predictor.manifest.thresholds(predictor.variant, predictor.operating_point)
-    recall = {}
+    """What decides, for a report: version, bundle, thresholds, and what was measured at them."""
+    manifest, variant = predictor.manifest, predictor.manifest.variants[predictor.variant]
+    recall, precision = {}, {}
     # Thresholds of the caller's own were measured by nobody.
-    if scores is not None and stored == list(predictor.thresholds.values()):
-        for label, entry in scores.labels.items():
-            if entry.support:
-                low, high = wilson_interval(entry.recall * entry.support, entry.support)
-                recall[label] = Recall(entry.recall, low, high)
+    stored = manifest.thresholds(predictor.variant, predictor.operating_point)
+    if stored == list(predictor.thresholds.values()):
+        for label, entry in _scores(variant, predictor.operating_point).items():
+            recall[label] = _share(entry.recall, entry.support)
+    for label, entry in _scores(variant, DROP_POINT).items():
+        if entry.precision:
+            precision[label] = _share(
+                entry.precision, entry.recall * entry.support / entry.precision
+            )
+    # A bundle that lacks the point can drop nothing.
+    dropped_by = zip(predictor.labels, variant.thresholds.get(DROP_POINT, ()), strict=False)
     return Tagger(
         version=__version__,
         bundle=sha256(predictor.path / MANIFEST),
-        operating_point=predictor.operating_point,
-        thresholds=predictor.thresholds,
-        recall=recall,
-        measured_on=predictor.manifest.measured_on,
+        keep=Side(predictor.operating_point, predictor.thresholds, recall),
+        drop=Side(DROP_POINT, dict(dropped_by), precision),
+        measured_on=manifest.measured_on,
     )
+
+
+def _scores(variant: Variant, point: str) -> dict[str, LabelScores]:
+    """The labels that were scored at an operating point, on articles some of which have them."""
+    if point not in variant.scores:
+        return {}
+    return {name: each for name, each in variant.scores[point].labels.items() if each.support}
+
+
+def _share(value: float, trials: float) -> Share:
+    return Share(value, *wilson_interval(value * trials, trials))

@@ -1,28 +1,39 @@
-"""Screening by tags: which records go on to people, which are set aside, and how to report it.
+"""Screening by tags: which records go on to people, and which are set aside.
 
 Nothing is deleted: records that do not match go to a file of their own. A record that cannot be
-assessed, since it has no abstract or too little text, always goes on to people. The report follows
-PRISMA 2020 (the box "records marked as ineligible by automation tools") and the RAISE statement of
-2025: it names the tool, its version, what it decided by, and what it was measured to miss.
+assessed, since it has no abstract or too little text, always goes on to people.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from studytag.errors import InputError
-from studytag.files import RowWriter, open_writer
-from studytag.records import Row, clean
+from studytag.files import ERROR_COLUMN, RowWriter, open_writer
+from studytag.inference.columns import added_columns
+from studytag.labels import LabelSet
+from studytag.manifest import OperatingPoint
+from studytag.records import PREDICTED_COLUMN, Row, clean, probability_column
 
 FEWEST_WORDS = 20
 """An abstract of fewer words is too short to assess a study by."""
 
-_LISTED = 20
+UNTAGGED = "could not be tagged"
+"""Why a record with an error is not assessed."""
+
+KEEP_POINT: OperatingPoint = "sensitive"
+"""Decides what is kept unless another is named: a miss costs more than a record read in vain."""
+
+DROP_POINT: OperatingPoint = "precise"
+"""Decides what is dropped. At `KEEP_POINT`, whose low thresholds miss few, many records would be
+set aside for a label that they do not have."""
 
 
 class Decision(str, Enum):
@@ -74,8 +85,9 @@ class Rule:
             labels: The labels predicted for it; None where it could not be tagged.
         """
         if labels is None:
-            return Decision.NOT_ASSESSED, "could not be tagged"
-        words = len(_text(row.get("abstract")).split())
+            return Decision.NOT_ASSESSED, UNTAGGED
+        abstract = row.get("abstract")
+        words = len(clean(abstract).split()) if isinstance(abstract, str) else 0
         if not words:
             return Decision.NOT_ASSESSED, "no abstract"
         if words < self.fewest_words:
@@ -87,176 +99,44 @@ class Rule:
             return Decision.SET_ASIDE, f"not tagged {' or '.join(self.keep)}"
         return Decision.KEPT, ""
 
-    def describe(self) -> str:
-        """The rule in words."""
-        parts = []
-        if self.keep:
-            parts.append(f"tagged {' or '.join(self.keep)}")
-        if self.drop:
-            parts.append(f"not tagged {' or '.join(self.drop)}")
-        return " and ".join(parts)
-
-
-def _text(value: Any) -> str:
-    return clean(value) if isinstance(value, str) else ""
-
 
 @dataclass(frozen=True)
-class Recall:
-    """The measured share of the articles with a label that are found.
+class Criteria:
+    """A rule with the thresholds that decide its labels.
 
     Attributes:
-        value: The share.
-        low: Lower end of its 95 % confidence interval.
-        high: Upper end.
-    """
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Tagger:
-    """What decided, as a reader of the review needs to know it.
-
-    Attributes:
-        version: Of studytag.
-        bundle: SHA-256 of the bundle.
-        operating_point: Name of the set of thresholds.
-        thresholds: By label.
-        recall: By label, where it was measured at these thresholds.
-        measured_on: What it was measured on.
-    """
-
-    version: str
-    bundle: str
-    operating_point: str
-    thresholds: Mapping[str, float]
-    recall: Mapping[str, Recall] = field(default_factory=dict)
-    measured_on: str = ""
-
-
-@dataclass
-class Screening:
-    """Counts the decisions on the records of a file.
-
-    Attributes:
-        rule: What they follow.
-        counts: Records by decision.
-        reasons: Records by decision and reason.
-        not_assessed: Those that could not be assessed, with the reason: number, pmid and title.
+        rule: Which records are kept.
+        labels: Of the bundle.
+        keep: Thresholds of all labels but those that the rule drops; one a label, in label order.
+        drop: Thresholds of those; one a label.
     """
 
     rule: Rule
-    counts: dict[Decision, int] = field(default_factory=lambda: dict.fromkeys(Decision, 0))
-    reasons: dict[tuple[Decision, str], int] = field(default_factory=dict)
-    not_assessed: list[dict[str, Any]] = field(default_factory=list)
+    labels: LabelSet
+    keep: Sequence[float]
+    drop: Sequence[float]
 
-    @property
-    def records(self) -> int:
-        """Records that were decided on."""
-        return sum(self.counts.values())
+    def screen(self, row: Row) -> tuple[Row, Decision, str]:
+        """A tagged row with the tags that decide, what becomes of it, and why.
 
-    def count(self, row: Row, decision: Decision, reason: str) -> None:
-        """Count a record and what `Rule.decide` says of it."""
-        self.counts[decision] += 1
-        if reason:
-            key = decision, reason
-            self.reasons[key] = self.reasons.get(key, 0) + 1
+        One that cannot be assessed loses its tags, which nobody should rely on, and says so in
+        place of them.
+        """
+        labels = None if row[PREDICTED_COLUMN] is None else self._tags(row)
+        decision, reason = self.rule.decide(row, labels)
+        columns: Row = {PREDICTED_COLUMN: labels}
         if decision is Decision.NOT_ASSESSED:
-            record = {"record": self.records, "pmid": row.get("pmid"), "title": row.get("title")}
-            self.not_assessed.append(record | {"reason": reason})
+            note = "; ".join(filter(None, (f"not assessed: {reason}", row[ERROR_COLUMN])))
+            columns = added_columns(list(self.labels), None, note)
+        return row | columns, decision, reason
 
-    def to_dict(self, tagger: Tagger) -> dict[str, Any]:
-        """The report for programs."""
-        labels = (*self.rule.keep, *self.rule.drop)
-        return {
-            "records": self.records,
-            "kept": self.counts[Decision.KEPT],
-            "marked_as_ineligible_by_automation_tools": self.counts[Decision.SET_ASIDE],
-            "not_assessed": self.counts[Decision.NOT_ASSESSED],
-            "to_be_screened_by_people": self.records - self.counts[Decision.SET_ASIDE],
-            "reasons": [
-                {"decision": decision.value, "reason": reason, "records": count}
-                for (decision, reason), count in self.reasons.items()
-            ],
-            "records_not_assessed": self.not_assessed,
-            "keep": list(self.rule.keep),
-            "drop": list(self.rule.drop),
-            "tool": "studytag",
-            "version": tagger.version,
-            "bundle_sha256": tagger.bundle,
-            "operating_point": tagger.operating_point,
-            "thresholds": {label: tagger.thresholds[label] for label in labels},
-            "recall": {
-                label: {"value": recall.value, "low": recall.low, "high": recall.high}
-                for label, recall in tagger.recall.items()
-                if label in labels
-            },
-            "measured_on": tagger.measured_on,
-            "methods": self.methods(tagger),
-        }
-
-    def to_text(self, tagger: Tagger) -> str:
-        """The report for people: the counts, the records not assessed, and a methods paragraph."""
-        aside = self.counts[Decision.SET_ASIDE]
-        lines = [
-            "Screening by study design",
-            "",
-            f"Records                                            {self.records:>8}",
-            f"Marked as ineligible by automation tools (PRISMA)  {aside:>8}",
-            f"To be screened by people                           {self.records - aside:>8}",
-            f"  of these not assessed                            "
-            f"{self.counts[Decision.NOT_ASSESSED]:>8}",
-            "",
-            *(
-                f"{decision.value}: {reason}: {count}"
-                for (decision, reason), count in self.reasons.items()
-            ),
-        ]
-        if self.not_assessed:
-            lines += ["", "Not assessed, and so never set aside:"]
-            lines += [_listed(record) for record in self.not_assessed[:_LISTED]]
-            if (more := len(self.not_assessed) - _LISTED) > 0:
-                lines.append(f"  and {more} more, listed in the JSON report")
-        return "\n".join([*lines, "", "Methods", "", self.methods(tagger), ""])
-
-    def methods(self, tagger: Tagger) -> str:
-        """A paragraph for the methods section of a review."""
-        labels = (*self.rule.keep, *self.rule.drop)
-        thresholds = ", ".join(f"{label} {tagger.thresholds[label]:.3f}" for label in labels)
-        aside, waived = self.counts[Decision.SET_ASIDE], self.counts[Decision.NOT_ASSESSED]
-        return (
-            f"Titles and abstracts of {self.records} records were tagged for study design by "
-            f"studytag {tagger.version} (model bundle SHA-256 {tagger.bundle[:12]}), a text "
-            f"classifier, at its operating point '{tagger.operating_point}' (probability "
-            f"thresholds: {thresholds}). Records {self.rule.describe()} went on to screening by "
-            f"people; {aside} others were marked as ineligible by the tool and set aside, none "
-            f"were deleted. {waived} records without an abstract, or with too little text to "
-            f"assess, were not assessed by the tool and went on to screening by people. "
-            f"{_performance(labels, tagger)}"
+    def _tags(self, row: Row) -> list[str]:
+        probabilities = np.array([row[probability_column(label)] for label in self.labels])
+        to_drop = [label in self.rule.drop for label in self.labels]
+        kept, dropped = (
+            self.labels.decide(probabilities, thresholds) for thresholds in (self.keep, self.drop)
         )
-
-
-def _listed(record: Mapping[str, Any]) -> str:
-    pmid = f" (pmid {record['pmid']})" if record["pmid"] else ""
-    title = _text(record["title"])[:60] or "no title"
-    return f"  record {record['record']}{pmid}: {title}: {record['reason']}"
-
-
-def _performance(labels: Sequence[str], tagger: Tagger) -> str:
-    measured = [label for label in labels if label in tagger.recall]
-    if not measured:
-        return "The recall of the tool at these thresholds has not been measured."
-    shares = "; ".join(
-        f"{label} {recall.value:.3f} (95 % CI {recall.low:.3f} to {recall.high:.3f})"
-        for label, recall in ((label, tagger.recall[label]) for label in measured)
-    )
-    where = f" on {tagger.measured_on}" if tagger.measured_on else ""
-    missing = [label for label in labels if label not in tagger.recall]
-    rest = f" It has not been measured for {', '.join(missing)}." if missing else ""
-    return f"The recall of the tool at these thresholds, measured{where}, was {shares}.{rest}"
+        return self.labels.decode(np.where(to_drop, dropped, kept))
 
 
 def set_aside_path(output: Path) -> Path:

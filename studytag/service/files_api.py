@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
@@ -30,7 +30,8 @@ from starlette.background import BackgroundTask
 
 from studytag.errors import DISK_ERRORS, InputError
 from studytag.files import FORMATS, format_name
-from studytag.inference.screening import Rule
+from studytag.inference.screen_file import criteria_of
+from studytag.inference.screening import KEEP_POINT, Criteria, Rule
 from studytag.manifest import OperatingPoint
 from studytag.service.disconnect import unless_disconnected
 from studytag.service.errors import ApiError, ErrorType, documented, storage_full
@@ -215,14 +216,19 @@ async def download(
         list[str] | None, Query(description="Labels of which a kept record has one")
     ] = None,
     part: Annotated[Part, Query(description="kept, set-aside: divided by keep")] = "all",
+    operating_point: Annotated[
+        OperatingPoint | None, Query(description=f"Divides the file; {KEEP_POINT} if not given")
+    ] = None,
 ) -> FileResponse:
     """The records with their tags, every field as it was; or one part of them, for screening."""
-    rule = None
+    criteria = None
     if part != "all":
-        rule = Rule(keep=tuple(keep or ()))
-        rule.check(service.predictor.labels)
-    elif keep:
-        raise InputError("keep: divides the file; say which part with part=kept or part=set-aside")
+        criteria = _criteria(service, job, keep or (), operating_point or KEEP_POINT)
+    elif keep or operating_point:
+        name = "keep" if keep else "operating_point"
+        raise InputError(
+            f"{name}: divides the file; say which part with part=kept or part=set-aside"
+        )
     folder = Path(tempfile.mkdtemp(prefix="download-", dir=job.folder))
     suffix = FORMATS[format].suffixes[0]
     target = folder / f"tagged{suffix}"
@@ -232,7 +238,9 @@ async def download(
 
     def write() -> None:
         try:
-            write_download(job, service.predictor.labels, target, format, rule, part, gone.is_set)
+            write_download(
+                job, service.predictor.labels, target, format, criteria, part, gone.is_set
+            )
         except BaseException:
             discard(folder)
             if not gone.is_set():
@@ -253,6 +261,19 @@ async def download(
         filename=name,
         background=BackgroundTask(discard, folder),
     )
+
+
+def _criteria(service: Service, job: Job, keep: Iterable[str], point: str) -> Criteria:
+    """What divides a job's records: the stored probabilities, whatever they were tagged at."""
+    if job.tagger != service.runner.tagger(job):  # their thresholds are not those of its bundle
+        raise ApiError(
+            409,
+            ErrorType.CONFLICT,
+            "tagged by another bundle or another version of studytag; upload the file again",
+        )
+    predictor = service.predictor
+    thresholds = predictor.manifest.thresholds(predictor.variant, point)
+    return criteria_of(predictor, Rule(keep=tuple(keep)), thresholds)
 
 
 def _keep(service: Service, content: BinaryIO, name: str, point: str) -> Job:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -13,18 +13,24 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from studytag.errors import InputError, StoppedError
-from studytag.files import ERROR_COLUMN, FORMATS, atomic_path, open_writer, read_rows
+from studytag.files import ERROR_COLUMN, FORMATS, RowWriter, atomic_path, open_writer, read_rows
 from studytag.inference.output import write_rows
 from studytag.inference.predictor import Outcome, Prediction
 from studytag.inference.progress import Silent
 from studytag.inference.run import Run
-from studytag.inference.screening import Decision, Rule
+from studytag.inference.screen_file import Divided
+from studytag.inference.screening import Criteria, Decision
+from studytag.inference.screening_report import Screening
 from studytag.records import PREDICTED_COLUMN, Row, place_of, probability_column
 from studytag.service.jobs import Job
 
 T = TypeVar("T")
 Part = Literal["all", "kept", "set-aside"]
 
+_DECISIONS: Mapping[Part, Sequence[Decision]] = {
+    "kept": (Decision.KEPT, Decision.NOT_ASSESSED),
+    "set-aside": (Decision.SET_ASIDE,),
+}
 _SHOWN = ("title", "pmid", "year")
 _SORTABLE = ("title", "year")
 _BATCH = 1000
@@ -96,7 +102,7 @@ def write_download(
     labels: list[str],
     target: Path,
     format: str,
-    rule: Rule | None,
+    criteria: Criteria | None,
     part: Part,
     stop: Callable[[], bool],
 ) -> None:
@@ -107,7 +113,7 @@ def write_download(
         labels: Of the bundle.
         target: The file to write.
         format: One of `studytag.files.FORMATS` that is written.
-        rule: Divides the records; None where `part` is `all`.
+        criteria: Divide the records; None where `part` is `all`.
         part: Which records; those that nobody judged are among the kept ones.
         stop: Asked before each record, whether to end early.
 
@@ -124,9 +130,12 @@ def write_download(
     )
     pairs = _until(stop, pairs)
     unplaced = ((row, _unplaced(n, row, outcome)) for n, (row, outcome) in enumerate(pairs, 1))
-    chosen = (pair for pair in unplaced if rule is None or _belongs(pair, rule, part))
-    with open_writer(target, format, mixed_as_text=True) as writer:
-        write_rows(run, writer, chosen, _columns(job, format, stop), blanks)
+    with open_writer(target, format, mixed_as_text=True) as whole:
+        writer: RowWriter = whole
+        if criteria is not None:
+            writers = dict.fromkeys(_DECISIONS[part], whole)
+            writer = Divided(criteria, Screening(criteria.rule), writers)
+        write_rows(run, writer, unplaced, _columns(job, format, stop), blanks)
 
 
 def _until(stop: Callable[[], bool], rows: Iterator[T]) -> Iterator[T]:
@@ -206,14 +215,7 @@ def _outcomes(job: Job, labels: list[str]) -> Iterator[Outcome]:
 
 
 def _unplaced(number: int, row: Row, outcome: Outcome) -> Outcome:
-    """An outcome whose error says nothing of the row: it is written with its new place."""
+    """An outcome whose error says nothing of the row: its place is added when it is written."""
     if isinstance(outcome, Prediction):
         return outcome
     return InputError(str(outcome).removeprefix(f"{place_of(number, row)}: "))
-
-
-def _belongs(pair: tuple[Row, Outcome], rule: Rule, part: Part) -> bool:
-    row, outcome = pair
-    labels = outcome.labels if isinstance(outcome, Prediction) else None
-    decision, _ = rule.decide(row, labels)
-    return (decision is Decision.SET_ASIDE) == (part == "set-aside")

@@ -98,6 +98,11 @@ class Runner:
         for thread in self._threads:
             thread.join(max(until - time.monotonic(), 0))
 
+    def tagger(self, job: Job) -> str:
+        """A hash of all that decides a job's tags now; what another left is no good."""
+        identity = predictor_identity(self._predictor, job.point)
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
     def _work(self) -> None:
         while (job := self._waiting.get()) is not None:
             if not job.cancelled and not self._stopping:
@@ -131,7 +136,7 @@ class Runner:
             logger.error("job %s: %s", job.id, error)
 
     def _tag(self, job: Job) -> None:
-        tagger = self._tagger(job)
+        tagger = self.tagger(job)
         if job.tagger not in (None, tagger):  # before it is noted: a kill in between repeats it
             remove_work_folder(work_folder(job.result.resolve()))
             job.result.unlink(missing_ok=True)
@@ -146,11 +151,6 @@ class Runner:
         job.total = job.done
         job.end(Status.DONE)
         logger.info("job %s: done, %d records, %d errors", job.id, job.done, job.errors)
-
-    def _tagger(self, job: Job) -> str:
-        """A hash of all that decides a job's tags; parts of another are no good."""
-        identity = predictor_identity(self._predictor, job.point)
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def _predict(self, job: Job) -> None:
         limit = self._settings.max_records

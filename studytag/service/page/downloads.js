@@ -90,7 +90,7 @@ function screening(model, save, error) {
     h(
       "p",
       { class: "hint", id },
-      "Every record is in one of the two parts. Records without an abstract, or with too short a one to judge, are always kept.",
+      "Every record is in one of the two parts. Whatever operating point is chosen above, the parts are divided at “sensitive”, which misses very few. Records without an abstract, or with too short a one to assess, are always kept.",
     ),
     h(
       "div",
