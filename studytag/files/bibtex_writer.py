@@ -10,14 +10,15 @@ from typing import Any, TextIO
 from studytag.files.bibtex import COLUMNS_FIELD, NEEDS_CARE, own_columns
 from studytag.files.bibtex_blocks import split_parts
 from studytag.files.fields import column_field, written_tag
-from studytag.files.options import WriteOptions
+from studytag.files.options import WriteOptions, is_tag
 from studytag.files.rows import (
     ERROR_COLUMN,
     Origin,
     changed,
     empty,
-    is_probability,
+    known_labels,
     origin_of,
+    tag_columns,
     written_items,
 )
 from studytag.files.tagged_writer import item_text
@@ -72,10 +73,11 @@ class BibtexWriter:
         self._stream.write(f"{text}\n\n".replace("\n", newline))
 
     def _composed(self, row: Row) -> str:
+        ours = tag_columns(row)
         items = {
             name: value
             for name, value in written_items(row)
-            if not empty(value) and not _ours(name, row)
+            if not empty(value) and name not in ours
         }
         key = clean(str(items.pop("ID", ""))) or self._key(row)
         kind = clean(str(items.pop("type_of_reference", ""))) or "article"
@@ -84,7 +86,7 @@ class BibtexWriter:
             kind = "article"
         fields, left = self._fields(items)
         labels = row.get(PREDICTED_COLUMN, row.get("labels"))
-        fields["keywords"] = self._keywords(items.get("keywords", []), labels)
+        fields["keywords"] = self._keywords(items.get("keywords", []), labels, known_labels(row))
         if not empty(row.get(ERROR_COLUMN)):
             left[ERROR_COLUMN] = row[ERROR_COLUMN]
         lines = [f"  {name} = {{{value}}}" for name, value in fields.items() if value]
@@ -123,13 +125,13 @@ class BibtexWriter:
                 fields[tag] = escape("; ".join(item_text(item) for item in values))
         return fields, left
 
-    def _keywords(self, keywords: Any, labels: Any) -> str:
+    def _keywords(self, keywords: Any, labels: Any, known: set[str]) -> str:
         if isinstance(keywords, str):
             words = split_list(keywords)
         else:
             words = list(keywords) if isinstance(keywords, list | tuple) else [keywords]
         if labels is not None:
-            words = [word for word in words if not str(word).startswith(self._options.prefix)]
+            words = [word for word in words if not is_tag(str(word), self._options.prefix, known)]
             given = split_list(labels) if isinstance(labels, str) else labels
             words += [self._options.prefix + label for label in given]
         between = "; " if any("," in str(word) for word in words) else ", "
@@ -138,10 +140,11 @@ class BibtexWriter:
     def _as_it_was(self, row: Row, origin: Origin) -> str:
         """The entry as it stood; fields that changed are taken out and written anew."""
         before, entry, after = origin.record
+        ours = tag_columns(row)
         changes = {
             name: row.get(name)
             for name in {**origin.as_read, **row}
-            if not _ours(name, row)
+            if name not in ours
             and (name not in row or changed(row, origin, name))
             and not (empty(row.get(name)) and empty(origin.as_read.get(name)))
         }
@@ -150,7 +153,7 @@ class BibtexWriter:
             changes["keywords"] = row.get("keywords") or []
         fields, left = self._fields({n: v for n, v in changes.items() if not empty(v)})
         if "keywords" in changes:
-            fields["keywords"] = self._keywords(changes["keywords"], labels)
+            fields["keywords"] = self._keywords(changes["keywords"], labels, known_labels(row))
         if not empty(row.get(ERROR_COLUMN)):
             left[ERROR_COLUMN] = row[ERROR_COLUMN]
         head, parts, tail = split_parts(entry)
@@ -195,7 +198,3 @@ def _json(columns: Row) -> str:
     ]
     text = json.dumps(pairs, default=plain)
     return text.replace("{", "\\u007b").replace("}", "\\u007d").replace("@", "\\u0040")
-
-
-def _ours(name: str, row: Row) -> bool:
-    return name in (PREDICTED_COLUMN, ERROR_COLUMN) or is_probability(name, row)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from studytag.errors import InputError, import_extra
 from studytag.files.fields import column_field
 from studytag.files.options import WriteOptions, indicators
-from studytag.files.rows import origin_of, table_columns
+from studytag.files.rows import origin_of, probability_columns, table_columns
 from studytag.files.values import missing
-from studytag.records import PREDICTED_COLUMN, Row, probability_column, table_schema
+from studytag.records import PREDICTED_COLUMN, Row, table_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -173,8 +173,7 @@ class ParquetWriter:
         """Text or lists of texts; of tags what they always are, also where no row got any."""
         if name == PREDICTED_COLUMN or self._pa.types.is_list(found):
             return self._pa.list_(self._pa.string())
-        tagged = PREDICTED_COLUMN in self._rows_with_columns()[0]
-        probability = tagged and name.startswith(probability_column(""))
+        probability = name in probability_columns(self._rows_with_columns()[0])
         return self._pa.float64() if probability else self._pa.string()
 
     def _widened(self, schema: pa.Schema) -> pa.Schema:

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 from studytag.files.fields import BY_NAME, Field, column_field, written_tag
-from studytag.files.options import WriteOptions
+from studytag.files.options import WriteOptions, is_tag
 from studytag.files.rows import (
     ERROR_COLUMN,
-    INDICATOR_PREFIX,
     Origin,
     changed,
     empty,
-    is_probability,
+    known_labels,
     origin_of,
+    tag_columns,
     written_items,
 )
 from studytag.files.tagged import COLUMNS_NOTE, ERROR_NOTE, Record, TaggedFormat
@@ -89,10 +89,11 @@ class TaggedWriter:
 
     def _composed(self, row: Row) -> Lines:
         """The lines of a row of another format."""
+        ours = tag_columns(row)
         items = {
             name: value
             for name, value in written_items(row)
-            if not empty(value) and not _is_ours(name, row)
+            if not empty(value) and name not in ours
         }
         lines, left = self._fields(items)
         keywords = [value for tag, value in lines if tag == _KEYWORD_TAG[self._name]]
@@ -101,7 +102,8 @@ class TaggedWriter:
             lines += [(_KEYWORD_TAG[self._name], text) for text in mesh if text not in keywords]
         labels = row.get(PREDICTED_COLUMN, row.get("labels"))
         if labels is not None:
-            lines = self._without_former(lines)
+            known = known_labels(row)
+            lines = [line for line in lines if not self._is_former(*line, known)]
         lines += self._tags(labels)
         lines += self._error(row.get(ERROR_COLUMN))
         if left:
@@ -187,11 +189,8 @@ class TaggedWriter:
             return None if "start_page" in present else [("SP", clean(str(value)))]
         return [({"nbib": "PG", "enw": "P"}[self._name], clean(str(value)))]
 
-    def _without_former(self, lines: Lines) -> Lines:
-        return [line for line in lines if not self._is_former(*line)]
-
-    def _is_former(self, tag: str, value: str) -> bool:
-        return tag == _KEYWORD_TAG[self._name] and value.startswith(self._options.prefix)
+    def _is_former(self, tag: str, value: str, known: set[str]) -> bool:
+        return tag == _KEYWORD_TAG[self._name] and is_tag(value, self._options.prefix, known)
 
     def _tags(self, labels: Any) -> Lines:
         texts = _texts(BY_NAME["labels"], labels) if labels is not None else []
@@ -203,10 +202,11 @@ class TaggedWriter:
     def _as_it_was(self, row: Row, origin: Origin) -> list[str]:
         """The lines of the record, changed only where the row was."""
         record: Record = origin.record
+        ours = tag_columns(row)
         changes = {
             name: row.get(name)
             for name in {**origin.as_read, **row}
-            if not _is_ours(name, row)
+            if name not in ours
             and (name not in row or changed(row, origin, name))
             and not (empty(row.get(name)) and empty(origin.as_read.get(name)))
         }
@@ -215,7 +215,9 @@ class TaggedWriter:
         noted = _noted(record)
         kept = [
             line
-            for line in self._kept_lines(record, gone, retagged, ERROR_COLUMN in row)
+            for line in self._kept_lines(
+                record, gone, known_labels(row) if retagged else None, ERROR_COLUMN in row
+            )
             if not (gone & noted.keys() and COLUMNS_NOTE in line)
         ]
         added = {name: value for name, value in changes.items() if not empty(value)}
@@ -235,7 +237,7 @@ class TaggedWriter:
         return kept
 
     def _kept_lines(
-        self, record: Record, gone: set[str], retagged: bool, new_error: bool
+        self, record: Record, gone: set[str], known: set[str] | None, new_error: bool
     ) -> Iterator[str]:
         position = 0
         for (tag, first, stop), values in zip(record.fields, record.values, strict=True):
@@ -247,15 +249,17 @@ class TaggedWriter:
             lines = record.lines[first:stop]
             if new_error and values[0].strip().startswith(ERROR_NOTE):
                 continue
-            if retagged and tag == _KEYWORD_TAG[self._name]:
-                yield from self._kept_keywords(tag, lines, values)
+            if known is not None and tag == _KEYWORD_TAG[self._name]:
+                yield from self._kept_keywords(tag, lines, values, known)
             else:
                 yield from lines
         yield from record.lines[position:]
 
-    def _kept_keywords(self, tag: str, lines: list[str], values: list[str]) -> list[str]:
+    def _kept_keywords(
+        self, tag: str, lines: list[str], values: list[str], known: set[str]
+    ) -> list[str]:
         """The lines of a keyword field without our former tags."""
-        former = [value.strip().startswith(self._options.prefix) for value in values]
+        former = [self._is_former(tag, value.strip(), known) for value in values]
         if not any(former):
             return lines
         kept = [line for line, drop in zip(lines, former, strict=True) if not drop]
@@ -263,14 +267,6 @@ class TaggedWriter:
             first = next(value for value, drop in zip(values, former, strict=True) if not drop)
             kept[0] = self._line(tag, first)
         return kept
-
-
-def _is_ours(name: str, row: Row) -> bool:
-    return (
-        name in (PREDICTED_COLUMN, ERROR_COLUMN)
-        or is_probability(name, row)
-        or name.startswith(INDICATOR_PREFIX)
-    )
 
 
 def _noted(record: Record) -> dict[str, Any]:
