@@ -388,6 +388,29 @@ def test_parquet_widens_and_never_rounds(tmp_path):
         list(map(writer.write, odd))
 
 
+def test_parquet_holds_nested_values_whole(tmp_path):
+    blob = "x" * 9_000_000
+    rows = [{"blob": blob, "ids": {"DOI": "1"}, "m": [{"n": 1}], "t": "A"}] * 2
+    later = {"blob": "", "ids": {"DOI": "3", "PubMed": "7"}, "m": [{"n": 2.75}], "t": "B"}
+    with open_writer(tmp_path / "a.parquet") as writer:
+        for row in [*rows, later]:
+            writer.write({"title": "A"} | row)
+    back = list(read_rows(tmp_path / "a.parquet"))
+    assert [row["ids"] for row in back] == [{"DOI": "1", "PubMed": None}] * 2 + [later["ids"]]
+    assert [row["m"] for row in back] == [[{"n": 1}], [{"n": 1}], later["m"]]
+
+
+def test_parquet_tells_no_number_from_no_value(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table({"title": ["A", "B", "C"], "x": [float("nan"), None, 1.0]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    copy(tmp_path / "a.parquet", tmp_path / "b.parquet", TAGS)
+    found = pq.read_table(tmp_path / "b.parquet")["x"]
+    assert found.is_null().to_pylist() == [False, True, False]
+
+
 def test_parquet_keeps_the_types_that_it_came_with(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -235,9 +235,11 @@ class ParquetWriter:
             if field.name in self._texts:
                 texts = [_text(value) for value in column.to_pylist()]
                 column = self._pa.array(texts, type=field.type)
-            if column.null_count == len(column) or self._all_empty(column):
-                column = self._pa.array(column.to_pylist(), type=field.type)
+            # Older arrow does not cast a struct to a wider one.
+            nested = self._pa.types.is_nested(field.type)
             try:
+                if nested or column.null_count == len(column):
+                    column = self._array(column.to_pylist(), field.type)
                 columns.append(column.cast(field.type))
             except self._misfits as error:
                 raise InputError(
@@ -245,9 +247,6 @@ class ParquetWriter:
                     f"common; give the column one type"
                 ) from error
         return self._pa.Table.from_arrays(columns, schema=schema)
-
-    def _all_empty(self, column: Any) -> bool:
-        return bool(self._pa.types.is_list(column.type)) and not any(column.to_pylist())
 
     def _is_text_year(self, name: str, values: list[Any]) -> bool:
         """Years such as `in press` make the column text: nothing else would bring them back."""
@@ -265,34 +264,27 @@ class ParquetWriter:
         values = [row.get(name) for row in self._buffer]
         if name in self._texts:
             return [_text(value) for value in values]
-        return [None if missing(value) else value for value in values]
+        return values
 
     def _column(self, name: str, type_: pa.DataType | None) -> pa.Array:
         values = self._values(name)
         found = column_field(name)
         if found and found[0].name == "year" and type_ == self._pa.string():
-            values = [None if value is None else str(value) for value in values]
+            values = [None if missing(value) else str(value) for value in values]
         try:
             return self._array(values, type_)
         except self._misfits as error:
             raise self._misfit(name, values, type_) from error
 
     def _array(self, values: list[Any], type_: pa.DataType | None) -> pa.Array:
-        array = self._pa.array(values, type=type_)
         types = self._pa.types
+        if type_ is None or not types.is_floating(type_):  # which alone tell NaN from null
+            values = [None if missing(value) else value for value in values]
+        array = self._pa.array(values, type=type_)
         if _has_no_field(array.type):
             raise TypeError("an object without entries, for which parquet has no type")
-        # Arrow takes a text for a list of its letters: "RCT" would become R, C, T; and it makes
-        # whole numbers of fractions without a word.
-        if types.is_list(array.type) and any(isinstance(v, str) for v in values):
-            raise TypeError("text in a column of lists")
-        inner = array.type.value_type if types.is_list(array.type) else array.type
-        if type_ is not None and types.is_integer(inner):
-            flat = values
-            if types.is_list(array.type):
-                flat = [item for value in values if value is not None for item in value]
-            if any(isinstance(v, bool) or (isinstance(v, float) and v != int(v)) for v in flat):
-                raise TypeError("not a whole number")
+        if not types.is_string(array.type) and not all(map(_kept, values, array.to_pylist())):
+            raise TypeError("a value that the type does not hold whole")
         return array
 
     def _misfit(self, name: str, values: list[Any], type_: pa.DataType | None) -> InputError:
@@ -326,6 +318,23 @@ def _has_no_field(type_: Any) -> bool:
     """Whether a type is, or holds, a struct of nothing."""
     inner = [type_.field(index).type for index in range(type_.num_fields)]
     return (str(type_).startswith("struct<") and not inner) or any(map(_has_no_field, inner))
+
+
+def _kept(value: Any, back: Any) -> bool:
+    """Whether arrow gives a value back whole.
+
+    Without a word it drops the entries that a struct does not have, makes whole numbers of
+    fractions, and takes a text for a list of its letters: "RCT" would become R, C, T.
+    """
+    if missing(value) or hasattr(value, "tolist"):
+        return True
+    if isinstance(value, dict) and isinstance(back, dict):
+        return all(_kept(item, back.get(name)) for name, item in value.items())
+    if isinstance(value, list | tuple) and isinstance(back, list | tuple):
+        return all(map(_kept, value, back))
+    if isinstance(value, str | bool | int | float):
+        return isinstance(value, bool) == isinstance(back, bool) and bool(value == back)
+    return True
 
 
 def _text(value: Any) -> str | None:

@@ -101,10 +101,10 @@ def split_list(text: str) -> list[str]:
 
 
 def join_list(items: Iterable[Any]) -> str:
-    """What `split_list` reads as `items`: joined with semicolons, or JSON where one holds some."""
+    """What `to_list` reads as `items`: joined with semicolons, or JSON where one holds some."""
     texts = [str(item) for item in items if not missing(item)]
     joined = "; ".join(texts)
-    if split_list(joined) == texts:
+    if to_list(joined) == texts:
         return joined
     return json.dumps(texts, ensure_ascii=False)
 
