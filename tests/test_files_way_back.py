@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import tempfile
 from pathlib import Path
 
@@ -432,6 +433,38 @@ def test_a_year_in_words_survives_every_table(tmp_path, column):
         copy(tmp_path / name, tmp_path / f"{name}.csv")
         assert (tmp_path / f"{name}.csv").read_text() == f"title,{column}\nA,in press\nB,2020\n"
         assert [row["year"] for row in read_rows(tmp_path / name)] == [None, 2020]
+
+
+@pytest.mark.parametrize("year", [20210315, 2020.5, -5, 12345])
+def test_a_number_that_is_no_year_stays_as_it_is(tmp_path, year):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"title": "A", "year": year}) + "\n")
+    for name in ("b.csv", "b.xlsx", "b.parquet", "b.jsonl"):
+        copy(tmp_path / "a.jsonl", tmp_path / name)
+        copy(tmp_path / name, tmp_path / f"{name}.csv")
+        assert (tmp_path / f"{name}.csv").read_text() == f"title,year\nA,{year}\n"
+    copy(tmp_path / "a.jsonl", tmp_path / "b.ris")
+    assert f"PY  - {year}\n" in (tmp_path / "b.ris").read_text()
+
+
+def test_a_date_without_the_year_does_not_stand_for_it(tmp_path):
+    (tmp_path / "a.csv").write_text(
+        "Title,Date,Year\nA,03/12/2023,2015\nB,12 Jan,2016\nC,2017 May,2017\n"
+    )
+    copy(tmp_path / "a.csv", tmp_path / "a.nbib")
+    rows = list(read_rows(tmp_path / "a.nbib"))
+    assert [(row["year"], row["date"]) for row in rows] == [
+        (2015, "2015 03/12/2023"),
+        (2016, "2016 12 Jan"),
+        (2017, "2017 May"),
+    ]
+
+
+def test_text_in_brackets_is_text(tmp_path):
+    for text in ("[No authors listed]", "[Asthma]; [Parkinson's disease]; [Crohn's]"):
+        (tmp_path / "a.csv").write_text(f"title,authors,keywords\nA,{text},{text}\n")
+        copy(tmp_path / "a.csv", tmp_path / "a.ris")
+        (row,) = read_rows(tmp_path / "a.ris")
+        assert row["authors"] == row["keywords"] == text.split("; ")
 
 
 def test_names_in_parts_become_authors(tmp_path):

@@ -78,6 +78,17 @@ def test_parquet_to_jsonl_passes_bad_rows_through_in_order(predictor, exported, 
     assert "in.parquet: row 18 (pmid made-up-17): neither title nor abstract" in caplog.text
 
 
+@pytest.mark.parametrize("format", ["jsonl", "csv"])
+def test_a_line_that_is_no_json_has_nothing_of_its_neighbours(predictor, tmp_path, format):
+    (tmp_path / "in.jsonl").write_text('{"PMID": "NA", "title": "A", "year": "in press"}\n{\n')
+    predict_file(predictor, tmp_path / "in.jsonl", tmp_path / f"out.{format}", progress=False)
+    _, broken = read_rows(tmp_path / f"out.{format}")
+    told = broken.pop("studytag_error")
+    assert "not JSON" in told
+    assert not any(broken.values())
+    assert not any(broken.origin.raw.values())
+
+
 def test_many_bad_rows_are_counted_not_listed(predictor, tmp_path, caplog):
     source = write(tmp_path / "in.csv", [{"title": None, "abstract": None, "pmid": "1"}] * 25)
     summary = predict_file(predictor, source, tmp_path / "out.csv", progress=False)

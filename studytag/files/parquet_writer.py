@@ -249,11 +249,12 @@ class ParquetWriter:
         return self._pa.Table.from_arrays(columns, schema=schema)
 
     def _is_text_year(self, name: str, values: list[Any]) -> bool:
-        """Years such as `in press` make the column text: nothing else would bring them back."""
+        """Years such as `in press` or 2020.5 make the column text, and so come back."""
         found = column_field(name)
         if found is None or found[0].name != "year":
             return False
-        if not any(isinstance(value, str) for value in values):
+        whole = (not isinstance(value, float) or value.is_integer() for value in values)
+        if all(whole) and not any(isinstance(value, str) for value in values):
             return False
         for row in self._buffer:
             if not missing(row.get(name)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,6 +112,12 @@ class UnreadRow(SourceRow):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return UnreadRow, (dict(self), self.origin, self.reason)
+
+
+def blank_row(layout: TableLayout, names: Iterable[str]) -> SourceRow:
+    """A row of a table under `names`, as if it had been read with nothing in any cell."""
+    nothing = dict.fromkeys(layout.views)
+    return SourceRow(dict.fromkeys(names), Origin(layout, (None,) * len(nothing), nothing))
 
 
 def origin_of(row: Row, format: str | None = None) -> Origin | None:

@@ -19,7 +19,7 @@ from studytag.files.rows import (
     written_items,
 )
 from studytag.files.tagged import COLUMNS_NOTE, ERROR_NOTE, Record, TaggedFormat
-from studytag.files.values import plain_number, split_list
+from studytag.files.values import first_year, plain_number, split_list, to_year
 from studytag.records import PREDICTED_COLUMN, Row, clean
 
 _SPLIT_TEXT = frozenset("authors editors keywords pub_types mesh_terms labels known".split())
@@ -126,7 +126,7 @@ class TaggedWriter:
             if found and (found[0].name not in best or found[1] < best[found[0].name][0]):
                 best[found[0].name] = found[1], name
         chosen = {name: BY_NAME[field] for field, (_, name) in best.items()}
-        present = set(best)
+        present = {field: items[name] for field, (_, name) in best.items()}
         lines: Lines = []
         left: dict[str, Any] = {}
         for name, value in items.items():
@@ -140,7 +140,7 @@ class TaggedWriter:
                 left[name] = value
         return lines, left
 
-    def _written(self, field: Field, value: Any, present: set[str]) -> Lines | None:
+    def _written(self, field: Field, value: Any, present: Row) -> Lines | None:
         """The lines of a field; None where the format has no place for it."""
         special = getattr(self, f"_write_{field.name}", None)
         if special:
@@ -150,7 +150,7 @@ class TaggedWriter:
             return None  # only MEDLINE tells headings from keywords
         return [(tag, text) for text in _texts(field, value)]
 
-    def _write_type_of_reference(self, value: Any, present: set[str]) -> Lines | None:
+    def _write_type_of_reference(self, value: Any, present: Row) -> Lines | None:
         if self._name not in _TYPE_TAG:
             return None
         text = clean(str(value))
@@ -159,32 +159,40 @@ class TaggedWriter:
             code = text
         return [(_TYPE_TAG[self._name], code)] if code else None
 
-    def _write_pmid(self, value: Any, present: set[str]) -> Lines | None:
+    def _write_pmid(self, value: Any, present: Row) -> Lines | None:
         text = clean(str(value))
         if self._name == "nbib":
             return [("PMID", text)]
         number = plain_number(text)
         if number is None or number != text:
             return None
-        if {"accession_number", "name_of_database", "database_provider"} & present:
+        if {"accession_number", "name_of_database", "database_provider"} & present.keys():
             tag = "UR" if self._name == "ris" else "U"
             return [(tag, f"https://pubmed.ncbi.nlm.nih.gov/{number}/")]
         tags = ("AN", "DB") if self._name == "ris" else ("M", "~")
         return [(tags[0], number), (tags[1], "PubMed")]
 
-    def _write_year(self, value: Any, present: set[str]) -> Lines | None:
+    def _write_year(self, value: Any, present: Row) -> Lines | None:
         tag = {"ris": "PY", "nbib": "DP", "enw": "D"}[self._name]
         if self._name == "nbib" and "date" in present:
             return []  # the date says it
         return [(tag, clean(str(value)))]
 
-    def _write_doi(self, value: Any, present: set[str]) -> Lines | None:
+    def _write_date(self, value: Any, present: Row) -> Lines | None:
+        tag = written_tag(self._name, BY_NAME["date"]) or ""
+        texts = _texts(BY_NAME["date"], value)
+        year = present.get("year")
+        if self._name == "nbib" and year is not None and first_year(*texts) != to_year(year):
+            texts = [clean(f"{year} {texts[0]}"), *texts[1:]]  # as MEDLINE writes dates
+        return [(tag, text) for text in texts]
+
+    def _write_doi(self, value: Any, present: Row) -> Lines | None:
         field = BY_NAME["doi"]
         if self._name == "nbib":
             return [("LID", f"{text} [doi]") for text in _texts(field, value)]
         return [(written_tag(self._name, field) or "", text) for text in _texts(field, value)]
 
-    def _write_pages(self, value: Any, present: set[str]) -> Lines | None:
+    def _write_pages(self, value: Any, present: Row) -> Lines | None:
         if self._name == "ris":
             return None if "start_page" in present else [("SP", clean(str(value)))]
         return [({"nbib": "PG", "enw": "P"}[self._name], clean(str(value)))]

@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterable, Sequence
 
 from studytag.errors import CellTooLongError, InputError
-from studytag.files import ERROR_COLUMN, RowWriter, UnreadRow, tagged
+from studytag.files import ERROR_COLUMN, RowWriter, SourceRow, UnreadRow, tagged
 from studytag.files.delimited import cell_text
+from studytag.files.rows import TableLayout, blank_row
 from studytag.inference.columns import added_columns
 from studytag.inference.predictor import Outcome
 from studytag.inference.run import Run
@@ -44,7 +45,9 @@ def write_rows(
             if missing := [name for name in names if name not in row]:
                 row = row | dict.fromkeys(missing)
             if blank is None:
-                blank = row | dict.fromkeys(row)
+                layout = row.origin.layout if isinstance(row, SourceRow) else None
+                nothing = dict.fromkeys(row)
+                blank = blank_row(layout, row) if isinstance(layout, TableLayout) else nothing
                 for held in waiting:
                     writer.write(blank | held)
                 waiting.clear()
