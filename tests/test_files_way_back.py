@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import tempfile
 from pathlib import Path
 
@@ -163,6 +164,48 @@ def test_tags_in_the_other_formats_of_reference_managers(tmp_path):
     (row,) = read_rows(tmp_path / "c.bib")
     assert row["keywords"] == ["one", "two", "studytag: RCT", "tag/Cohort"]
     assert row["custom"] == "any thing"
+
+
+REPEATED = """@article{k1,
+  title = {A},
+  author = {{World Health Organization and Partners} and Smith, J},
+  keywords = {Asthma, {Diabetes, Type 2}},
+  keywords = {Second, List},
+  keyword = {Third},
+  note = {n1}, note = {n2}, note = {n3},
+  file = {f1}, file = {f2}, file = {f3}
+}
+
+@article(k2, title = "A (randomised) trial", year = 2020, keywords = {{One; Two, three}})
+"""
+
+
+def test_bibtex_fields_that_are_there_twice_and_items_in_braces(tmp_path):
+    (tmp_path / "a.bib").write_text(REPEATED)
+    for name in ("b.bib", "c.ris"):
+        copy(tmp_path / "a.bib", tmp_path / name, {"studytag_labels": ["RCT"]})
+        first, second = read_rows(tmp_path / name)
+        assert first["authors"] == ["World Health Organization and Partners", "Smith, J"]
+        words = ["Asthma", "Diabetes, Type 2", "Second", "List", "studytag: RCT"]
+        assert (first["keywords"], first["keyword"]) == (words, "Third")
+        assert first["notes"] == ["n1", "n2", "n3"]
+        assert [first[name] for name in ("file", "file_2", "file_3")] == ["f1", "f2", "f3"]
+        assert (second["title"], second["year"]) == ("A (randomised) trial", 2020)
+        assert second["keywords"] == ["One", "Two, three", "studytag: RCT"]
+    copy(tmp_path / "c.ris", tmp_path / "d.bib")
+    assert next(read_rows(tmp_path / "d.bib"))["authors"] == first["authors"]
+
+
+def test_keys_of_bibtex_are_legal_and_new(tmp_path):
+    keys = ["Smith, 2020", "x}y", "same", "same", "fine:2020"]
+    with open_writer(tmp_path / "a.bib") as writer:
+        for key in keys:
+            writer.write({"ID": key, "title": "A", "keywords": ["a, b"]})
+    rows = list(read_rows(tmp_path / "a.bib"))
+    assert [row["ID"] for row in rows] == keys
+    assert all(row["keywords"] == ["a, b"] for row in rows)
+    found = re.findall(r"@article{(.*),", (tmp_path / "a.bib").read_text())
+    assert found == ["record1", "record2", "same", "record4", "fine:2020"]
 
 
 CSV = (

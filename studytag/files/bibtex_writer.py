@@ -44,6 +44,10 @@ _ESCAPES = {
 }
 
 
+_KEY = re.compile(r"[^\s\"#%'(),={}~\\@]+")
+"""What BibTeX takes for a key; any other text of a column ID stands in our field."""
+
+
 class BibtexWriter:
     """Writes rows as entries; labels, predicted or else given, become keywords.
 
@@ -68,6 +72,8 @@ class BibtexWriter:
         origin = origin_of(row, "bibtex")
         text = self._as_it_was(row, origin) if origin else self._composed(row)
         newline = origin.layout.newline if origin else "\n"
+        if origin:
+            self._keys.add(str(row.get("ID")))
         if self._rows == 1 and origin and origin.layout.bom:
             self._stream.write("\ufeff")
         self._stream.write(f"{text}\n\n".replace("\n", newline))
@@ -79,7 +85,12 @@ class BibtexWriter:
             for name, value in written_items(row)
             if not empty(value) and name not in ours
         }
-        key = clean(str(items.pop("ID", ""))) or self._key(row)
+        key = str(items.get("ID", ""))
+        if _KEY.fullmatch(key) and key not in self._keys:
+            del items["ID"]
+            self._keys.add(key)
+        else:
+            key = self._key(row)
         kind = clean(str(items.pop("type_of_reference", ""))) or "article"
         if not re.fullmatch(r"[A-Za-z]+", kind):
             items["type_of_reference"] = kind
@@ -118,7 +129,7 @@ class BibtexWriter:
             values = value if isinstance(value, list | tuple) else [value]
             if found[0].name in ("authors", "editors"):
                 names = split_list(value) if isinstance(value, str) else values
-                fields[tag] = " and ".join(escape(item_text(item)) for item in names)
+                fields[tag] = " and ".join(_braced(item_text(item), r"\sand\s") for item in names)
             elif len(values) > 1 and found[0].name != "notes":
                 left[name] = value
             else:
@@ -134,8 +145,10 @@ class BibtexWriter:
             words = [word for word in words if not is_tag(str(word), self._options.prefix, known)]
             given = split_list(labels) if isinstance(labels, str) else labels
             words += [self._options.prefix + label for label in given]
-        between = "; " if any("," in str(word) for word in words) else ", "
-        return between.join(escape(clean(str(word))) for word in words)
+        words = [clean(str(word)) for word in words]
+        between = "; " if any("," in word for word in words) else ", "
+        text = between.join(_braced(word, ";") for word in words)
+        return f"{text};" if len(words) == 1 and between == "; " else text
 
     def _as_it_was(self, row: Row, origin: Origin) -> str:
         """The entry as it stood; fields that changed are taken out and written anew."""
@@ -164,7 +177,13 @@ class BibtexWriter:
             changes[COLUMNS_FIELD] = None
             if kept_notes | left:
                 fields[COLUMNS_FIELD] = _json(kept_notes | left)
-        gone = {tag for name in changes for tag in _tags_of(name)}
+        # A field that has a column of its own beside the changed one stays.
+        gone = {
+            tag
+            for name in changes
+            for tag in _tags_of(name)
+            if tag == name.lower() or empty(origin.as_read.get(tag))
+        }
         kept = [text for name, text in parts if name not in gone]
         fields = {name: value for name, value in fields.items() if value}
         if fields or len(kept) < len(parts):
@@ -184,6 +203,12 @@ def escape(text: str) -> str:
     if not re.search(r"[\\{}$%&#_~]", text) and not NEEDS_CARE.search(text):
         return text
     return "".join(_ESCAPES.get(letter, letter) for letter in text)
+
+
+def _braced(text: str, separator: str) -> str:
+    """An item of several as LaTeX, in braces where it holds what would separate it."""
+    latex = escape(text)
+    return f"{{{latex}}}" if re.search(separator, text) else latex
 
 
 def _json(columns: Row) -> str:
