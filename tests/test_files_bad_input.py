@@ -141,6 +141,9 @@ JSON_MISTAKES = {
         "a list where an object is needed; "
         'write one object per line: {"title": ..., "abstract": ...}'
     ),
+    '{"title": "a", "ids": {"x": 1, "x": 2}}': (
+        "not JSON (an object has the name 'x' twice); write one object per line"
+    ),
     '{"title": "a", "labels": 3}': "column 'labels' holds 3; write a list of texts",
     '{"title": "cut \\uD83d"}': r"\ud83d is an unpaired surrogate; remove it",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import logging
 from pathlib import Path
 
@@ -375,3 +376,20 @@ def test_a_folder_names_every_file_that_it_skips(tmp_path, caplog):
     (tmp_path / "more").mkdir()
     assert [file.name for file in source_files(tmp_path)] == ["a.csv", "b.txt"]
     assert f"{tmp_path}: not read: c.docx, manifest.json, more, notes.txt" in caplog.text
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_json_documents_on_one_line_or_many(tmp_path, indent):
+    paper = {"title": "A", "abstract": "B", "references": [{"title": "not this"}]}
+    for document, titles in (
+        ({"resultList": {"result": [{"title": "A"}, {"title": "B"}]}}, ["A", "B"]),
+        ({"title": "My search", "items": [{"title": "A"}]}, ["A"]),
+        (paper, ["A"]),
+        ({"title": "A", "references": [{"title": "not this"}]}, ["A"]),
+        ([paper], ["A"]),
+    ):
+        (tmp_path / "a.json").write_text(json.dumps(document, indent=indent))
+        assert [row["title"] for row in read_rows(tmp_path / "a.json")] == titles
+    (tmp_path / "a.json").write_text('[{"title": "A", "title": "B"}]')
+    with pytest.raises(InputError, match="not JSON .an object has the name 'title' twice.; export"):
+        list(read_rows(tmp_path / "a.json"))

@@ -232,11 +232,14 @@ def _sniff_xml(text: str) -> str | None:
 def _sniff_json(text: str) -> str | None:
     if text[0] == "[":
         return "json" if re.match(r"\[\s*[{\]]", text) else None
-    first = text.splitlines()[0]
+    first, *others = text.splitlines()
     try:
-        return "jsonl" if isinstance(json.loads(first), dict) else None
+        document = json.loads(first)
     except (ValueError, RecursionError):
         return "json" if re.match(r"\{\s*\"", text) and first.strip() == "{" else None
+    # A document on one line holds a list of records; a line of JSONL is one.
+    alone = not any(map(str.strip, others))
+    return "json" if alone and jsonl.records_in(document) not in (None, [document]) else "jsonl"
 
 
 def _sniff_lines(text: str) -> str | None:
