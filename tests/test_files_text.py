@@ -393,3 +393,37 @@ def test_json_documents_on_one_line_or_many(tmp_path, indent):
     (tmp_path / "a.json").write_text('[{"title": "A", "title": "B"}]')
     with pytest.raises(InputError, match="not JSON .an object has the name 'title' twice.; export"):
         list(read_rows(tmp_path / "a.json"))
+
+
+def test_records_are_not_taken_for_the_header(tmp_path):
+    tables = {
+        "rec,title,decision\n1,Abstract,No\n2,B,Yes\n": ["Abstract", "B"],
+        "title,abstract\nA,x\nSummary,y\n": ["A", "Summary"],
+        "Title,,\nTitle,Abstract,Year\nA,x,2020\n": ["A"],
+    }
+    for content, titles in tables.items():
+        assert [row["title"] for row in rows(tmp_path, "a.csv", content)] == titles
+        lines = [line.split(",") for line in content.splitlines()]
+        workbook(tmp_path / "a.xlsx", {"Records": lines})
+        assert [row["title"] for row in read_rows(tmp_path / "a.xlsx")] == titles
+
+
+def test_the_sheet_with_the_articles_is_read(tmp_path):
+    sheets = {
+        "About": [["Title", "Made-up review"]],
+        "Records": [["title", "abstract", "year"], ["A", "x", 2020]],
+        "More": [["title", "abstract", "year", "doi"], ["B", "y", 2021, "10.1/x"]],
+    }
+    workbook(tmp_path / "a.xlsx", sheets)
+    assert [row["title"] for row in read_rows(tmp_path / "a.xlsx")] == ["A"]
+
+
+def workbook(path: Path, sheets: dict[str, list[list]]) -> None:
+    import openpyxl
+
+    book = openpyxl.Workbook(write_only=True)
+    for name, lines in sheets.items():
+        sheet = book.create_sheet(name)
+        for cells in lines:
+            sheet.append(cells)
+    book.save(path)

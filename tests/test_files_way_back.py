@@ -417,6 +417,9 @@ def test_excel_workbooks(tmp_path):
     with pytest.raises(InputError, match="row 1: column 'title' holds 40000 characters, a cell of"):
         with open_writer(tmp_path / "c.xlsx") as writer:
             writer.write({"title": "x" * 40_000})
+    with pytest.raises(InputError, match="column 'title' holds 40000 characters, a cell of"):
+        with open_writer(tmp_path / "c.xlsx") as writer:
+            writer.write({"title": "x" * 33_000 + "\r" * 1000})
 
 
 def test_parquet_widens_and_never_rounds(tmp_path):

@@ -76,7 +76,7 @@ def _write_row(writer: RowWriter, number: int, row: Row, columns: Row) -> str | 
         for values, why in ((fitting, reason), (dict.fromkeys(row), left_out)):
             told = error or f"{place_of(number, row)}: {why}"
             if isinstance(refusal, CellTooLongError):
-                told = told[: refusal.longest]
+                told = refusal.cut(told)
             try:
                 writer.write(tagged(row | values, columns | {ERROR_COLUMN: told}))
                 return told
@@ -90,8 +90,9 @@ def _fitting(row: Row, refusal: Exception) -> tuple[Row, str]:
     fitting: Row = {}
     for name, value in row.items():
         if isinstance(refusal, CellTooLongError):
-            if len(text := cell_text(value)) > refusal.longest:
-                fitting[name] = text[: refusal.longest]
+            text = cell_text(value)
+            if (cut := refusal.cut(text)) != text:
+                fitting[name] = cut
             continue
         try:
             json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
