@@ -138,6 +138,17 @@ def test_only_tags_are_added_to_ris(tmp_path):
     assert (tmp_path / "e.ris").read_text() == f"{RIS}\n\n" * 2
 
 
+def test_blank_lines_inside_a_ris_record_come_back(tmp_path):
+    content = RIS.replace("N2  - First line\n", "N2  - First line\n\n").replace(
+        "Male\n", "\nstudytag: Old\n\nMale\n\n"
+    )
+    (tmp_path / "a.ris").write_text(f"{content}\n\n")
+    copy(tmp_path / "a.ris", tmp_path / "b.ris")
+    assert (tmp_path / "b.ris").read_text() == f"{content}\n\n"
+    copy(tmp_path / "a.ris", tmp_path / "c.ris", {"studytag_labels": []})
+    assert (tmp_path / "c.ris").read_text() == content.replace("studytag: Old\n", "") + "\n\n"
+
+
 def test_tags_among_the_keywords_of_endnote(tmp_path):
     content = RIS.replace("Male\n", "studytag: Old\nMale\n").replace(
         "KW  - Humans", "KW  - studytag: Old\nHumans"

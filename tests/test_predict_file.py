@@ -245,6 +245,21 @@ def test_a_table_without_a_row_keeps_its_columns(predictor, tmp_path, format):
         assert again.read_text().split("\n") == [";".join(["PMID", "Title", "Mine", *ADDED]), ""]
 
 
+@pytest.mark.parametrize("format", ["csv", "xlsx", "parquet", "jsonl"])
+@pytest.mark.parametrize("content", ["[]", "<PubmedArticleSet></PubmedArticleSet>"])
+def test_a_file_without_a_record_gives_a_table_without_a_row(predictor, tmp_path, format, content):
+    source = tmp_path / ("in.json" if content == "[]" else "in.xml")
+    source.write_text(content)
+    predict_file(predictor, source, tmp_path / f"out.{format}", progress=False)
+    columns = ["pmid", "title", "abstract", "year", "journal", *ADDED]
+    if format == "parquet":
+        assert pq.read_schema(tmp_path / "out.parquet").names == columns
+    elif format == "csv":
+        assert (tmp_path / "out.csv").read_text() == ",".join(columns) + "\n"
+    elif format == "xlsx":
+        assert list(read_rows(tmp_path / "out.xlsx")) == []
+
+
 def test_what_a_file_has_to_tell_is_told_once(predictor, tmp_path, caplog):
     source = tmp_path / "in.csv"
     source.write_bytes(b"strange\nTY  - JOUR\nTI  - Caf\xe9 au lait in a trial\nER  - \nstray\n")

@@ -36,7 +36,7 @@ def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]
     """The rows under the header line; the delimiter is the one that makes a header of it.
 
     Lines before the header are passed over with a warning, and kept for the way back. Empty cells
-    are None, in list columns the empty list.
+    are None, in list columns the empty list, but for `labels`, whose empty list is `[]`.
 
     Args:
         path: The file.
@@ -265,7 +265,7 @@ class DelimitedWriter:
                     f"row; give every row the same columns, or write .jsonl"
                 )
         values = [columns.get(name) for name in names]
-        cells = [cell_text(value) for value in values]
+        cells = [cell_text(value, name) for name, value in zip(names, values, strict=True)]
         if self._options.excel:
             cells = guarded(cells, list(names), [isinstance(value, str) for value in values])
         self._write_cells(cells)
@@ -312,8 +312,11 @@ def _is_delimited(row: Row) -> bool:
     return origin_of(row, "csv") is not None or origin_of(row, "tsv") is not None
 
 
-def cell_text(value: Any) -> str:
-    """A value as the text of a cell: lists joined by semicolons, objects as JSON."""
+def cell_text(value: Any, name: str = "") -> str:
+    """A value as the text of a cell: lists joined by semicolons, objects as JSON.
+
+    In the column `labels` an empty list is `[]`: of a blank cell nobody knows the labels.
+    """
     if isinstance(value, str):
         return value
     if missing(value):
@@ -325,5 +328,5 @@ def cell_text(value: Any) -> str:
     ):
         return json.dumps(value, ensure_ascii=False, default=str)
     if isinstance(value, list | tuple):
-        return join_list(value)
+        return join_list(value) if value or name != "labels" else "[]"
     return str(value)

@@ -36,7 +36,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
         InputError: the file is not PubMed XML, or damaged; the message counts the records before.
     """
     remedy = "PubMed's <PubmedArticleSet>; export the records from PubMed as XML"
-    for record in iterate_records(path, (*_RECORDS, _DELETED), ROOTS, remedy):
+    for record in iterate_records(path, (*_RECORDS, _DELETED), ROOTS, remedy, options.encoding):
         if record.tag != _DELETED:
             yield _row(record)
         elif options.return_errors:

@@ -194,7 +194,8 @@ class Table:
         return UnreadRow(values, Origin(self.layout, padded, dict(values)), reason)
 
     def _convert(self, name: str, cell: Any, where: str) -> Any:
-        if cell is None or (name in LISTS and missing(cell)):
+        silent = says_nothing(cell) if name == "labels" else missing(cell)
+        if cell is None or (name in LISTS and silent):
             return None  # not the same as an empty list: nothing is said
         if type(cell) is list and name in LISTS:
             return cell

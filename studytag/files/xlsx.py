@@ -253,7 +253,7 @@ class XlsxWriter:
             value = value.tolist()
         if _is_excel(value):
             return value
-        text = cell_text(value)
+        text = cell_text(value, name)
         escaped = _escaped(text)
         if len(escaped) > _LONGEST_CELL:
             raise CellTooLongError(

@@ -36,7 +36,7 @@ from studytag.inference.predictor import Outcome, Predictor
 from studytag.inference.progress import FileSummary, Listener, as_listener
 from studytag.inference.run import Options, Run, open_journal
 from studytag.manifest import OperatingPoint
-from studytag.records import PREDICTED_COLUMN, Row
+from studytag.records import ARTICLE_COLUMNS, PREDICTED_COLUMN, Row
 
 __all__ = ["FileSummary", "Options", "predict_file", "tag_file"]
 
@@ -158,9 +158,9 @@ def tag_file(
                 total = estimate_rows(source, source_format)
                 pairs = _outcomes(run, rows, predictor, point, total)
                 write_rows(run, writer, pairs, columns)
-                if not run.rows and blanks:
-                    nothing = added_columns(run.labels, None, None)
-                    writer.begin(tagged(blanks[0], nothing))
+                if not run.rows:
+                    empty = blanks[0] if blanks else dict.fromkeys(ARTICLE_COLUMNS)
+                    writer.begin(tagged(empty, added_columns(run.labels, None, None)))
                 run.check_complete()
         if run.journal:
             run.journal.remove()
