@@ -418,6 +418,34 @@ def test_the_sheet_with_the_articles_is_read(tmp_path):
     assert [row["title"] for row in read_rows(tmp_path / "a.xlsx")] == ["A"]
 
 
+def test_endnote_xml_keeps_every_element(tmp_path):
+    parts = (
+        "<contributors><tertiary-authors><author>Third, C.</author></tertiary-authors>"
+        "</contributors><titles><title>A <i>trial</i></title><secondary-title>A book"
+        "</secondary-title><tertiary-title>A series</tertiary-title><alt-title>Another</alt-title>"
+        "</titles><periodical><full-title>J Ex</full-title></periodical><section>4</section>"
+        "<num-vols>3</num-vols><reprint-edition>r</reprint-edition>"
+        "<access-date><style>May</style></access-date>"
+    )
+    records = f"<record>{parts}</record><record><titles><title>B</title></titles></record>"
+    content = f"<xml><records>{records}</records></xml>"
+    first, second = rows(tmp_path, "a.xml", content)
+    assert list(first) == list(second)
+    found = {name: value for name, value in first.items() if value}
+    assert found == {
+        "title": "A trial",
+        "journal": "J Ex",
+        "tertiary_authors": ["Third, C."],
+        "section": "4",
+        "access_date": "May",
+        "endnote/titles/secondary-title": "A book",
+        "endnote/titles/tertiary-title": "A series",
+        "endnote/titles/alt-title": "Another",
+        "endnote/num-vols": "3",
+        "endnote/reprint-edition": "r",
+    }
+
+
 def workbook(path: Path, sheets: dict[str, list[list]]) -> None:
     import openpyxl
 
