@@ -446,6 +446,12 @@ def test_endnote_xml_keeps_every_element(tmp_path):
     }
 
 
+def test_formulas_without_values_are_named(tmp_path, caplog):
+    workbook(tmp_path / "a.xlsx", {"Records": [["title", "year"], ["A", 2020], ["B", "=B2+1"]]})
+    assert [row["year"] for row in read_rows(tmp_path / "a.xlsx")] == [2020, None]
+    assert "sheet 'Records': cell B3 and maybe others hold formulas without" in caplog.text
+
+
 def workbook(path: Path, sheets: dict[str, list[list]]) -> None:
     import openpyxl
 

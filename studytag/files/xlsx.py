@@ -84,6 +84,9 @@ def _sheet_rows(path: Path, book: Any, watch: TextWatch, return_errors: bool) ->
         notice("%s: only sheet %r is read, not %s", path, sheet.title, ", ".join(others))
     if skipped:
         notice("%s: %d rows before the header are not read", path, skipped)
+    with _damage_refused(path, sheet):
+        if _has_formula(path):
+            _warn_of_formulas(path, sheet)
     rows = _cells(path, sheet)
     preamble = tuple(islice(rows, skipped))
     header = _trimmed(next(rows))
@@ -117,11 +120,51 @@ def _rank(header: Header | None) -> tuple[int, bool]:
     return len(fields & {*MODEL_FIELDS}), len(fields) > 1
 
 
+def _has_formula(path: Path) -> bool:
+    with zipfile.ZipFile(path) as packed:
+        for name in packed.namelist():
+            if name.startswith("xl/worksheets/"):
+                with packed.open(name) as stream:
+                    end = b""
+                    while block := stream.read(2**20):
+                        if re.search(rb"<f[\s/>]", end + block):
+                            return True
+                        end = block[-2:]
+    return False
+
+
+def _warn_of_formulas(path: Path, sheet: Any) -> None:
+    """Name the first formula without a value: programs other than Excel often store none."""
+    formulas = import_extra("openpyxl", "files").load_workbook(path, read_only=True)
+    try:
+        other = formulas[sheet.title]
+        for each in (sheet, other):
+            each.reset_dimensions()
+        for cells, stored in zip(other.iter_rows(), sheet.iter_rows(), strict=True):
+            for cell, value in zip(cells, stored, strict=True):
+                # Where the formula gives an empty text, that is stored.
+                if cell.data_type == "f" and value.value is None and value.data_type == "n":
+                    notice(
+                        "%s: sheet %r: cell %s and maybe others hold formulas without their values "
+                        "and are read as empty; save the workbook in Excel or LibreOffice",
+                        *(path, sheet.title, cell.coordinate),
+                    )
+                    return
+    finally:
+        formulas.close()
+
+
 def _cells(path: Path, sheet: Any) -> Iterator[tuple[Any, ...]]:
     sheet.reset_dimensions()  # some tools write wrong ones
-    try:
+    with _damage_refused(path, sheet):
         for cells in sheet.iter_rows(values_only=True):
             yield tuple(_value(cell) for cell in cells)
+
+
+@contextmanager
+def _damage_refused(path: Path, sheet: Any) -> Iterator[None]:
+    try:
+        yield
     except _DAMAGED as error:
         raise InputError(
             f"{path}: sheet {sheet.title!r} is damaged; save the workbook again"
