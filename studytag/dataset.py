@@ -183,7 +183,9 @@ def _labelled(path: Path, rows: list[Row], labels: LabelSet, first_row: int) -> 
     recipe = TextRecipe()
     for number, row in enumerate(rows, first_row):
         if row.get("labels") is None:
-            raise InputError(f"{path}: row {number}: labels are missing; give a list, if empty")
+            raise InputError(
+                f"{path}: row {number}: labels are missing; give a list, [] if there are none"
+            )
         try:
             recipe.compose_record(row)
         except InputError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+from collections.abc import Callable
 from types import ModuleType
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -33,11 +34,13 @@ class CellTooLongError(InputError):
 
     Attributes:
         longest: The most characters that a cell takes.
+        cut: Gives as much of a text as a cell takes.
     """
 
-    def __init__(self, message: str, longest: int) -> None:
+    def __init__(self, message: str, longest: int, cut: Callable[[str], str]) -> None:
         super().__init__(message)
         self.longest = longest
+        self.cut = cut
 
 
 class StorageError(StudytagError):

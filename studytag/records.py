@@ -22,8 +22,11 @@ PREDICTED_COLUMN = "studytag_labels"
 """Where a tagged file holds the labels that were predicted; `labels` are those that were given."""
 
 LIST_COLUMNS = ("pub_types", "mesh_terms", "labels", "known")
+ARTICLE_COLUMNS = ("pmid", "title", "abstract", "year", "journal")
+"""What every record of an article says, or leaves empty."""
+
 COLUMNS = (
-    *("pmid", "title", "abstract", "year", "journal"),
+    *ARTICLE_COLUMNS,
     *LIST_COLUMNS,
     *("split", "source"),
 )

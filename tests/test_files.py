@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from studytag.errors import InputError
 from studytag.files import (
     atomic_folder,
     count_rows,
@@ -106,6 +107,20 @@ def test_csv_cells_become_typed(tmp_path):
             "note": "NA",
         }
     ]
+
+
+def test_blank_labels_are_not_known_to_be_none(tmp_path):
+    from studytag.dataset import load_table
+    from studytag.labels import STUDY_DESIGNS
+
+    path = tmp_path / "a.csv"
+    path.write_text("title,labels\nA,[]\nB,RCT\n")
+    assert [row["labels"] for row in read_rows(path)] == [[], ["RCT"]]
+    assert load_table(path, STUDY_DESIGNS).truth.sum() >= 1
+    for blank in ("", "NA"):
+        path.write_text(f"title,labels\nA,RCT\nB,{blank}\n")
+        with pytest.raises(InputError, match="row 2: labels are missing; give a list, .. if there"):
+            load_table(path, STUDY_DESIGNS)
 
 
 def test_lists_as_pandas_writes_them_to_csv(tmp_path):

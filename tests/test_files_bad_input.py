@@ -100,11 +100,12 @@ def test_text_in_another_encoding_than_the_one_given(tmp_path):
     assert told(caught.value, path) == (
         "line 2: not utf-8 text; give its real encoding, or save it as UTF-8"
     )
-    with pytest.raises(InputError) as caught:
-        list(read_rows(path, encoding="klingon"))
-    assert told(caught.value, path) == (
-        "unknown encoding 'klingon'; name one such as utf-8, cp1252, utf-16"
-    )
+    for name in ("klingon", "rot13", "base64"):
+        with pytest.raises(InputError) as caught:
+            list(read_rows(path, encoding=name))
+        assert told(caught.value, path) == (
+            f"unknown encoding {name!r}; name one such as utf-8, cp1252, utf-16"
+        )
 
 
 BEGINNINGS = {
@@ -140,6 +141,9 @@ JSON_MISTAKES = {
     '["a"]': (
         "a list where an object is needed; "
         'write one object per line: {"title": ..., "abstract": ...}'
+    ),
+    '{"title": "a", "ids": {"x": 1, "x": 2}}': (
+        "not JSON (an object has the name 'x' twice); write one object per line"
     ),
     '{"title": "a", "labels": 3}': "column 'labels' holds 3; write a list of texts",
     '{"title": "cut \\uD83d"}': r"\ud83d is an unpaired surrogate; remove it",

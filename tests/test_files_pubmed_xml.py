@@ -434,3 +434,21 @@ def test_a_baseline_file_needs_no_more_memory_than_a_small_one(tmp_path):
     count, kilobytes = map(int, done.stdout.split())
     assert count == 10_000
     assert kilobytes < 10_000
+
+
+def test_an_encoding_may_be_given(tmp_path):
+    text = (
+        '<?xml version="1.0" encoding="utf-8"?><PubmedArticleSet><PubmedArticle><MedlineCitation>'
+        "<Article><ArticleTitle>Café</ArticleTitle></Article></MedlineCitation></PubmedArticle>"
+        "</PubmedArticleSet>"
+    )
+    path = tmp_path / "a.xml"
+    path.write_bytes(text.encode("cp1252"))
+    with pytest.raises(InputError, match="give its encoding"):
+        list(read_rows(path))
+    for encoding in ("cp1252", "mac-roman", "utf-16"):
+        path.write_bytes(text.encode(encoding))
+        assert [row["title"] for row in read_rows(path, encoding=encoding)] == ["Café"]
+    path.write_bytes(text.encode("cp1252"))
+    with pytest.raises(InputError, match="not utf-8 text after 0 records; give its real encoding"):
+        list(read_rows(path, encoding="utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import logging
 from pathlib import Path
 
@@ -395,3 +396,88 @@ def test_a_folder_names_every_file_that_it_skips(tmp_path, caplog):
     (tmp_path / "more").mkdir()
     assert [file.name for file in source_files(tmp_path)] == ["a.csv", "b.txt"]
     assert f"{tmp_path}: not read: c.docx, manifest.json, more, notes.txt" in caplog.text
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_json_documents_on_one_line_or_many(tmp_path, indent):
+    paper = {"title": "A", "abstract": "B", "references": [{"title": "not this"}]}
+    for document, titles in (
+        ({"resultList": {"result": [{"title": "A"}, {"title": "B"}]}}, ["A", "B"]),
+        ({"title": "My search", "items": [{"title": "A"}]}, ["A"]),
+        (paper, ["A"]),
+        ({"title": "A", "references": [{"title": "not this"}]}, ["A"]),
+        ([paper], ["A"]),
+    ):
+        (tmp_path / "a.json").write_text(json.dumps(document, indent=indent))
+        assert [row["title"] for row in read_rows(tmp_path / "a.json")] == titles
+    (tmp_path / "a.json").write_text('[{"title": "A", "title": "B"}]')
+    with pytest.raises(InputError, match="not JSON .an object has the name 'title' twice.; export"):
+        list(read_rows(tmp_path / "a.json"))
+
+
+def test_records_are_not_taken_for_the_header(tmp_path):
+    tables = {
+        "rec,title,decision\n1,Abstract,No\n2,B,Yes\n": ["Abstract", "B"],
+        "title,abstract\nA,x\nSummary,y\n": ["A", "Summary"],
+        "Title,,\nTitle,Abstract,Year\nA,x,2020\n": ["A"],
+    }
+    for content, titles in tables.items():
+        assert [row["title"] for row in rows(tmp_path, "a.csv", content)] == titles
+        lines = [line.split(",") for line in content.splitlines()]
+        workbook(tmp_path / "a.xlsx", {"Records": lines})
+        assert [row["title"] for row in read_rows(tmp_path / "a.xlsx")] == titles
+
+
+def test_the_sheet_with_the_articles_is_read(tmp_path):
+    sheets = {
+        "About": [["Title", "Made-up review"]],
+        "Records": [["title", "abstract", "year"], ["A", "x", 2020]],
+        "More": [["title", "abstract", "year", "doi"], ["B", "y", 2021, "10.1/x"]],
+    }
+    workbook(tmp_path / "a.xlsx", sheets)
+    assert [row["title"] for row in read_rows(tmp_path / "a.xlsx")] == ["A"]
+
+
+def test_endnote_xml_keeps_every_element(tmp_path):
+    parts = (
+        "<contributors><tertiary-authors><author>Third, C.</author></tertiary-authors>"
+        "</contributors><titles><title>A <i>trial</i></title><secondary-title>A book"
+        "</secondary-title><tertiary-title>A series</tertiary-title><alt-title>Another</alt-title>"
+        "</titles><periodical><full-title>J Ex</full-title></periodical><section>4</section>"
+        "<num-vols>3</num-vols><reprint-edition>r</reprint-edition>"
+        "<access-date><style>May</style></access-date>"
+    )
+    records = f"<record>{parts}</record><record><titles><title>B</title></titles></record>"
+    content = f"<xml><records>{records}</records></xml>"
+    first, second = rows(tmp_path, "a.xml", content)
+    assert list(first) == list(second)
+    found = {name: value for name, value in first.items() if value}
+    assert found == {
+        "title": "A trial",
+        "journal": "J Ex",
+        "tertiary_authors": ["Third, C."],
+        "section": "4",
+        "access_date": "May",
+        "endnote/titles/secondary-title": "A book",
+        "endnote/titles/tertiary-title": "A series",
+        "endnote/titles/alt-title": "Another",
+        "endnote/num-vols": "3",
+        "endnote/reprint-edition": "r",
+    }
+
+
+def test_formulas_without_values_are_named(tmp_path, caplog):
+    workbook(tmp_path / "a.xlsx", {"Records": [["title", "year"], ["A", 2020], ["B", "=B2+1"]]})
+    assert [row["year"] for row in read_rows(tmp_path / "a.xlsx")] == [2020, None]
+    assert "sheet 'Records': cell B3 and maybe others hold formulas without" in caplog.text
+
+
+def workbook(path: Path, sheets: dict[str, list[list]]) -> None:
+    import openpyxl
+
+    book = openpyxl.Workbook(write_only=True)
+    for name, lines in sheets.items():
+        sheet = book.create_sheet(name)
+        for cells in lines:
+            sheet.append(cells)
+    book.save(path)

@@ -92,6 +92,26 @@ def test_parquet_to_jsonl_passes_bad_rows_through_in_order(predictor, exported, 
     assert "in.parquet: row 18 (pmid made-up-17): neither title nor abstract" in caplog.text
 
 
+@pytest.mark.parametrize("format", ["jsonl", "csv"])
+def test_a_line_that_is_no_json_has_nothing_of_its_neighbours(predictor, tmp_path, format):
+    (tmp_path / "in.jsonl").write_text('{"PMID": "NA", "title": "A", "year": "in press"}\n{\n')
+    predict_file(predictor, tmp_path / "in.jsonl", tmp_path / f"out.{format}", progress=False)
+    _, broken = read_rows(tmp_path / f"out.{format}")
+    told = broken.pop("studytag_error")
+    assert "not JSON" in told
+    assert not any(broken.values())
+    assert not any(broken.origin.raw.values())
+
+
+def test_a_wrongly_quoted_row_is_kept_with_its_error(predictor, tmp_path):
+    broken = '"Smoking" and health: a trial\tWe randomised'
+    (tmp_path / "in.tsv").write_text(f"title\tabstract\nA\tB\n{broken}\nC\tD\n")
+    predict_file(predictor, tmp_path / "in.tsv", tmp_path / "out.tsv", progress=False)
+    rows = list(read_rows(tmp_path / "out.tsv"))
+    assert [row["title"] for row in rows] == ["A", None, "C"]
+    assert json.dumps(broken) in rows[1]["studytag_error"]
+
+
 def test_many_bad_rows_are_counted_not_listed(predictor, tmp_path, caplog):
     source = write(tmp_path / "in.csv", [{"title": None, "abstract": None, "pmid": "1"}] * 25)
     summary = predict_file(predictor, source, tmp_path / "out.csv", progress=False)
@@ -239,6 +259,21 @@ def test_a_table_without_a_row_keeps_its_columns(predictor, tmp_path, format):
         assert again.read_text().split("\n") == [";".join(["PMID", "Title", "Mine", *ADDED]), ""]
 
 
+@pytest.mark.parametrize("format", ["csv", "xlsx", "parquet", "jsonl"])
+@pytest.mark.parametrize("content", ["[]", "<PubmedArticleSet></PubmedArticleSet>"])
+def test_a_file_without_a_record_gives_a_table_without_a_row(predictor, tmp_path, format, content):
+    source = tmp_path / ("in.json" if content == "[]" else "in.xml")
+    source.write_text(content)
+    predict_file(predictor, source, tmp_path / f"out.{format}", progress=False)
+    columns = ["pmid", "title", "abstract", "year", "journal", *ADDED]
+    if format == "parquet":
+        assert pq.read_schema(tmp_path / "out.parquet").names == columns
+    elif format == "csv":
+        assert (tmp_path / "out.csv").read_text() == ",".join(columns) + "\n"
+    elif format == "xlsx":
+        assert list(read_rows(tmp_path / "out.xlsx")) == []
+
+
 def test_what_a_file_has_to_tell_is_told_once(predictor, tmp_path, caplog):
     source = tmp_path / "in.csv"
     source.write_bytes(b"strange\nTY  - JOUR\nTI  - Caf\xe9 au lait in a trial\nER  - \nstray\n")
@@ -257,6 +292,17 @@ def test_an_error_longer_than_a_cell_is_cut(predictor, tmp_path):
     assert first["studytag_error"].startswith("line 2: 3 cells under 2 columns")
     assert len(first["studytag_error"]) == 32_767
     assert second["studytag_error"] is None
+
+
+def test_a_cell_is_cut_by_what_the_workbook_stores(predictor, tmp_path):
+    text = "x" * 30_000 + "\r" * 1000
+    (tmp_path / "in.jsonl").write_text(json.dumps({"title": "A", "notes": text, "n": "kept"}))
+    predict_file(predictor, tmp_path / "in.jsonl", tmp_path / "out.xlsx", progress=False)
+    (row,) = read_rows(tmp_path / "out.xlsx")
+    assert text.startswith(row["notes"])
+    assert len(row["notes"]) == 30_000 + 2767 // 7
+    assert (row["title"], row["n"]) == ("A", "kept")
+    assert "cut after 32767 characters" in row["studytag_error"]
 
 
 def test_standard_streams(exported, tmp_path):

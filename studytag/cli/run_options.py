@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from studytag.cli.json_log import JsonListener, json_log
 from studytag.cli.options import add_format_arguments
 from studytag.cli.signals import stop_requests
-from studytag.files import WriteOptions
+from studytag.files import PREFIX, WriteOptions
 from studytag.inference.files import Options
 from studytag.inference.journal import PART_SECONDS
 from studytag.inference.predictor import Predictor
@@ -28,7 +28,7 @@ def add_file_arguments(parser: argparse.ArgumentParser) -> None:
         help="accept a file whose rows have no abstract though another column reads like one",
     )
     group.add_argument(
-        "--prefix", default="studytag: ", help="begins a label that becomes a keyword (RIS, ...)"
+        "--prefix", default=PREFIX, help="begins a label that becomes a keyword (RIS, ...)"
     )
     group.add_argument(
         "--indicators",

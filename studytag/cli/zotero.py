@@ -10,7 +10,8 @@ from pathlib import Path
 from studytag.cli.options import add_predictor_arguments, load_predictor
 from studytag.cli.terminal import show
 from studytag.errors import InputError
-from studytag.inference.zotero import PREFIX, TagPlan, ZoteroError, apply_tags, connect, plan_tags
+from studytag.files import PREFIX
+from studytag.inference.zotero import TagPlan, ZoteroError, apply_tags, connect, plan_tags
 
 KEY_VARIABLE = "ZOTERO_API_KEY"
 

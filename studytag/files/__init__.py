@@ -29,7 +29,7 @@ from studytag.files.atomic import (
 )
 from studytag.files.estimate import estimated_rows
 from studytag.files.notices import each_notice_once, notice
-from studytag.files.options import ReadOptions, WriteOptions
+from studytag.files.options import PREFIX, ReadOptions, WriteOptions, check_prefix, is_tag
 from studytag.files.registry import FORMATS, SUFFIXES, Format, RowWriter, sniff, sniff_table
 from studytag.files.rows import ERROR_COLUMN, SourceRow, UnreadRow, tagged
 from studytag.files.streams import first_bytes
@@ -38,6 +38,7 @@ from studytag.records import Row
 __all__ = [
     "ERROR_COLUMN",
     "FORMATS",
+    "PREFIX",
     "Format",
     "RowWriter",
     "SourceRow",
@@ -45,10 +46,12 @@ __all__ = [
     "WriteOptions",
     "atomic_folder",
     "atomic_path",
+    "check_prefix",
     "count_rows",
     "each_notice_once",
     "estimate_rows",
     "format_name",
+    "is_tag",
     "open_writer",
     "output_in_use",
     "read_rows",
@@ -202,7 +205,7 @@ def open_writer(
     path: str | os.PathLike[str],
     format: str | None = None,
     *,
-    prefix: str = "studytag: ",
+    prefix: str = PREFIX,
     indicators: Sequence[str] = (),
     excel: bool = False,
     mixed_as_text: bool = False,
@@ -218,7 +221,8 @@ def open_writer(
     Args:
         path: A format of `FORMATS` that is written; text formats also gzipped (.gz).
         format: Its name, where the suffix does not say it.
-        prefix: Stands before a label that becomes a keyword.
+        prefix: Stands before a label that becomes a keyword. Under another prefix than ours, only
+            the labels of the row and those with a probability are taken for tags of an earlier run.
         indicators: Labels that get a column of 0 and 1 (`tag_studytag_RCT`) in tables.
         excel: Write CSV as Excel opens it best: with a byte-order mark, and with an apostrophe
             before text that Excel would compute.
@@ -226,7 +230,8 @@ def open_writer(
             text as JSON, instead of an error.
 
     Raises:
-        InputError: the format is unknown or only read, or the place cannot be written.
+        InputError: the format is unknown or only read, the place cannot be written, or the prefix
+            is blank.
     """
     target = Path(path)
     found = _format_of(target, format)

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from studytag.errors import InputError, import_extra
-from studytag.files.bibtex_blocks import Entry, read_value, split_entries, split_parts
+from studytag.files.bibtex_blocks import (
+    Entry,
+    read_value,
+    split_entries,
+    split_outside,
+    split_parts,
+)
 from studytag.files.fields import (
     BY_NAME,
     CANONICAL,
@@ -30,7 +36,6 @@ from studytag.files.values import (
     model_text,
     named_pmid,
     noted_pmid,
-    split_list,
     to_pmid,
 )
 from studytag.files.watch import TextWatch
@@ -82,17 +87,17 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
     watch.finish()
 
 
-def _fields(entry: Entry, macros: dict[str, str]) -> dict[str, str]:
-    """The values of the fields of an entry; a field that is there twice keeps both."""
-    fields = {"ENTRYTYPE": entry.kind}
+def _fields(entry: Entry, macros: dict[str, str]) -> dict[str, list[str]]:
+    """The values of each field of an entry: a field may be there twice."""
+    fields = {"ENTRYTYPE": [entry.kind]}
     for name, part in split_parts(entry.text)[1]:
         if not name:
             if part.strip():
-                fields.setdefault("ID", part.strip())
+                fields.setdefault("ID", [part.strip()])
             continue
         text = part.partition("=")[2]
         value = text.strip() if name == COLUMNS_FIELD else read_value(text, macros)
-        fields[name if name not in fields else f"{name}_2"] = value
+        fields.setdefault(name, []).append(value)
     return fields
 
 
@@ -109,7 +114,7 @@ def plain_text(latex: str) -> str:
     return clean(text)
 
 
-def _view(fields: dict[str, str]) -> tuple[Row, dict[str, Any]]:
+def _view(fields: dict[str, list[str]]) -> tuple[Row, dict[str, Any]]:
     row: Row = dict.fromkeys(("pmid", "title", "abstract", "year", "journal"))
     ranked: dict[str, list[tuple[int, str]]] = {}
     for tag in fields:
@@ -121,15 +126,21 @@ def _view(fields: dict[str, str]) -> tuple[Row, dict[str, Any]]:
     for name, candidates in ranked.items():
         chosen = None
         for _, tag in sorted(candidates):
+            values = fields[tag]
             if tag == COLUMNS_FIELD:
-                extra = own_columns(fields[tag])
+                extra = own_columns(values[0])
                 continue
-            value = plain_text(fields[tag])
-            if name in BY_NAME and chosen is None and value:
-                chosen = tag
-                row[name] = _items(name, fields[tag], value)
-            elif name not in BY_NAME or value:
-                row[tag] = value or None
+            if name in BY_NAME and BY_NAME[name].many and chosen is None:
+                if items := [item for value in values for item in _items(name, value)]:
+                    chosen = tag
+                    row[name] = items
+                    continue
+            for number, text in enumerate(map(plain_text, values), 1):
+                if name in BY_NAME and chosen is None and text:
+                    chosen = tag
+                    row[name] = text
+                elif name not in BY_NAME or text:
+                    row[tag if number == 1 else f"{tag}_{number}"] = text or None
     row["type_of_reference"] = row.pop("ENTRYTYPE", None)
     return _completed(row, extra)
 
@@ -157,21 +168,22 @@ def _completed(row: Row, extra: Row) -> tuple[Row, dict[str, Any]]:
     else:
         found = (*map(named_pmid, addresses), *map(noted_pmid, row.get("notes") or ()))
         row["pmid"] = next(filter(None, found), None)
-    row |= {name: value for name, value in extra.items() if not row.get(name)}
+    row |= {name: value for name, value in extra.items() if name == "ID" or not row.get(name)}
     return row, raw
 
 
-def _items(name: str, latex: str, text: str) -> Any:
-    if not BY_NAME[name].many:
-        return text
+def _items(name: str, latex: str) -> list[str]:
+    """The items of a field of many, of which braces make one out of what would be several."""
+    parts = [latex]
     if name in ("authors", "editors"):
-        names = re.split(r"\s+and\s+", clean(latex))
-        return [item for item in map(plain_text, names) if item]
-    if name == "keywords":
-        return (
-            split_list(text) if ";" in text else [k.strip() for k in text.split(",") if k.strip()]
-        )
-    return [text]
+        parts = split_outside(latex, r"\s+and\s+")
+    elif name == "keywords":
+        latex = latex.strip()
+        if len(split_outside(latex, "[^{}]")) == 1:  # Web of Science puts two around every value
+            latex = latex[1:-1]
+        parts = split_outside(latex, ";")
+        parts = parts if len(parts) > 1 else split_outside(latex, ",")
+    return [text for text in map(plain_text, parts) if text]
 
 
 def own_columns(text: str) -> Row:

@@ -14,7 +14,7 @@ from pathlib import Path
 from studytag.errors import InputError
 
 _BLOCK = re.compile(r"@\s*([A-Za-z]+)\s*([{(])")
-_BRACE = re.compile(r"\\[{}]|[{})]|\n[ \t]*@[ \t]*[A-Za-z]+[ \t]*\{[^,={}\s]*,")
+_BRACE = re.compile(r"\\[{}\"]|[{})\"]|\n[ \t]*@[ \t]*[A-Za-z]+[ \t]*\{[^,={}\s]*,")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def split_entries(path: Path, text: str) -> tuple[list[Entry], list[str], str]:
 
 def _end(text: str, start: int, opening: str) -> int | None:
     """Where a block ends; None where another entry begins before it does."""
-    depth = 0
+    depth, quoted = 0, False
     for match in _BRACE.finditer(text, start):
         token = match.group()
         if token == "{":
@@ -75,7 +75,9 @@ def _end(text: str, start: int, opening: str) -> int | None:
             depth -= 1
             if depth < 0:
                 return match.end()
-        elif token == ")" and opening == "(" and depth == 0:
+        elif token == '"' and depth == 0:
+            quoted = not quoted
+        elif token == ")" and opening == "(" and depth == 0 and not quoted:
             return match.end()
         elif token[0] == "\n":
             return None
@@ -105,6 +107,24 @@ def split_parts(entry: str) -> tuple[str, list[tuple[str, str]], str]:
         depth += (letter == "{") - (letter == "}")
     names = [part.partition("=")[0].strip().lower() if "=" in part else "" for part in parts]
     return entry[: opening.end()], list(zip(names, parts, strict=True)), entry[position:]
+
+
+def split_outside(text: str, separator: str) -> list[str]:
+    """The parts of a value between separators that stand in no braces.
+
+    Args:
+        text: Still with its LaTeX.
+        separator: A regular expression.
+    """
+    depth, start, parts = 0, 0, []
+    for match in re.finditer(rf"\\[{{}}]|[{{}}]|{separator}", text):
+        token = match.group()
+        if token in ("{", "}"):
+            depth += 1 if token == "{" else -1
+        elif depth == 0 and not token.startswith("\\"):
+            parts.append(text[start : match.start()])
+            start = match.end()
+    return [*parts, text[start:]]
 
 
 def read_value(text: str, macros: dict[str, str]) -> str:

@@ -10,14 +10,15 @@ from typing import Any, TextIO
 from studytag.files.bibtex import COLUMNS_FIELD, NEEDS_CARE, own_columns
 from studytag.files.bibtex_blocks import split_parts
 from studytag.files.fields import column_field, written_tag
-from studytag.files.options import WriteOptions
+from studytag.files.options import WriteOptions, is_tag
 from studytag.files.rows import (
     ERROR_COLUMN,
     Origin,
     changed,
     empty,
-    is_probability,
+    known_labels,
     origin_of,
+    tag_columns,
     written_items,
 )
 from studytag.files.tagged_writer import item_text
@@ -41,6 +42,10 @@ _ESCAPES = {
     "<": r"<{}",
     ">": r">{}",
 }
+
+
+_KEY = re.compile(r"[^\s\"#%'(),={}~\\@]+")
+"""What BibTeX takes for a key; any other text of a column ID stands in our field."""
 
 
 class BibtexWriter:
@@ -67,24 +72,32 @@ class BibtexWriter:
         origin = origin_of(row, "bibtex")
         text = self._as_it_was(row, origin) if origin else self._composed(row)
         newline = origin.layout.newline if origin else "\n"
+        if origin:
+            self._keys.add(str(row.get("ID")))
         if self._rows == 1 and origin and origin.layout.bom:
             self._stream.write("\ufeff")
         self._stream.write(f"{text}\n\n".replace("\n", newline))
 
     def _composed(self, row: Row) -> str:
+        ours = tag_columns(row)
         items = {
             name: value
             for name, value in written_items(row)
-            if not empty(value) and not _ours(name, row)
+            if not empty(value) and name not in ours
         }
-        key = clean(str(items.pop("ID", ""))) or self._key(row)
+        key = str(items.get("ID", ""))
+        if _KEY.fullmatch(key) and key not in self._keys:
+            del items["ID"]
+            self._keys.add(key)
+        else:
+            key = self._key(row)
         kind = clean(str(items.pop("type_of_reference", ""))) or "article"
         if not re.fullmatch(r"[A-Za-z]+", kind):
             items["type_of_reference"] = kind
             kind = "article"
         fields, left = self._fields(items)
         labels = row.get(PREDICTED_COLUMN, row.get("labels"))
-        fields["keywords"] = self._keywords(items.get("keywords", []), labels)
+        fields["keywords"] = self._keywords(items.get("keywords", []), labels, known_labels(row))
         if not empty(row.get(ERROR_COLUMN)):
             left[ERROR_COLUMN] = row[ERROR_COLUMN]
         lines = [f"  {name} = {{{value}}}" for name, value in fields.items() if value]
@@ -116,32 +129,35 @@ class BibtexWriter:
             values = value if isinstance(value, list | tuple) else [value]
             if found[0].name in ("authors", "editors"):
                 names = split_list(value) if isinstance(value, str) else values
-                fields[tag] = " and ".join(escape(item_text(item)) for item in names)
+                fields[tag] = " and ".join(_braced(item_text(item), r"\sand\s") for item in names)
             elif len(values) > 1 and found[0].name != "notes":
                 left[name] = value
             else:
                 fields[tag] = escape("; ".join(item_text(item) for item in values))
         return fields, left
 
-    def _keywords(self, keywords: Any, labels: Any) -> str:
+    def _keywords(self, keywords: Any, labels: Any, known: set[str]) -> str:
         if isinstance(keywords, str):
             words = split_list(keywords)
         else:
             words = list(keywords) if isinstance(keywords, list | tuple) else [keywords]
         if labels is not None:
-            words = [word for word in words if not str(word).startswith(self._options.prefix)]
+            words = [word for word in words if not is_tag(str(word), self._options.prefix, known)]
             given = split_list(labels) if isinstance(labels, str) else labels
             words += [self._options.prefix + label for label in given]
-        between = "; " if any("," in str(word) for word in words) else ", "
-        return between.join(escape(clean(str(word))) for word in words)
+        words = [clean(str(word)) for word in words]
+        between = "; " if any("," in word for word in words) else ", "
+        text = between.join(_braced(word, ";") for word in words)
+        return f"{text};" if len(words) == 1 and between == "; " else text
 
     def _as_it_was(self, row: Row, origin: Origin) -> str:
         """The entry as it stood; fields that changed are taken out and written anew."""
         before, entry, after = origin.record
+        ours = tag_columns(row)
         changes = {
             name: row.get(name)
             for name in {**origin.as_read, **row}
-            if not _ours(name, row)
+            if name not in ours
             and (name not in row or changed(row, origin, name))
             and not (empty(row.get(name)) and empty(origin.as_read.get(name)))
         }
@@ -150,7 +166,7 @@ class BibtexWriter:
             changes["keywords"] = row.get("keywords") or []
         fields, left = self._fields({n: v for n, v in changes.items() if not empty(v)})
         if "keywords" in changes:
-            fields["keywords"] = self._keywords(changes["keywords"], labels)
+            fields["keywords"] = self._keywords(changes["keywords"], labels, known_labels(row))
         if not empty(row.get(ERROR_COLUMN)):
             left[ERROR_COLUMN] = row[ERROR_COLUMN]
         head, parts, tail = split_parts(entry)
@@ -161,7 +177,13 @@ class BibtexWriter:
             changes[COLUMNS_FIELD] = None
             if kept_notes | left:
                 fields[COLUMNS_FIELD] = _json(kept_notes | left)
-        gone = {tag for name in changes for tag in _tags_of(name)}
+        # A field that has a column of its own beside the changed one stays.
+        gone = {
+            tag
+            for name in changes
+            for tag in _tags_of(name)
+            if tag == name.lower() or empty(origin.as_read.get(tag))
+        }
         kept = [text for name, text in parts if name not in gone]
         fields = {name: value for name, value in fields.items() if value}
         if fields or len(kept) < len(parts):
@@ -183,6 +205,12 @@ def escape(text: str) -> str:
     return "".join(_ESCAPES.get(letter, letter) for letter in text)
 
 
+def _braced(text: str, separator: str) -> str:
+    """An item of several as LaTeX, in braces where it holds what would separate it."""
+    latex = escape(text)
+    return f"{{{latex}}}" if re.search(separator, text) else latex
+
+
 def _json(columns: Row) -> str:
     """Columns as JSON whose braces are escaped, since BibTeX counts them."""
 
@@ -195,7 +223,3 @@ def _json(columns: Row) -> str:
     ]
     text = json.dumps(pairs, default=plain)
     return text.replace("{", "\\u007b").replace("}", "\\u007d").replace("@", "\\u0040")
-
-
-def _ours(name: str, row: Row) -> bool:
-    return name in (PREDICTED_COLUMN, ERROR_COLUMN) or is_probability(name, row)

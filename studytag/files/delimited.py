@@ -12,7 +12,8 @@ from typing import Any, TextIO
 
 from studytag.errors import InputError
 from studytag.files.apostrophes import APOSTROPHES, Unguarded, guarded
-from studytag.files.fields import MODEL_FIELDS, column_field
+from studytag.files.fields import MODEL_FIELDS
+from studytag.files.headers import find_header, known_field
 from studytag.files.notices import notice
 from studytag.files.options import ReadOptions, WriteOptions, indicators
 from studytag.files.rows import SourceRow, TableLayout, origin_of, table_columns
@@ -35,7 +36,7 @@ def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]
     """The rows under the header line; the delimiter is the one that makes a header of it.
 
     Lines before the header are passed over with a warning, and kept for the way back. Empty cells
-    are None, in list columns the empty list.
+    are None, in list columns the empty list, but for `labels`, whose empty list is `[]`.
 
     Args:
         path: The file.
@@ -50,11 +51,11 @@ def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]
     watch = TextWatch(path, options)
     lines = _RowLines(path, source.lines(), _DELIMITERS[format])
     beginning = list(islice(lines, _HEADER_LINES))
-    lines.begin()
     layout = _find_header(path, beginning, _DELIMITERS[format])
+    lines.begin(beginning[layout.first :])
     # strict: the lenient reader takes an unclosed quote for the start of one enormous last cell.
     reader = csv.reader(
-        chain(beginning[layout.first :], lines),
+        lines,
         delimiter=layout.delimiter,
         strict=True,
         skipinitialspace=layout.spaced,
@@ -86,7 +87,7 @@ def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]
             # A quote that is never closed has swallowed who knows how many rows.
             if not options.return_errors or "expected after" not in str(error):
                 raise failure from error
-            yield table.unread((), str(failure))
+            yield table.unread((), f"{failure}; it reads: {lines.row()}")
             continue
         if cells:
             cells = unguarded.cells(cells)
@@ -95,7 +96,7 @@ def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]
 
 
 class _RowLines:
-    """Lines with a limit on what one row takes, which may go on over many of them.
+    """Lines, with a limit on those of one row; they are kept until the next row begins.
 
     The lines in which the header is looked for count as one row.
     """
@@ -106,16 +107,23 @@ class _RowLines:
         self._delimiters = delimiters
         self.begin()
 
-    def begin(self) -> None:
-        """A row begins."""
+    def begin(self, first: Sequence[str] = ()) -> None:
+        """A row begins, with lines that were read before."""
+        self._lines = chain(first, self._lines)
+        self._row: list[str] = []
         self._cells = 0
         self._characters = 0
+
+    def row(self) -> str:
+        """The row so far, in one line."""
+        return json.dumps("".join(self._row).rstrip("\r\n"), ensure_ascii=False)
 
     def __iter__(self) -> _RowLines:
         return self
 
     def __next__(self) -> str:
         line = next(self._lines)
+        self._row.append(line)
         self._characters += len(line)
         self._cells += max(map(line.count, self._delimiters))
         if self._cells > _MOST_CELLS or self._characters > _LARGEST_ROW:
@@ -128,26 +136,25 @@ class _RowLines:
 
 
 @dataclass(frozen=True)
-class _Header:
+class _Layout:
     first: int = 0  # lines before it
     delimiter: str = ","
     spaced: bool = False
 
 
-def _find_header(path: Path, beginning: list[str], delimiters: str) -> _Header:
-    """The line that names most of the columns that we know, under the delimiter that shows it."""
+def _find_header(path: Path, beginning: list[str], delimiters: str) -> _Layout:
+    """The header line, under the delimiter that makes most known columns of it."""
     first = beginning[0].strip().strip('"').lower() if beginning else ""
     declared = first[4:5] if first.startswith("sep=") and len(first) == 5 else None
     if first.startswith("sep=") and len(beginning[0].strip("\r\n")) == 5:
         declared = beginning[0][4]
-    best, header = 0, _Header(1 if declared else 0, declared or delimiters[0])
+    best, header = 0, _Layout(1 if declared else 0, declared or delimiters[0])
     for delimiter in declared or delimiters:
         rows = list(first_rows(beginning, delimiter))
-        for number, cells in rows:
-            known = [field for field in map(known_field, cells) if field]
-            if {*MODEL_FIELDS} & set(known) and len(known) > best:
-                spaced = f'{delimiter} "' in beginning[number]
-                best, header = len(known), _Header(number, delimiter, spaced)
+        found = find_header(rows)
+        if found and len(found.fields) > best:
+            spaced = f'{delimiter} "' in beginning[found.number]
+            best, header = len(found.fields), _Layout(found.number, delimiter, spaced)
         _refuse_one_field_a_line(path, rows)
     if header.first > (1 if declared else 0):
         skipped = [line.strip() for line in beginning[: header.first] if line.strip(' \r\n,;\t"')]
@@ -171,17 +178,10 @@ def first_rows(beginning: list[str], delimiter: str) -> Iterator[tuple[int, list
         return
 
 
-def known_field(cell: str) -> str | None:
-    """The field that a cell of a header names."""
-    if len(cell) > 60:
-        return None
-    found = column_field(cell.strip())
-    return found[0].name if found else None
-
-
 def _refuse_one_field_a_line(path: Path, rows: Sequence[tuple[int, list[str]]]) -> None:
     names = [known_field(cells[0]) for _, cells in rows if len(cells) > 1]
-    if {*MODEL_FIELDS} <= set(names) and len(set(names)) > 2:
+    known = {*names} - {None}
+    if {*MODEL_FIELDS} < known and 2 * len(known) > len(names):
         raise InputError(
             f"{path}: each line holds a field, not a record; "
             f"export it again with one record a line, or as RIS"
@@ -265,7 +265,7 @@ class DelimitedWriter:
                     f"row; give every row the same columns, or write .jsonl"
                 )
         values = [columns.get(name) for name in names]
-        cells = [cell_text(value) for value in values]
+        cells = [cell_text(value, name) for name, value in zip(names, values, strict=True)]
         if self._options.excel:
             cells = guarded(cells, list(names), [isinstance(value, str) for value in values])
         self._write_cells(cells)
@@ -312,8 +312,11 @@ def _is_delimited(row: Row) -> bool:
     return origin_of(row, "csv") is not None or origin_of(row, "tsv") is not None
 
 
-def cell_text(value: Any) -> str:
-    """A value as the text of a cell: lists joined by semicolons, objects as JSON."""
+def cell_text(value: Any, name: str = "") -> str:
+    """A value as the text of a cell: lists joined by semicolons, objects as JSON.
+
+    In the column `labels` an empty list is `[]`: of a blank cell nobody knows the labels.
+    """
     if isinstance(value, str):
         return value
     if missing(value):
@@ -325,5 +328,5 @@ def cell_text(value: Any) -> str:
     ):
         return json.dumps(value, ensure_ascii=False, default=str)
     if isinstance(value, list | tuple):
-        return join_list(value)
+        return join_list(value) if value or name != "labels" else "[]"
     return str(value)

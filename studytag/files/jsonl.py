@@ -71,13 +71,9 @@ def read_document(path: Path, options: ReadOptions) -> Iterator[Row]:
     tables = _Tables(path, watch, "json")
     text = whole_text(path, options.encoding)
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        reason = (
-            f"{error.msg}, line {error.lineno}"
-            if isinstance(error, json.JSONDecodeError)
-            else "cannot be read"
-        )
+        document = _parsed(text)
+    except json.JSONDecodeError as error:
+        reason = f"{error.msg}, line {error.lineno}" if error.doc else error.msg
         raise InputError(f"{path}: not JSON ({reason}); export it again") from error
     surrogates = "\\ud" in text.lower()
     for number, value in enumerate(_records(document, path), 1):
@@ -102,25 +98,55 @@ def _unread(text: str, reason: str, format: str) -> UnreadRow:
     return UnreadRow({}, Origin(Layout(format), None, {}), f"{reason}; it begins: {shown:.200}")
 
 
-def _records(document: Any, path: Path) -> list[Any]:
+def _parsed(text: str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        JSONDecodeError: it is none, or an object has a name twice: json would keep one value.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise json.JSONDecodeError("cannot be read", "", 0) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise json.JSONDecodeError(f"an object has the name {twice!r} twice", "", 0)
+    return values
+
+
+def records_in(document: Any) -> list[Any] | None:
+    """The records of a JSON document: it is their list, holds it, or is one; None of another.
+
+    A paper may have a list too, that of its references.
+    """
     while isinstance(document, dict):
-        inner = next((document[name] for name in _LISTS if name in document), None)
-        if inner is None:
-            if {"title", "abstract"} & {name.lower() for name in document}:
-                return [document]
-            break
-        document = inner
-    if not isinstance(document, list):
+        names = {name.lower() for name in document}
+        lists = [name for name in _LISTS if isinstance(document.get(name), list | dict)]
+        if "abstract" in names or ("title" in names and set(lists) <= {"references"}):
+            return [document]
+        document = document[lists[0]] if lists else None
+    return document if isinstance(document, list) else None
+
+
+def _records(document: Any, path: Path) -> list[Any]:
+    records = records_in(document)
+    if records is None:
         raise InputError(f"{path}: holds no list of records; export it as CSL-JSON or RIS")
-    return document
+    return records
 
 
 def _object(line: str, where: str) -> dict[str, Any]:
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "cannot be read"
-        raise InputError(f"{where}: not JSON ({reason}); write one object per line") from error
+        value = _parsed(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: not JSON ({error.msg}); write one object per line") from error
     if not isinstance(value, dict):
         raise InputError(
             f"{where}: a {type(value).__name__} where an object is needed; "

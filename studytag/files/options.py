@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
+from studytag.errors import InputError
 from studytag.files.rows import INDICATOR_PREFIX
 from studytag.records import PREDICTED_COLUMN, Row
+
+PREFIX = "studytag: "
+"""Begins our tags among the keywords, unless another prefix is given."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,38 @@ class WriteOptions:
             before text that Excel would compute.
         mixed_as_text: A parquet column whose values no type has in common becomes text, what is no
             text as JSON, instead of an error.
+
+    Raises:
+        InputError: the prefix is blank.
     """
 
-    prefix: str = "studytag: "
+    prefix: str = PREFIX
     indicators: tuple[str, ...] = ()
     excel: bool = False
     mixed_as_text: bool = False
+
+    def __post_init__(self) -> None:
+        check_prefix(self.prefix)
+
+
+def check_prefix(prefix: str) -> None:
+    """Refuse a prefix that would claim every keyword.
+
+    Raises:
+        InputError: it is blank.
+    """
+    if not prefix.strip():
+        raise InputError("the prefix of our tags must not be blank: it tells ours from yours")
+
+
+def is_tag(keyword: str, prefix: str, labels: Container[str]) -> bool:
+    """Whether a keyword is a tag of an earlier run.
+
+    Nobody else begins keywords with `studytag: `. Another prefix may begin a person's keywords too,
+    so that only a label which the model has makes it ours.
+    """
+    label = keyword.removeprefix(prefix)
+    return label != keyword and (prefix == PREFIX or label in labels)
 
 
 def indicators(row: Row, options: WriteOptions) -> dict[str, Any]:

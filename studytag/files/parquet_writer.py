@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from studytag.errors import InputError, import_extra
 from studytag.files.fields import column_field
 from studytag.files.options import WriteOptions, indicators
-from studytag.files.rows import origin_of, table_columns
+from studytag.files.rows import origin_of, probability_columns, table_columns
 from studytag.files.values import missing
-from studytag.records import PREDICTED_COLUMN, Row, probability_column, table_schema
+from studytag.records import PREDICTED_COLUMN, Row, table_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -173,8 +173,7 @@ class ParquetWriter:
         """Text or lists of texts; of tags what they always are, also where no row got any."""
         if name == PREDICTED_COLUMN or self._pa.types.is_list(found):
             return self._pa.list_(self._pa.string())
-        tagged = PREDICTED_COLUMN in self._rows_with_columns()[0]
-        probability = tagged and name.startswith(probability_column(""))
+        probability = name in probability_columns(self._rows_with_columns()[0])
         return self._pa.float64() if probability else self._pa.string()
 
     def _widened(self, schema: pa.Schema) -> pa.Schema:
@@ -236,9 +235,11 @@ class ParquetWriter:
             if field.name in self._texts:
                 texts = [_text(value) for value in column.to_pylist()]
                 column = self._pa.array(texts, type=field.type)
-            if column.null_count == len(column) or self._all_empty(column):
-                column = self._pa.array(column.to_pylist(), type=field.type)
+            # Older arrow does not cast a struct to a wider one.
+            nested = self._pa.types.is_nested(field.type)
             try:
+                if nested or column.null_count == len(column):
+                    column = self._array(column.to_pylist(), field.type)
                 columns.append(column.cast(field.type))
             except self._misfits as error:
                 raise InputError(
@@ -247,15 +248,13 @@ class ParquetWriter:
                 ) from error
         return self._pa.Table.from_arrays(columns, schema=schema)
 
-    def _all_empty(self, column: Any) -> bool:
-        return bool(self._pa.types.is_list(column.type)) and not any(column.to_pylist())
-
     def _is_text_year(self, name: str, values: list[Any]) -> bool:
-        """Years such as `in press` make the column text: nothing else would bring them back."""
+        """Years such as `in press` or 2020.5 make the column text, and so come back."""
         found = column_field(name)
         if found is None or found[0].name != "year":
             return False
-        if not any(isinstance(value, str) for value in values):
+        whole = (not isinstance(value, float) or value.is_integer() for value in values)
+        if all(whole) and not any(isinstance(value, str) for value in values):
             return False
         for row in self._buffer:
             if not missing(row.get(name)):
@@ -266,34 +265,27 @@ class ParquetWriter:
         values = [row.get(name) for row in self._buffer]
         if name in self._texts:
             return [_text(value) for value in values]
-        return [None if missing(value) else value for value in values]
+        return values
 
     def _column(self, name: str, type_: pa.DataType | None) -> pa.Array:
         values = self._values(name)
         found = column_field(name)
         if found and found[0].name == "year" and type_ == self._pa.string():
-            values = [None if value is None else str(value) for value in values]
+            values = [None if missing(value) else str(value) for value in values]
         try:
             return self._array(values, type_)
         except self._misfits as error:
             raise self._misfit(name, values, type_) from error
 
     def _array(self, values: list[Any], type_: pa.DataType | None) -> pa.Array:
-        array = self._pa.array(values, type=type_)
         types = self._pa.types
+        if type_ is None or not types.is_floating(type_):  # which alone tell NaN from null
+            values = [None if missing(value) else value for value in values]
+        array = self._pa.array(values, type=type_)
         if _has_no_field(array.type):
             raise TypeError("an object without entries, for which parquet has no type")
-        # Arrow takes a text for a list of its letters: "RCT" would become R, C, T; and it makes
-        # whole numbers of fractions without a word.
-        if types.is_list(array.type) and any(isinstance(v, str) for v in values):
-            raise TypeError("text in a column of lists")
-        inner = array.type.value_type if types.is_list(array.type) else array.type
-        if type_ is not None and types.is_integer(inner):
-            flat = values
-            if types.is_list(array.type):
-                flat = [item for value in values if value is not None for item in value]
-            if any(isinstance(v, bool) or (isinstance(v, float) and v != int(v)) for v in flat):
-                raise TypeError("not a whole number")
+        if not types.is_string(array.type) and not all(map(_kept, values, array.to_pylist())):
+            raise TypeError("a value that the type does not hold whole")
         return array
 
     def _misfit(self, name: str, values: list[Any], type_: pa.DataType | None) -> InputError:
@@ -327,6 +319,23 @@ def _has_no_field(type_: Any) -> bool:
     """Whether a type is, or holds, a struct of nothing."""
     inner = [type_.field(index).type for index in range(type_.num_fields)]
     return (str(type_).startswith("struct<") and not inner) or any(map(_has_no_field, inner))
+
+
+def _kept(value: Any, back: Any) -> bool:
+    """Whether arrow gives a value back whole.
+
+    Without a word it drops the entries that a struct does not have, makes whole numbers of
+    fractions, and takes a text for a list of its letters: "RCT" would become R, C, T.
+    """
+    if missing(value) or hasattr(value, "tolist"):
+        return True
+    if isinstance(value, dict) and isinstance(back, dict):
+        return all(_kept(item, back.get(name)) for name, item in value.items())
+    if isinstance(value, list | tuple) and isinstance(back, list | tuple):
+        return all(map(_kept, value, back))
+    if isinstance(value, str | bool | int | float):
+        return isinstance(value, bool) == isinstance(back, bool) and bool(value == back)
+    return True
 
 
 def _text(value: Any) -> str | None:

@@ -53,7 +53,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
     """
     remedy = "PubMed's <PubmedArticleSet>; export the records from PubMed as XML"
     named: set[str] = set()
-    for record in iterate_records(path, (*_RECORDS, _DELETED), ROOTS, remedy):
+    for record in iterate_records(path, (*_RECORDS, _DELETED), ROOTS, remedy, options.encoding):
         if record.tag != _DELETED:
             for element in () if options.quiet else unread(record, named):
                 notice("%s: <%s> is not read: %.60r", path, element.tag, text(element))

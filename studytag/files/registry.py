@@ -25,6 +25,7 @@ from studytag.files import (
     tagged,
     xlsx,
 )
+from studytag.files.headers import find_header
 from studytag.files.options import ReadOptions, WriteOptions
 from studytag.files.streams import first_bytes, open_text_sink
 from studytag.files.tagged import TaggedFormat
@@ -232,11 +233,14 @@ def _sniff_xml(text: str) -> str | None:
 def _sniff_json(text: str) -> str | None:
     if text[0] == "[":
         return "json" if re.match(r"\[\s*[{\]]", text) else None
-    first = text.splitlines()[0]
+    first, *others = text.splitlines()
     try:
-        return "jsonl" if isinstance(json.loads(first), dict) else None
+        document = json.loads(first)
     except (ValueError, RecursionError):
         return "json" if re.match(r"\{\s*\"", text) and first.strip() == "{" else None
+    # A document on one line holds a list of records; a line of JSONL is one.
+    alone = not any(map(str.strip, others))
+    return "json" if alone and jsonl.records_in(document) not in (None, [document]) else "jsonl"
 
 
 def _sniff_lines(text: str) -> str | None:
@@ -258,8 +262,7 @@ def sniff_table(path: Path) -> str | None:
     text = _decoded(first_bytes(path, 2**15))
     beginning = text.splitlines(keepends=True)[:40]
     for delimiter in "\t,;|":
-        for _, cells in delimited.first_rows(beginning, delimiter):
-            known = {field for field in map(delimited.known_field, cells) if field}
-            if {"title", "abstract"} & known and len(known) > 1:
-                return "tsv" if delimiter == "\t" else "csv"
+        header = find_header(delimited.first_rows(beginning, delimiter))
+        if header and len(header.fields) > 1:
+            return "tsv" if delimiter == "\t" else "csv"
     return None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
-from studytag.files.values import missing
+from studytag.files.values import missing, to_list
 from studytag.records import PREDICTED_COLUMN, Row
 
 ERROR_COLUMN = "studytag_error"
@@ -53,11 +52,6 @@ class TableLayout(Layout):
     preamble: tuple[Any, ...] = ()
     delimiter: str = ","
     schema: Any = None
-
-    @cached_property
-    def view_set(self) -> frozenset[str]:
-        """The names that the rows have, as a set."""
-        return frozenset(self.views)
 
 
 @dataclass(slots=True)
@@ -120,6 +114,12 @@ class UnreadRow(SourceRow):
         return UnreadRow, (dict(self), self.origin, self.reason)
 
 
+def blank_row(layout: TableLayout, names: Iterable[str]) -> SourceRow:
+    """A row of a table under `names`, as if it had been read with nothing in any cell."""
+    nothing = dict.fromkeys(layout.views)
+    return SourceRow(dict.fromkeys(names), Origin(layout, (None,) * len(nothing), nothing))
+
+
 def origin_of(row: Row, format: str | None = None) -> Origin | None:
     """The origin of a row, if it has one and (where a format is given) is of that format."""
     origin = row.origin if isinstance(row, SourceRow) else None
@@ -159,45 +159,54 @@ def table_columns(row: Row, *, verbatim: bool = False) -> dict[str, Any]:
     if not isinstance(origin.layout, TableLayout):
         return dict(written_items(row))
     layout = origin.layout
+    cells = {
+        view: (name, cell)
+        for name, view, cell in zip(layout.names, layout.views, origin.record, strict=True)
+    }
     columns = {}
-    for name, view, cell in zip(layout.names, layout.views, origin.record, strict=True):
-        if view not in row:
-            continue
+    for view, value in row.items():  # in whose order: replaced tags stand behind all else
+        name, cell = cells.get(view, (view, None))
         if changed(row, origin, view):
-            columns[name] = row[view]
-        elif verbatim or view in origin.raw or view in origin.elsewhere:
-            columns[name] = cell
-        else:
-            columns[name] = row[view]
-    own = layout.view_set
-    for name, value in row.items():
-        if name not in own and changed(row, origin, name):
             columns[name] = value
+        elif view in cells:
+            as_it_was = verbatim or view in origin.raw or view in origin.elsewhere
+            columns[name] = cell if as_it_was else value
     return columns
 
 
 def tagged(row: Row, columns: Row) -> Row:
-    """`row` with the columns of a prediction, without those of an earlier one.
-
-    Earlier ones are `studytag_labels`, `studytag_error`, what stands between the two
-    (probabilities), and columns of 0 and 1 that begin with `tag_studytag_`.
-    """
+    """`row` with the columns of a prediction behind its own, without those of an earlier one."""
     kept = row.copy()
-    names = list(row)
-    former = [name for name in names if name.startswith(INDICATOR_PREFIX)]
-    if PREDICTED_COLUMN in row:
-        first = names.index(PREDICTED_COLUMN)
-        last = names.index(ERROR_COLUMN) if ERROR_COLUMN in row else first
-        former += [PREDICTED_COLUMN, *names[first:last]]
-    former.append(ERROR_COLUMN)
-    for name in former:
+    for name in {*tag_columns(row), *columns}:
         kept.pop(name, None)
     return kept | columns
 
 
-def is_probability(name: str, row: Row) -> bool:
-    """Whether a column of a tagged row is one of ours that only tables get."""
-    return PREDICTED_COLUMN in row and name.startswith(PROBABILITY_PREFIX)
+def tag_columns(row: Row) -> set[str]:
+    """The columns of a row that tagging added: tags, probabilities, error, and those of 0 and 1."""
+    indicators = (name for name in row if name.startswith(INDICATOR_PREFIX))
+    return {PREDICTED_COLUMN, ERROR_COLUMN, *probability_columns(row), *indicators}
+
+
+def probability_columns(row: Row) -> list[str]:
+    """The columns of probabilities that tagging added to a row.
+
+    A table may have a `p_value` of its own, and its tags may be of a model with other labels. So
+    only what we write counts: `studytag_labels`, nothing but `p_` columns, `studytag_error`.
+    """
+    names = list(row)
+    try:
+        block = names[names.index(PREDICTED_COLUMN) + 1 : names.index(ERROR_COLUMN)]
+    except ValueError:
+        return []
+    return block if all(name.startswith(PROBABILITY_PREFIX) for name in block) else []
+
+
+def known_labels(row: Row) -> set[str]:
+    """The labels that a row is known to be tagged with, or to lack."""
+    labels = row.get(PREDICTED_COLUMN, row.get("labels"))
+    probable = (name.removeprefix(PROBABILITY_PREFIX) for name in probability_columns(row))
+    return {*(to_list(labels) or ()), *probable}
 
 
 def empty(value: Any) -> bool:

@@ -77,6 +77,8 @@ def ris(path: Path, lines: Iterator[str]) -> Iterator[Record]:
             strays.hear(number, text)
         elif text.strip():
             record.go_on(text, text.strip())
+        else:
+            record.lines.append(text)
     strays.finish()
     if record:
         raise _open_record(path, number)

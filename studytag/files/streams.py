@@ -110,7 +110,7 @@ class TextSource:
         beginning = first_bytes(path, _SAMPLE)
         marked = next((name for mark, name in _BOMS if beginning.startswith(mark)), None)
         self.bom = marked is not None
-        self._given = _known_encoding(path, encoding)
+        self._given = known_encoding(path, encoding)
         found = self._given or marked or _without_mark(beginning)
         self._wide = found if found and found.startswith(("utf-16", "utf-32")) else None
         if self._wide and not self._given:
@@ -220,11 +220,17 @@ class TextSource:
         return encoding
 
 
-def _known_encoding(path: Path, encoding: str | None) -> str | None:
+def known_encoding(path: Path, encoding: str | None) -> str | None:
+    """Python's name of an encoding of text; None of None.
+
+    Raises:
+        InputError: there is none of that name.
+    """
     if encoding is None:
         return None
     try:
         name = codecs.lookup(encoding).name
+        io.TextIOWrapper(io.BytesIO(), name)  # rot13 and base64 are codecs too, but not of text
     except LookupError as error:
         raise InputError(
             f"{path}: unknown encoding {encoding!r}; name one such as utf-8, cp1252, utf-16"

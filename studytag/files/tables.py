@@ -17,7 +17,7 @@ from studytag.files.fields import (
     column_key,
     derived_columns,
 )
-from studytag.files.rows import Origin, SourceRow, TableLayout, UnreadRow
+from studytag.files.rows import Origin, SourceRow, TableLayout, UnreadRow, blank_row
 from studytag.files.values import (
     LISTS,
     first_year,
@@ -29,6 +29,7 @@ from studytag.files.values import (
     to_list,
     to_pmid,
     to_year,
+    whole_number,
 )
 from studytag.files.watch import TextWatch
 from studytag.records import PREDICTED_COLUMN, Row
@@ -122,9 +123,7 @@ class Table:
         )
         watch.feeds({name: [names[p] for p in found] for name, found in self._sources.items()})
         if watch.on_columns is not None:
-            blank = dict.fromkeys(self.layout.views)
-            origin = Origin(self.layout, ("",) * len(names), dict(blank))
-            watch.on_columns(SourceRow(blank, origin))
+            watch.on_columns(blank_row(self.layout, self.layout.views))
 
     def row(self, cells: Sequence[Any], where: str) -> SourceRow:
         """The row of one line of cells.
@@ -197,7 +196,8 @@ class Table:
         return UnreadRow(values, Origin(self.layout, padded, dict(values)), reason)
 
     def _convert(self, name: str, cell: Any, where: str) -> Any:
-        if cell is None or (name in LISTS and missing(cell)):
+        silent = says_nothing(cell) if name == "labels" else missing(cell)
+        if cell is None or (name in LISTS and silent):
             return None  # not the same as an empty list: nothing is said
         if type(cell) is list and name in LISTS:
             return cell
@@ -313,5 +313,5 @@ def _altered(name: str, cell: Any, value: Any) -> bool:
             text.removesuffix("0").rstrip("0").removesuffix(".") == str(value) and "." in text
         )
     if name in ("year", "pmid"):
-        return isinstance(cell, bool) or not isinstance(cell, int | float)
+        return not isinstance(cell, int | float) or whole_number(cell) != str(value)
     return bool(value != cell)

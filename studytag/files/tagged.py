@@ -68,7 +68,8 @@ class Record:
 
     def go_on(self, line: str, value: str) -> None:
         """Add a line that continues the last field."""
-        tag, first, _ = self.fields[-1]
+        tag, first, stop = self.fields[-1]
+        self.values[-1] += [""] * (len(self.lines) - stop)  # blank lines
         self.lines.append(line)
         self.fields[-1] = (tag, first, len(self.lines))
         self.values[-1].append(value)

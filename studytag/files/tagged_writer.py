@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 from studytag.files.fields import (
@@ -15,19 +15,19 @@ from studytag.files.fields import (
     tag_names,
     written_tag,
 )
-from studytag.files.options import WriteOptions
+from studytag.files.options import WriteOptions, is_tag
 from studytag.files.rows import (
     ERROR_COLUMN,
-    INDICATOR_PREFIX,
     Origin,
     changed,
     empty,
-    is_probability,
+    known_labels,
     origin_of,
+    tag_columns,
     written_items,
 )
 from studytag.files.tagged import COLUMNS_NOTE, ERROR_NOTE, Record, TaggedFormat
-from studytag.files.values import join_list, plain_number, split_list
+from studytag.files.values import first_year, join_list, plain_number, split_list, to_year
 from studytag.records import PREDICTED_COLUMN, Row, clean
 
 _WHOLE_TEXT = frozenset(("urls", "notes", "author_address"))  # which hold semicolons
@@ -98,10 +98,11 @@ class TaggedWriter:
 
     def _composed(self, row: Row) -> Lines:
         """The lines of a row of another format."""
+        ours = tag_columns(row)
         items = {
             name: value
             for name, value in written_items(row)
-            if not empty(value) and not _is_ours(name, row)
+            if not empty(value) and name not in ours
         }
         lines, left = self._fields(items)
         keywords = [value for tag, value in lines if tag == _KEYWORD_TAG[self._name]]
@@ -110,7 +111,8 @@ class TaggedWriter:
             lines += [(_KEYWORD_TAG[self._name], text) for text in mesh if text not in keywords]
         labels = row.get(PREDICTED_COLUMN, row.get("labels"))
         if labels is not None:
-            lines = self._without_former(lines)
+            known = known_labels(row)
+            lines = [line for line in lines if not self._is_former(*line, known)]
         lines += self._tags(labels)
         lines += self._error(row.get(ERROR_COLUMN))
         if left:
@@ -133,7 +135,7 @@ class TaggedWriter:
             if found and (found[0].name not in best or found[1] < best[found[0].name][0]):
                 best[found[0].name] = found[1], name
         chosen = {name: BY_NAME[field] for field, (_, name) in best.items()}
-        present = set(best)
+        present = {field: items[name] for field, (_, name) in best.items()}
         lines: Lines = []
         left: dict[str, Any] = {}
         for name, value in items.items():
@@ -147,7 +149,7 @@ class TaggedWriter:
                 left[name] = value
         return lines, left
 
-    def _written(self, field: Field, value: Any, present: set[str]) -> Lines | None:
+    def _written(self, field: Field, value: Any, present: Row) -> Lines | None:
         """The lines of a field; None where the format has no place for it."""
         special = getattr(self, f"_write_{field.name}", None)
         if special:
@@ -157,21 +159,21 @@ class TaggedWriter:
             return None
         return [(tag, text) for text in _texts(field, value)]
 
-    def _write_mesh_terms(self, value: Any, present: Container[str]) -> Lines | None:
+    def _write_mesh_terms(self, value: Any, present: Row) -> Lines | None:
         if self._name != "nbib":
             return None  # only MEDLINE tells headings from keywords
         if "mesh_indexing" in present:
             return []  # the headings say it, with their qualifiers
         return [("MH", text) for text in _texts(BY_NAME["mesh_terms"], value)]
 
-    def _write_comments_corrections(self, value: Any, present: Container[str]) -> Lines | None:
+    def _write_comments_corrections(self, value: Any, present: Row) -> Lines | None:
         texts = _texts(BY_NAME["comments_corrections"], value)
         pairs = [text.partition(": ")[::2] for text in texts]
         if self._name != "nbib" or any(kind not in CORRECTION_TAGS for kind, _ in pairs):
             return None
         return [(CORRECTION_TAGS[kind], text) for kind, text in pairs]
 
-    def _write_type_of_reference(self, value: Any, present: set[str]) -> Lines | None:
+    def _write_type_of_reference(self, value: Any, present: Row) -> Lines | None:
         if self._name not in _TYPE_TAG:
             return None
         text = clean(str(value))
@@ -180,41 +182,46 @@ class TaggedWriter:
             code = text
         return [(_TYPE_TAG[self._name], code)] if code else None
 
-    def _write_pmid(self, value: Any, present: set[str]) -> Lines | None:
+    def _write_pmid(self, value: Any, present: Row) -> Lines | None:
         text = clean(str(value))
         if self._name == "nbib":
             return [("PMID", text)]
         number = plain_number(text)
         if number is None or number != text:
             return None
-        if {"accession_number", "name_of_database", "database_provider"} & present:
+        if {"accession_number", "name_of_database", "database_provider"} & present.keys():
             tag = "UR" if self._name == "ris" else "U"
             return [(tag, f"https://pubmed.ncbi.nlm.nih.gov/{number}/")]
         tags = ("AN", "DB") if self._name == "ris" else ("M", "~")
         return [(tags[0], number), (tags[1], "PubMed")]
 
-    def _write_year(self, value: Any, present: set[str]) -> Lines | None:
+    def _write_year(self, value: Any, present: Row) -> Lines | None:
         tag = {"ris": "PY", "nbib": "DP", "enw": "D"}[self._name]
         if self._name == "nbib" and "date" in present:
             return []  # the date says it
         return [(tag, clean(str(value)))]
 
-    def _write_doi(self, value: Any, present: set[str]) -> Lines | None:
+    def _write_date(self, value: Any, present: Row) -> Lines | None:
+        tag = written_tag(self._name, BY_NAME["date"]) or ""
+        texts = _texts(BY_NAME["date"], value)
+        year = present.get("year")
+        if self._name == "nbib" and year is not None and first_year(*texts) != to_year(year):
+            texts = [clean(f"{year} {texts[0]}"), *texts[1:]]  # as MEDLINE writes dates
+        return [(tag, text) for text in texts]
+
+    def _write_doi(self, value: Any, present: Row) -> Lines | None:
         field = BY_NAME["doi"]
         if self._name == "nbib":
             return [("LID", f"{text} [doi]") for text in _texts(field, value)]
         return [(written_tag(self._name, field) or "", text) for text in _texts(field, value)]
 
-    def _write_pages(self, value: Any, present: set[str]) -> Lines | None:
+    def _write_pages(self, value: Any, present: Row) -> Lines | None:
         if self._name == "ris":
             return None if "start_page" in present else [("SP", clean(str(value)))]
         return [({"nbib": "PG", "enw": "P"}[self._name], clean(str(value)))]
 
-    def _without_former(self, lines: Lines) -> Lines:
-        return [line for line in lines if not self._is_former(*line)]
-
-    def _is_former(self, tag: str, value: str) -> bool:
-        return tag == _KEYWORD_TAG[self._name] and value.startswith(self._options.prefix)
+    def _is_former(self, tag: str, value: str, known: set[str]) -> bool:
+        return tag == _KEYWORD_TAG[self._name] and is_tag(value, self._options.prefix, known)
 
     def _tags(self, labels: Any) -> Lines:
         texts = _texts(BY_NAME["labels"], labels) if labels is not None else []
@@ -226,10 +233,11 @@ class TaggedWriter:
     def _as_it_was(self, row: Row, origin: Origin) -> list[str]:
         """The lines of the record, changed only where the row was."""
         record: Record = origin.record
+        ours = tag_columns(row)
         changes = {
             name: row.get(name)
             for name in {**origin.as_read, **row}
-            if not _is_ours(name, row)
+            if name not in ours
             and (name not in row or changed(row, origin, name))
             and not (empty(row.get(name)) and empty(origin.as_read.get(name)))
         }
@@ -238,7 +246,9 @@ class TaggedWriter:
         noted = _noted(record)
         kept = [
             line
-            for line in self._kept_lines(record, gone, retagged, ERROR_COLUMN in row)
+            for line in self._kept_lines(
+                record, gone, known_labels(row) if retagged else None, ERROR_COLUMN in row
+            )
             if not (gone & noted.keys() and COLUMNS_NOTE in line)
         ]
         added = {name: value for name, value in changes.items() if not empty(value)}
@@ -258,7 +268,7 @@ class TaggedWriter:
         return kept
 
     def _kept_lines(
-        self, record: Record, gone: set[str], retagged: bool, new_error: bool
+        self, record: Record, gone: set[str], known: set[str] | None, new_error: bool
     ) -> Iterator[str]:
         position = 0
         for (tag, first, stop), values in zip(record.fields, record.values, strict=True):
@@ -269,15 +279,17 @@ class TaggedWriter:
             lines = record.lines[first:stop]
             if new_error and values[0].strip().startswith(ERROR_NOTE):
                 continue
-            if retagged and tag == _KEYWORD_TAG[self._name]:
-                yield from self._kept_keywords(tag, lines, values)
+            if known is not None and tag == _KEYWORD_TAG[self._name]:
+                yield from self._kept_keywords(tag, lines, values, known)
             else:
                 yield from lines
         yield from record.lines[position:]
 
-    def _kept_keywords(self, tag: str, lines: list[str], values: list[str]) -> list[str]:
+    def _kept_keywords(
+        self, tag: str, lines: list[str], values: list[str], known: set[str]
+    ) -> list[str]:
         """The lines of a keyword field without our former tags."""
-        former = [value.strip().startswith(self._options.prefix) for value in values]
+        former = [self._is_former(tag, value.strip(), known) for value in values]
         if not any(former):
             return lines
         kept = [line for line, drop in zip(lines, former, strict=True) if not drop]
@@ -285,14 +297,6 @@ class TaggedWriter:
             first = next(value for value, drop in zip(values, former, strict=True) if not drop)
             kept[0] = self._line(tag, first)
         return kept
-
-
-def _is_ours(name: str, row: Row) -> bool:
-    return (
-        name in (PREDICTED_COLUMN, ERROR_COLUMN)
-        or is_probability(name, row)
-        or name.startswith(INDICATOR_PREFIX)
-    )
 
 
 def _noted(record: Record) -> dict[str, Any]:

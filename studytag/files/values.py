@@ -23,6 +23,8 @@ _WHOLE_NUMBER = re.compile(r"\d{1,4}(\.0*)?", re.ASCII)  # tables with gaps stor
 _YEAR = re.compile(r"(?<!\d)(?:1[5-9]|20)\d\d(?!\d)", re.ASCII)
 _DATE = re.compile(r"(?<!\d)((?:1[5-9]|20)\d\d)(?:0[1-9]|1[0-2])(?:[0-2]\d|3[01])(?!\d)", re.ASCII)
 _QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
+_PANDAS_ITEM = r"(?:'[^']*'|\"[^\"]*\"|nan|None)"
+_PANDAS_LIST = re.compile(rf"\[\s*{_PANDAS_ITEM}(?:[\s,]+{_PANDAS_ITEM})*\s*\]")
 _NOTHING = frozenset(("", "na", "n/a", "#n/a", "nan", "<na>", "null", "none", "nil"))
 
 _NUMBER = re.compile(r"([0-9]{1,8})(?:\.0*)?", re.ASCII)
@@ -85,26 +87,34 @@ def split_list(text: str) -> list[str]:
     """The items of a list written in one cell: `Cohort; Human`, since MeSH headings hold commas.
 
     `["Cohort; prospective", "Human"]` is how we write items that hold a semicolon; pandas writes
-    lists and arrays as `['Cohort', 'Human']` and `['Cohort' 'Human']`.
+    lists and arrays as `['Cohort', 'Human']` and `['Cohort' 'Human']`. Other text in brackets, such
+    as `[No authors listed]`, is text.
     """
     text = text.strip()
-    if text.startswith("[") and text.endswith("]"):
-        try:
-            items = json.loads(text)
-        except ValueError:
-            items = [single or double for single, double in _QUOTED.findall(text)]
-        else:
-            return [str(item) for item in items if not missing(item)]
+    items: Iterable[str]
+    if (stored := _json_list(text)) is not None:
+        return [str(item) for item in stored if not missing(item)]
+    if _PANDAS_LIST.fullmatch(text):
+        items = (single or double for single, double in _QUOTED.findall(text))
     else:
         items = re.split(r"[;\n]" if ";" in text or "|" not in text else r"[|\n]", text)
     return [item.strip() for item in items if item.strip()]
 
 
+def _json_list(text: str) -> list[Any] | None:
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    try:
+        return list(json.loads(text))
+    except (ValueError, RecursionError):
+        return None  # `[No authors listed]`
+
+
 def join_list(items: Iterable[Any]) -> str:
-    """What `split_list` reads as `items`: joined with semicolons, or JSON where one holds some."""
+    """What `to_list` reads as `items`: joined with semicolons, or JSON where one holds some."""
     texts = [str(item) for item in items if not missing(item)]
     joined = "; ".join(texts)
-    if split_list(joined) == texts:
+    if to_list(joined) == texts:
         return joined
     return json.dumps(texts, ensure_ascii=False)
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from studytag.errors import CellTooLongError, InputError, import_extra
-from studytag.files.delimited import cell_text, known_field
+from studytag.files.delimited import cell_text
 from studytag.files.fields import MODEL_FIELDS
+from studytag.files.headers import Header, find_header
 from studytag.files.notices import notice
 from studytag.files.options import ReadOptions, WriteOptions, indicators
 from studytag.files.rows import TableLayout, origin_of, table_columns
@@ -49,7 +50,7 @@ _TO_ESCAPE = re.compile(r"[\x00-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Row]:
-    """The rows under the header of the first sheet that has one; other sheets are named.
+    """The rows of the sheet whose header names title and abstract best; other sheets are named.
 
     Raises:
         InputError: not a workbook, or no sheet has a header.
@@ -72,18 +73,20 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
 
 def _sheet_rows(path: Path, book: Any, watch: TextWatch, return_errors: bool) -> Iterator[Row]:
     sheets = book.worksheets
-    sheet, skipped = next(
-        ((sheet, found) for sheet in sheets if (found := _header_row(path, sheet)) is not None),
-        (None, 0),
-    )
-    if sheet is None:
+    headers = [_header(path, sheet) for sheet in sheets]
+    best = max(headers, key=_rank, default=None)
+    if best is None:
         names = [cell_text(cell) for row in islice(_cells(path, sheets[0]), 1) for cell in row]
         Table(path, names, watch, "xlsx")  # tells which columns it found
         return
+    sheet, skipped = sheets[headers.index(best)], best.number
     if others := [other.title for other in sheets if other is not sheet]:
         notice("%s: only sheet %r is read, not %s", path, sheet.title, ", ".join(others))
     if skipped:
         notice("%s: %d rows before the header are not read", path, skipped)
+    with _damage_refused(path, sheet):
+        if _has_formula(path):
+            _warn_of_formulas(path, sheet)
     rows = _cells(path, sheet)
     preamble = tuple(islice(rows, skipped))
     header = _trimmed(next(rows))
@@ -106,21 +109,62 @@ def _sheet_rows(path: Path, book: Any, watch: TextWatch, return_errors: bool) ->
             yield table.row_or_error(tuple(padded), where, return_errors)
 
 
-def _header_row(path: Path, sheet: Any) -> int | None:
-    """How many rows stand before the one that names most of the columns that we know."""
-    best, found = 0, None
-    for number, cells in enumerate(islice(_cells(path, sheet), _HEADER_ROWS)):
-        known = [field for field in map(known_field, map(cell_text, cells)) if field]
-        if {*MODEL_FIELDS} & set(known) and len(known) > best:
-            best, found = len(known), number
-    return found
+def _header(path: Path, sheet: Any) -> Header | None:
+    rows = islice(_cells(path, sheet), _HEADER_ROWS)
+    return find_header(enumerate([cell_text(cell) for cell in cells] for cells in rows))
+
+
+def _rank(header: Header | None) -> tuple[int, bool]:
+    """How likely articles stand under a header: a lone "Title" may be that of a sheet of notes."""
+    fields = header.fields if header else frozenset()
+    return len(fields & {*MODEL_FIELDS}), len(fields) > 1
+
+
+def _has_formula(path: Path) -> bool:
+    with zipfile.ZipFile(path) as packed:
+        for name in packed.namelist():
+            if name.startswith("xl/worksheets/"):
+                with packed.open(name) as stream:
+                    end = b""
+                    while block := stream.read(2**20):
+                        if re.search(rb"<f[\s/>]", end + block):
+                            return True
+                        end = block[-2:]
+    return False
+
+
+def _warn_of_formulas(path: Path, sheet: Any) -> None:
+    """Name the first formula without a value: programs other than Excel often store none."""
+    formulas = import_extra("openpyxl", "files").load_workbook(path, read_only=True)
+    try:
+        other = formulas[sheet.title]
+        for each in (sheet, other):
+            each.reset_dimensions()
+        for cells, stored in zip(other.iter_rows(), sheet.iter_rows(), strict=True):
+            for cell, value in zip(cells, stored, strict=True):
+                # Where the formula gives an empty text, that is stored.
+                if cell.data_type == "f" and value.value is None and value.data_type == "n":
+                    notice(
+                        "%s: sheet %r: cell %s and maybe others hold formulas without their values "
+                        "and are read as empty; save the workbook in Excel or LibreOffice",
+                        *(path, sheet.title, cell.coordinate),
+                    )
+                    return
+    finally:
+        formulas.close()
 
 
 def _cells(path: Path, sheet: Any) -> Iterator[tuple[Any, ...]]:
     sheet.reset_dimensions()  # some tools write wrong ones
-    try:
+    with _damage_refused(path, sheet):
         for cells in sheet.iter_rows(values_only=True):
             yield tuple(_value(cell) for cell in cells)
+
+
+@contextmanager
+def _damage_refused(path: Path, sheet: Any) -> Iterator[None]:
+    try:
+        yield
     except _DAMAGED as error:
         raise InputError(
             f"{path}: sheet {sheet.title!r} is damaged; save the workbook again"
@@ -252,14 +296,28 @@ class XlsxWriter:
             value = value.tolist()
         if _is_excel(value):
             return value
-        text = cell_text(value)
-        if len(text) > _LONGEST_CELL:
+        text = cell_text(value, name)
+        escaped = _escaped(text)
+        if len(escaped) > _LONGEST_CELL:
             raise CellTooLongError(
-                f"{self._target}: row {self._rows + 1}: column {name!r} holds {len(text)} "
+                f"{self._target}: row {self._rows + 1}: column {name!r} holds {len(escaped)} "
                 f"characters, a cell of Excel at most {_LONGEST_CELL}; write .csv",
                 _LONGEST_CELL,
+                _cut,
             )
         cell = self._cell_type(self._sheet, value="")
-        cell.value = _TO_ESCAPE.sub(lambda match: f"_x{ord(match.group()):04X}_", text)
+        cell.value = escaped
         cell.data_type = "s"  # also where it begins with "="
         return cell
+
+
+def _escaped(text: str) -> str:
+    return _TO_ESCAPE.sub(lambda match: f"_x{ord(match.group()):04X}_", text)
+
+
+def _cut(text: str) -> str:
+    """As much of a text as a cell takes, of which an escaped character takes seven."""
+    text = text[:_LONGEST_CELL]
+    while (over := len(_escaped(text)) - _LONGEST_CELL) > 0:
+        text = text[: -max(over // 7, 1)]
+    return text

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import re
+from codecs import EncodedFile, StreamRecoder
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from studytag.errors import InputError, import_extra
-from studytag.files.streams import DAMAGED_GZIP, open_bytes
+from studytag.files.streams import DAMAGED_GZIP, known_encoding, open_bytes
 from studytag.records import clean
 
 # Nothing outside the file is ever read and no entity is expanded. The parser's own limits on
@@ -68,7 +69,7 @@ class _Stream(io.RawIOBase):
 class _Documents:
     """The documents of a file: efetch's pages are often saved one after another."""
 
-    def __init__(self, stream: io.BufferedReader) -> None:
+    def __init__(self, stream: io.BufferedReader | StreamRecoder) -> None:
         self._stream = stream
         self._rest = stream.read(_BLOCK)
         self._begun = False
@@ -113,7 +114,11 @@ def _after_space(content: bytes) -> int:
 
 
 def iterate_records(
-    path: Path, tags: Sequence[str], roots: Sequence[str], wanted: str
+    path: Path,
+    tags: Sequence[str],
+    roots: Sequence[str],
+    wanted: str,
+    encoding: str | None = None,
 ) -> Iterator[Any]:
     """The elements called `tags` of a file, each only until the next is asked for.
 
@@ -123,28 +128,36 @@ def iterate_records(
         roots: Names that the outermost element may have: nothing in another document would be
             forgotten, so it would fill the memory.
         wanted: What the document should be, and how to get one.
+        encoding: Of its text, instead of the one that it declares.
 
     Raises:
         InputError: it is another document, or damaged; the message counts the records before.
     """
     etree = import_extra("lxml.etree", "files")
+    encoding = known_encoding(path, encoding)
+    parsing = _SAFE | {"encoding": encoding and "utf-8"}
     count = before = 0
     try:
         with open_bytes(path) as stream:
-            documents = _Documents(stream)
+            documents = _Documents(EncodedFile(stream, "utf-8", encoding) if encoding else stream)
             while documents.more():
                 before = documents.lines
                 document = _Stream(documents, path)
                 _check_root(path, documents.root(), roots, wanted)
-                for _, element in etree.iterparse(document, events=("end",), tag=tags, **_SAFE):
+                for _, element in etree.iterparse(document, events=("end",), tag=tags, **parsing):
                     count += 1
                     yield element
                     _forget(element)
                     document.since = document.marks = 0
+    except UnicodeError as error:
+        raise InputError(
+            f"{path}: not {encoding} text after {count} records; give its real encoding"
+        ) from error
     except etree.XMLSyntaxError as error:
+        remedy = "give its encoding" if "encoding" in error.msg else "download the file again"
         raise InputError(
             f"{path}: line {before + (error.lineno or 0)}: broken XML after {count} records "
-            f"({clean(error.msg)}); download the file again"
+            f"({clean(error.msg)}); {remedy}"
         ) from error
     except DAMAGED_GZIP as error:
         raise InputError(

@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterable, Sequence
 
 from studytag.errors import CellTooLongError, InputError
-from studytag.files import ERROR_COLUMN, RowWriter, UnreadRow, tagged
+from studytag.files import ERROR_COLUMN, RowWriter, SourceRow, UnreadRow, tagged
 from studytag.files.delimited import cell_text
+from studytag.files.rows import TableLayout, blank_row
 from studytag.inference.columns import added_columns
 from studytag.inference.predictor import Outcome
 from studytag.inference.run import Run
-from studytag.records import COLUMNS, Row, place_of
+from studytag.records import ARTICLE_COLUMNS, Row, place_of
 
 
 def write_rows(
@@ -49,7 +50,9 @@ def write_rows(
             if missing := [name for name in names if name not in row]:
                 row = row | dict.fromkeys(missing)
             if blank is None:
-                blank = row | dict.fromkeys(row)
+                layout = row.origin.layout if isinstance(row, SourceRow) else None
+                nothing = dict.fromkeys(row)
+                blank = blank_row(layout, row) if isinstance(layout, TableLayout) else nothing
                 for held in waiting:
                     writer.write(blank | held)
                 waiting.clear()
@@ -65,7 +68,7 @@ def write_rows(
 
 def _begin_without_rows(run: Run, writer: RowWriter, blanks: Iterable[Row]) -> None:
     if not run.rows:
-        columns = next(iter(blanks), dict.fromkeys(COLUMNS))
+        columns = next(iter(blanks), dict.fromkeys(ARTICLE_COLUMNS))
         writer.begin(tagged(columns, added_columns(run.labels, None, None)))
 
 
@@ -85,7 +88,7 @@ def _write_row(writer: RowWriter, number: int, row: Row, columns: Row) -> str | 
         for values, why in ((fitting, reason), (dict.fromkeys(row), left_out)):
             told = error or f"{place_of(number, row)}: {why}"
             if isinstance(refusal, CellTooLongError):
-                told = told[: refusal.longest]
+                told = refusal.cut(told)
             try:
                 writer.write(tagged(row | values, columns | {ERROR_COLUMN: told}))
                 return told
@@ -99,8 +102,9 @@ def _fitting(row: Row, refusal: Exception) -> tuple[Row, str]:
     fitting: Row = {}
     for name, value in row.items():
         if isinstance(refusal, CellTooLongError):
-            if len(text := cell_text(value)) > refusal.longest:
-                fitting[name] = text[: refusal.longest]
+            text = cell_text(value)
+            if (cut := refusal.cut(text)) != text:
+                fitting[name] = cut
             continue
         try:
             json.dumps(value, ensure_ascii=False, allow_nan=False).encode()

@@ -14,11 +14,9 @@ from http import HTTPStatus
 from typing import Any, Literal
 
 from studytag.errors import InputError, StudytagError, import_extra
+from studytag.files import PREFIX, check_prefix, is_tag
 from studytag.inference.predictor import Predictor
 from studytag.manifest import OperatingPoint
-
-PREFIX = "studytag: "
-"""Begins our tags, unless another prefix is given."""
 
 _AUTOMATIC = 1
 _TRIES = 5
@@ -110,15 +108,15 @@ def plan_tags(
         client: As `connect` makes it.
         predictor: Tags the articles.
         collection: Key of a collection; None takes the whole library.
-        prefix: Begins our tags; tags that begin with it are replaced.
+        prefix: Begins our tags. Under `studytag: ` all are replaced, under another prefix those of
+            labels that the predictor has.
         operating_point: Decides instead of the predictor's own.
 
     Raises:
         ZoteroError: the library cannot be read.
-        InputError: the prefix is empty, which would claim every tag.
+        InputError: the prefix is blank, which would claim every tag.
     """
-    if not prefix.strip():
-        raise InputError("the prefix of our tags must not be empty: it tells ours from yours")
+    check_prefix(prefix)
     items = list(_items(client, collection))
     records = [
         {"title": item["data"].get("title"), "abstract": item["data"].get("abstractNote")}
@@ -131,7 +129,12 @@ def plan_tags(
             name = item["data"].get("title") or item["key"]
             untagged.append((name, str(prediction)))
             continue
-        change = _change(item, [prefix + label for label in prediction.labels], prefix)
+        former = [
+            tag["tag"]
+            for tag in item["data"].get("tags", [])
+            if is_tag(tag["tag"], prefix, predictor.labels)
+        ]
+        change = _change(item, [prefix + label for label in prediction.labels], former)
         if change is None:
             unchanged += 1
         else:
@@ -227,13 +230,11 @@ def _speak(request: Any) -> Iterable[Any]:
     return result
 
 
-def _change(item: dict[str, Any], wanted: list[str], prefix: str) -> ItemChange | None:
+def _change(item: dict[str, Any], wanted: list[str], ours: list[str]) -> ItemChange | None:
     """What changes for an item; None if its tags are right."""
-    before = item["data"].get("tags", [])
-    ours = [tag["tag"] for tag in before if tag["tag"].startswith(prefix)]
     if sorted(ours) == sorted(wanted):
         return None
-    others = [tag for tag in before if not tag["tag"].startswith(prefix)]
+    others = [tag for tag in item["data"].get("tags", []) if tag["tag"] not in ours]
     return ItemChange(
         key=item["key"],
         version=item["version"],
