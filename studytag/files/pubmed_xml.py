@@ -74,9 +74,9 @@ def _row(record: Any) -> Row:
         "abstract": abstract,
         "year": _year(parts),
         **{name: parts.first(tags) for name, tags in TEXTS.items()},
+        **_people(parts),  # before what MEDLINE says below their names
         **{name: _list(parts, *place) for name, place in LISTS.items()},
         **{name: first_text(*map(day, parts.each(tag))) for name, tag in DATES.items()},
-        **_people(parts),
         "language": "; ".join(filter(None, map(text, parts.each("Language")))) or None,
         "date": _date(parts),
         "pages": parts.first("MedlinePgn") or "-".join(filter(None, pages)) or None,
