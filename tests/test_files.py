@@ -308,8 +308,12 @@ def test_nbib_gives_the_columns_of_pubmed_xml(tmp_path):
             "language": "eng",
             "date": "1998 Dec-1999 Jan",
             "journal_abbreviation": "J Ex",
-            "MH": ["*Cells, Cultured/drug effects/*metabolism", "Cells, Cultured", "Humans"],
-            "DEP": None,
+            "mesh_indexing": [
+                "*Cells, Cultured/drug effects/*metabolism",
+                "Cells, Cultured",
+                "Humans",
+            ],
+            "date_electronic": None,
         },
         {
             "pmid": "90000005",
@@ -322,8 +326,8 @@ def test_nbib_gives_the_columns_of_pubmed_xml(tmp_path):
             "language": None,
             "date": "Winter",
             "journal_abbreviation": "J Ex",
-            "MH": [],
-            "DEP": "20030102",
+            "mesh_indexing": [],
+            "date_electronic": "20030102",
         },
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from studytag.errors import InputError
-from studytag.files import read_rows
+from studytag.files import open_writer, read_rows
+from studytag.records import clean
 
 HEAD = (
     '<?xml version="1.0" encoding="utf-8"?>\n'
@@ -52,9 +54,133 @@ BOOK = """<PubmedBookArticle><BookDocument><PMID>90000002</PMID>
 """
 
 
-NOTHING_ELSE = dict.fromkeys(
-    "date volume issue pages issn journal_abbreviation doi pmcid place_published".split()
-) | {"authors": [], "keywords": [], "author_address": []}
+FULL = """<PubmedArticle><MedlineCitation Status="MEDLINE"><PMID>90000010</PMID>
+<DateCompleted><Year>2020</Year><Month>3</Month><Day>04</Day></DateCompleted>
+<DateRevised><Year>2021</Year><Month>11</Month><Day>30</Day></DateRevised>
+<Article><Journal><ISSN IssnType="Print">1111-1111</ISSN><JournalIssue><Volume>12</Volume>
+<Issue>3</Issue><PubDate><Year>2020</Year><Month>May</Month></PubDate></JournalIssue>
+<Title>Journal of examples</Title><ISOAbbreviation>J Ex</ISOAbbreviation></Journal>
+<ArticleTitle>A trial.</ArticleTitle><Pagination><StartPage>100</StartPage><EndPage>109</EndPage>
+</Pagination><ELocationID EIdType="doi">10.1000/one</ELocationID>
+<Abstract><AbstractText>We randomised.</AbstractText>
+<CopyrightInformation>Nobody, 2020.</CopyrightInformation></Abstract>
+<AuthorList><Author><LastName>Example</LastName><ForeName>Anna B</ForeName><Initials>AB</Initials>
+<Suffix>Jr</Suffix><Identifier Source="ORCID">0000-0000-0000-0001</Identifier><AffiliationInfo>
+<Affiliation>Here; there</Affiliation></AffiliationInfo></Author>
+<Author><LastName>Sample</LastName><Initials>C</Initials></Author>
+<Author><CollectiveName>Fiction Group</CollectiveName></Author></AuthorList>
+<Language>eng</Language><Language>ger</Language>
+<DataBankList><DataBank><DataBankName>ClinicalTrials.gov</DataBankName><AccessionNumberList>
+<AccessionNumber>NCT00000001</AccessionNumber><AccessionNumber>NCT00000002</AccessionNumber>
+</AccessionNumberList></DataBank><DataBank><DataBankName>GDB</DataBankName></DataBank>
+</DataBankList><GrantList><Grant><GrantID>R01 XX000001</GrantID><Acronym>XX</Acronym>
+<Agency>NIXX NIH HHS</Agency><Country>United States</Country></Grant></GrantList>
+<PublicationTypeList><PublicationType>Journal Article</PublicationType></PublicationTypeList>
+<VernacularTitle>Ein Versuch.</VernacularTitle>
+<ArticleDate><Year>2020</Year><Month>01</Month><Day>02</Day></ArticleDate></Article>
+<MedlineJournalInfo><Country>Nowhere</Country><MedlineTA>J Ex</MedlineTA>
+<NlmUniqueID>9999999</NlmUniqueID><ISSNLinking>2222-2222</ISSNLinking></MedlineJournalInfo>
+<ChemicalList><Chemical><RegistryNumber>059QF0KO0R</RegistryNumber>
+<NameOfSubstance>Water</NameOfSubstance></Chemical></ChemicalList>
+<SupplMeshList><SupplMeshName>Fever, invented</SupplMeshName></SupplMeshList>
+<CitationSubset>IM</CitationSubset><CommentsCorrectionsList>
+<CommentsCorrections RefType="RetractionIn"><RefSource>J Ex. 2021;1:2</RefSource>
+<PMID>90000009</PMID></CommentsCorrections>
+<CommentsCorrections RefType="CorrectedandRepublishedFrom"><RefSource>J Ex. 2019;1:1</RefSource>
+<Note>see there</Note></CommentsCorrections></CommentsCorrectionsList>
+<GeneSymbolList><GeneSymbol>xyz1</GeneSymbol></GeneSymbolList>
+<MeshHeadingList><MeshHeading><DescriptorName MajorTopicYN="N">Caries</DescriptorName>
+<QualifierName MajorTopicYN="Y">therapy</QualifierName><QualifierName>blood</QualifierName>
+</MeshHeading><MeshHeading><DescriptorName MajorTopicYN="Y">Humans</DescriptorName></MeshHeading>
+</MeshHeadingList><NumberOfReferences>17</NumberOfReferences>
+<PersonalNameSubjectList><PersonalNameSubject><LastName>Subject</LastName>
+<ForeName>Sue</ForeName></PersonalNameSubject></PersonalNameSubjectList>
+<OtherID Source="NASA">00027</OtherID>
+<OtherAbstract Type="Publisher" Language="ger"><AbstractText Label="ZIEL">Wozu.</AbstractText>
+<CopyrightInformation>Niemand.</CopyrightInformation></OtherAbstract>
+<KeywordList><Keyword>caries</Keyword></KeywordList>
+<CoiStatement>None declared.</CoiStatement><SpaceFlightMission>Flight 1</SpaceFlightMission>
+<InvestigatorList><Investigator><LastName>Seeker</LastName><ForeName>Ida</ForeName>
+<AffiliationInfo><Affiliation>Elsewhere</Affiliation></AffiliationInfo></Investigator>
+</InvestigatorList><GeneralNote>Of note</GeneralNote></MedlineCitation>
+<PubmedData><History><PubMedPubDate PubStatus="received"><Year>2019</Year><Month>7</Month>
+<Day>08</Day><Hour>6</Hour><Minute>5</Minute></PubMedPubDate></History>
+<PublicationStatus>ppublish</PublicationStatus><ArticleIdList>
+<ArticleId IdType="pubmed">90000010</ArticleId><ArticleId IdType="pii">S1</ArticleId>
+<ArticleId IdType="doi">10.1000/one</ArticleId><ArticleId IdType="pmc">PMC1</ArticleId>
+</ArticleIdList></PubmedData></PubmedArticle>
+"""
+
+MEDLINE = """PMID- 90000010
+DCOM- 20200304
+LR  - 20211130
+IS  - 1111-1111
+IS  - 2222-2222
+VI  - 12
+IP  - 3
+DP  - 2020 May
+TI  - A trial.
+PG  - 100-109
+LID - 10.1000/one [doi]
+AB  - We randomised.
+CI  - Nobody, 2020.
+CI  - Niemand.
+FAU - Example, Anna B Jr
+FAU - Sample, C
+FAU - Fiction Group
+AUID- ORCID: 0000-0000-0000-0001
+AD  - Here; there
+LA  - eng
+LA  - ger
+SI  - ClinicalTrials.gov/NCT00000001
+SI  - ClinicalTrials.gov/NCT00000002
+SI  - GDB
+GR  - R01 XX000001/XX/NIXX NIH HHS/United States
+PT  - Journal Article
+TT  - Ein Versuch.
+DEP - 20200102
+PL  - Nowhere
+TA  - J Ex
+JT  - Journal of examples
+JID - 9999999
+RN  - 059QF0KO0R (Water)
+NM  - Fever, invented
+SB  - IM
+RIN - J Ex. 2021;1:2 PMID: 90000009
+CRF - J Ex. 2019;1:1 see there
+GS  - xyz1
+MH  - Caries/*therapy/blood
+MH  - *Humans
+RF  - 17
+FPS - Subject, Sue
+OID - NASA: 00027
+OAB - Publisher: ZIEL: Wozu.
+OABL- ger
+OT  - caries
+COIS- None declared.
+SFM - Flight 1
+FIR - Seeker, Ida
+IRAD- Elsewhere
+GN  - Of note
+PHST- 2019/07/08 06:05 [received]
+PST - ppublish
+PMC - PMC1
+AID - S1 [pii]
+"""
+
+CHAPTER = """<PubmedBookArticle><BookDocument><PMID>90000011</PMID>
+<ArticleIdList><ArticleId IdType="bookaccession">NBK1</ArticleId></ArticleIdList><Book><Publisher>
+<PublisherName>Nowhere Press</PublisherName><PublisherLocation>Nowhere</PublisherLocation>
+</Publisher><BookTitle>A book of examples</BookTitle><PubDate><Year>2015</Year></PubDate>
+<AuthorList Type="editors"><Author><LastName>Editor</LastName><ForeName>Ed</ForeName></Author>
+</AuthorList><AuthorList Type="authors"><Author><LastName>Booker</LastName><ForeName>Bo</ForeName>
+</Author></AuthorList><Volume>2</Volume><VolumeTitle>Second part</VolumeTitle><Edition>3rd</Edition>
+<CollectionTitle>A series</CollectionTitle><Isbn>9780000000001</Isbn></Book>
+<ArticleTitle>A chapter.</ArticleTitle><Language>eng</Language>
+<AuthorList Type="authors"><Author><LastName>Writer</LastName><ForeName>Wu</ForeName></Author>
+</AuthorList><PublicationType>Review</PublicationType><ContributionDate><Year>2014</Year>
+<Month>02</Month><Day>03</Day></ContributionDate></BookDocument></PubmedBookArticle>
+"""
 
 
 def article(date="<Year>2020</Year>", electronic=""):
@@ -67,10 +193,19 @@ def save(path: Path, body: str, head: str = HEAD) -> Path:
     return path
 
 
+def write(source: Path, target: Path) -> None:
+    with open_writer(target) as writer:
+        for row in read_rows(source):
+            writer.write(row)
+
+
 @pytest.mark.parametrize("name", ["a.xml", "a.xml.gz"])
 def test_every_column_comes_from_its_own_element(tmp_path, name):
     deleted = "<DeleteCitation><PMID>90000007</PMID></DeleteCitation>"
-    first, second = read_rows(save(tmp_path / name, article() + BOOK + deleted))
+    first, second = (
+        {column: value for column, value in row.items() if value}
+        for row in read_rows(save(tmp_path / name, article() + BOOK + deleted))
+    )
     assert first == {
         "pmid": "90000001",
         "title": "Effects of H2O on Fictitia exemplaris <in vitro>.",
@@ -79,18 +214,85 @@ def test_every_column_comes_from_its_own_element(tmp_path, name):
         "journal": "Journal of examples",
         "pub_types": ["Journal Article", "Comparative Study"],
         "mesh_terms": ["Cells, Cultured", "Humans"],
-        "language": "eng",
-    } | NOTHING_ELSE | {"date": "2020", "journal_abbreviation": "J Ex"}
+        "mesh_indexing": ["Cells, Cultured/drug effects", "Humans"],
+        "language": "eng; ger",
+        "date": "2020",
+        "journal_abbreviation": "J Ex",
+        "copyright_information": ["Nobody, 2020."],
+        "comments_corrections": ["PMID: 90000009"],
+        "other_abstracts": ["plain: In plain words."],
+        "other_abstract_languages": ["eng"],
+        "publication_history": ["2010 00:00 [received]", "2012 00:00 [pubmed]"],
+    }
     assert second == {
         "pmid": "90000002",
         "title": "A book of examples",
         "abstract": "Chapter.",
         "year": 2015,
-        "journal": None,
         "pub_types": ["Review"],
-        "mesh_terms": [],
         "language": "eng",
-    } | NOTHING_ELSE | {"date": "2015"}
+        "date": "2015",
+    }
+
+
+def test_a_record_becomes_the_lines_of_pubmed_itself(tmp_path, caplog):
+    path = save(tmp_path / "a.xml", FULL)
+    [row] = read_rows(path)
+    assert "is not read" not in caplog.text
+    assert row["mesh_terms"] == ["Caries", "Humans"]
+    assert row["comments_corrections"] == [
+        "Retraction in: J Ex. 2021;1:2 PMID: 90000009",
+        "Corrected and republished from: J Ex. 2019;1:1 see there",
+    ]
+    write(path, tmp_path / "a.nbib")
+    lines = (tmp_path / "a.nbib").read_text().splitlines()
+    assert sorted(filter(None, lines)) == sorted(MEDLINE.splitlines())
+    # By way of formats that have no place for most of it, too; pages are in two tags in RIS.
+    for name in ("a.ris", "a.enw", "a.bib", "a.jsonl", "a.csv", "a.parquet", "a.xlsx"):
+        write(path, tmp_path / name)
+        write(tmp_path / name, tmp_path / "b.nbib")
+        lost = set(MEDLINE.splitlines()) - set((tmp_path / "b.nbib").read_text().splitlines())
+        assert lost == ({"PG  - 100-109"} if name == "a.ris" else set()), name
+
+
+def test_a_chapter_keeps_what_is_said_of_its_book(tmp_path):
+    path = save(tmp_path / "a.xml", CHAPTER)
+    expected = {
+        "a.nbib": "BTI - A book of examples|PB  - Nowhere Press|PL  - Nowhere|FED - Editor, Ed|"
+        "ISBN- 9780000000001|EN  - 3rd|CTI - A series|VTI - Second part|FAU - Writer, Wu|"
+        "CTDT- 20140203|AID - NBK1 [bookaccession]",
+        "a.ris": "BT  - A book of examples|PB  - Nowhere Press|CY  - Nowhere|A2  - Editor, Ed|"
+        "ET  - 3rd|AU  - Writer, Wu",
+        "a.enw": "%B A book of examples|%I Nowhere Press|%C Nowhere|%E Editor, Ed|%7 3rd",
+        "a.bib": "  booktitle = {A book of examples},|  publisher = {Nowhere Press},|"
+        "  editor = {Editor, Ed},|  isbn = {9780000000001},|  edition = {3rd},",
+    }
+    for name, lines in expected.items():
+        write(path, tmp_path / name)
+        written = (tmp_path / name).read_text()
+        assert not set(lines.split("|")) - set(written.splitlines()), name
+        assert "Booker, Bo" in written
+
+
+@pytest.mark.parametrize("record", [FULL, CHAPTER, article(), BOOK])
+def test_every_text_is_in_a_column_or_its_element_is_named_once(tmp_path, record, caplog):
+    """Also of elements that no one knows yet, wherever they stand."""
+    import lxml.etree
+
+    tree = lxml.etree.fromstring(record)
+    for group in [
+        element for element in tree.iter("*") if len(element) and not clean(element.text)
+    ]:
+        lxml.etree.SubElement(group, f"New{group.tag}").text = f"what is new in {group.tag}"
+    path = save(tmp_path / "a.xml", lxml.etree.tostring(tree, encoding="unicode") * 2)
+    said = str(list(read_rows(path)))
+    named = re.findall(r"<(\w+)> is not read", caplog.text)
+    assert len(named) == len(set(named))
+    for element in tree.iter("*"):
+        text = clean(element.text)
+        tags = {element.tag, *(above.tag for above in element.iterancestors())}
+        assert text in said or tags & {"Initials", "MedlineTA", *named}, element.tag
+    assert not named or all(tag.startswith(("New", "ReferenceList")) for tag in named)
 
 
 @pytest.mark.parametrize(

@@ -235,8 +235,15 @@ def test_nbib_becomes_ris_with_every_field(tmp_path):
     (back,) = read_rows(tmp_path / "a.ris")
     for name in ("pmid", "title", "abstract", "year", "journal", "pub_types", "mesh_terms"):
         assert back[name] == row[name]
-    for name in ("OWN", "PHST", "AU", "MH", "authors", "doi", "volume", "issue", "date"):
+    for name in ("OWN", "publication_history", "AU", "mesh_indexing", "authors", "doi", "date"):
         assert back[name] == row[name]
+    copy(tmp_path / "a.ris", tmp_path / "b.nbib")
+    for line in ("MH  - *Humans", "MH  - Caries/therapy", "PHST- 2020/02/01 00:00 [accepted]"):
+        assert line in (tmp_path / "b.nbib").read_text().splitlines()
+    with open_writer(tmp_path / "c.nbib") as writer:
+        writer.write(next(read_rows(tmp_path / "a.nbib")) | {"mesh_indexing": ["Mouth"]})
+    headings = [line for line in (tmp_path / "c.nbib").read_text().splitlines() if "MH" in line]
+    assert headings == ["MH  - Mouth"]
 
 
 def test_a_changed_column_is_written_as_it_is_now(tmp_path):

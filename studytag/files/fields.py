@@ -292,15 +292,72 @@ FIELDS = (
         bib="shortjournal",
         columns="journal abbreviation|abbreviated source title|iso abbreviation|periodical abbrev",
     ),
-    Field("edition", ris="ET", enw="7", bib="edition", columns="edition"),
+    Field("edition", ris="ET", nbib="EN", enw="7", bib="edition", columns="edition"),
     Field("call_number", ris="CN", enw="L", columns="call number"),
     Field("label", ris="LB", enw="F", columns="label"),
     Field("id", ris="ID", columns="id|reference id|refid|ref id|record id|study id|item id"),
     Field("access_date", ris="Y2", enw="[", bib="urldate", columns="access date|date accessed"),
     Field("section", ris="SE", enw="&", columns="section"),
+    # What else PubMed says. A tag that a field above has too is read as that field.
+    Field("mesh_indexing", many=True, nbib="MH"),
+    Field("vernacular_title", nbib="TT"),
+    Field("book_title", ris="BT", nbib="BTI", enw="B", bib="booktitle"),
+    Field("collection_title", nbib="CTI"),
+    Field("volume_title", nbib="VTI"),
+    Field("other_abstracts", many=True, nbib="OAB"),
+    Field("other_abstract_languages", many=True, nbib="OABL"),
+    Field("copyright_information", many=True, nbib="CI OCI"),
+    Field("author_ids", many=True, nbib="AUID"),
+    Field("investigators", many=True, nbib="FIR IR"),
+    Field("investigator_address", many=True, nbib="IRAD"),
+    Field("personal_name_subjects", many=True, nbib="FPS PS"),
+    Field("secondary_ids", many=True, nbib="SI"),
+    Field("grants", many=True, nbib="GR"),
+    Field("chemicals", many=True, nbib="RN"),
+    Field("supplementary_concepts", many=True, nbib="NM"),
+    Field("gene_symbols", many=True, nbib="GS"),
+    Field("comments_corrections", many=True),  # written by CORRECTION_TAGS
+    Field("space_flight_missions", many=True, nbib="SFM"),
+    Field("citation_subsets", many=True, nbib="SB"),
+    Field("other_ids", many=True, nbib="OID"),
+    Field("article_ids", many=True, nbib="AID"),
+    Field("publication_history", many=True, nbib="PHST"),
+    Field("publication_status", nbib="PST"),
+    Field("conflict_of_interest", nbib="COIS"),
+    Field("number_of_references", nbib="RF"),
+    Field("issn_linking", nbib="IS"),
+    Field("journal_id", nbib="JID"),
+    Field("date_electronic", nbib="DEP"),
+    Field("date_completed", nbib="DCOM"),
+    Field("date_revised", nbib="LR"),
+    Field("contribution_date", nbib="CTDT"),
 )
 
 BY_NAME = {field.name: field for field in FIELDS}
+
+CORRECTION_TAGS = {
+    "Comment in": "CIN",
+    "Comment on": "CON",
+    "Corrected and republished in": "CRI",
+    "Corrected and republished from": "CRF",
+    "Dataset described in": "DDIN",
+    "Dataset use reported in": "DRIN",
+    "Erratum in": "EIN",
+    "Erratum for": "EFR",
+    "Expression of concern in": "ECI",
+    "Expression of concern for": "ECF",
+    "Original report in": "ORI",
+    "Republished in": "RPI",
+    "Republished from": "RPF",
+    "Retracted and republished in": "RRI",
+    "Retracted and republished from": "RRF",
+    "Retraction in": "RIN",
+    "Retraction of": "ROF",
+    "Summary for patients in": "SPIN",
+    "Update in": "UIN",
+    "Update of": "UOF",
+}
+"""MEDLINE's tags of `comments_corrections`, by what stands before the colon of each."""
 
 MODEL_FIELDS = ("title", "abstract")
 """What the model reads."""
@@ -341,6 +398,13 @@ _COLUMNS = _index("columns")
 def tag_field(format: str, tag: str) -> tuple[Field, int] | None:
     """The field of a format's tag, and how good a source the tag is (0 is best)."""
     return _TAGS[format].get(tag)
+
+
+@cache
+def tag_names(format: str, tag: str) -> frozenset[str]:
+    """The columns that a format's tag may fill: of its own name, and of each field that has it."""
+    fields = (field.name for field in FIELDS if tag in getattr(field, format).split())
+    return frozenset((tag, *fields))
 
 
 def written_tag(format: str, field: Field) -> str | None:

@@ -7,11 +7,24 @@ https://www.nlm.nih.gov/bsd/licensee/elements_descriptions.html
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from studytag.files.notices import notice
 from studytag.files.options import ReadOptions
+from studytag.files.pubmed_parts import (
+    DATES,
+    LISTS,
+    TEXTS,
+    Parts,
+    child_texts,
+    day,
+    person,
+    sections,
+    text,
+    unread,
+)
 from studytag.files.rows import Layout, Origin, UnreadRow
 from studytag.files.values import first_text, first_year
 from studytag.files.xml_records import iterate_records
@@ -20,6 +33,8 @@ from studytag.records import Row, clean
 _RECORDS = ("PubmedArticle", "PubmedBookArticle")
 _DELETED = "DeleteCitation"
 ROOTS = ("PubmedArticleSet", "PubmedBookArticleSet", *_RECORDS)
+_SAID_ONCE = {"vernacular_title": "title", "book_title": "title", "issn_linking": "issn"}
+"""Columns that are empty where another one says the same."""
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Row]:
@@ -29,122 +44,117 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
     handed out, and passed over elsewhere.
 
     Every row has the same columns; lists are empty where the record has none (a record not
-    indexed yet has no MeSH). Documents written one after another, as saved pages of efetch are,
-    are all read.
+    indexed yet has no MeSH). An element that has text but no column, such as the list of cited
+    references, is named once in the log. Documents written one after another, as saved pages of
+    efetch are, are all read.
 
     Raises:
         InputError: the file is not PubMed XML, or damaged; the message counts the records before.
     """
     remedy = "PubMed's <PubmedArticleSet>; export the records from PubMed as XML"
+    named: set[str] = set()
     for record in iterate_records(path, (*_RECORDS, _DELETED), ROOTS, remedy):
         if record.tag != _DELETED:
+            for element in () if options.quiet else unread(record, named):
+                notice("%s: <%s> is not read: %.60r", path, element.tag, text(element))
             yield _row(record)
         elif options.return_errors:
             for pmid in record.iterfind("PMID"):
-                row = _row(record) | {"pmid": _text(pmid)}
+                row = _row(record) | {"pmid": text(pmid)}
                 yield UnreadRow(row, Origin(Layout("xml"), None, row), "deleted from PubMed")
 
 
 def _row(record: Any) -> Row:
-    """The row of a PubmedArticle, or of a PubmedBookArticle, whose parts lie one level higher."""
-    citation = record.find("MedlineCitation")
-    if citation is None:
-        citation = record.find("BookDocument")
-    if citation is None:
-        citation = record
-    article = citation.find("Article")
-    if article is None:
-        article = citation
-    pub_types = [*article.iterfind("PublicationTypeList/PublicationType")]
-    pub_types += article.iterfind("PublicationType")
-    return {
-        "pmid": first_text(citation.findtext("PMID")),
-        "title": _first(article, "ArticleTitle", "VernacularTitle", "Book/BookTitle"),
-        "abstract": _abstract(citation, article),
-        "year": _year(record, article),
-        "journal": _first(article, "Journal/Title", "Journal/ISOAbbreviation")
-        or first_text(citation.findtext("MedlineJournalInfo/MedlineTA")),
-        "pub_types": _texts(pub_types),
-        "mesh_terms": _texts(citation.iterfind("MeshHeadingList/MeshHeading/DescriptorName")),
-        "language": _first(article, "Language"),
-        **_bibliography(record, citation, article),
+    parts = Parts(record)
+    abstract, others = _abstracts(parts)
+    pages = map(parts.first, ("StartPage", "EndPage"))
+    row: Row = {
+        "pmid": parts.first("PMID"),
+        "title": parts.first("ArticleTitle VernacularTitle BookTitle"),
+        "abstract": abstract,
+        "year": _year(parts),
+        **{name: parts.first(tags) for name, tags in TEXTS.items()},
+        **_people(parts),  # before what MEDLINE says below their names
+        **{name: _list(parts, *place) for name, place in LISTS.items()},
+        **{name: first_text(*map(day, parts.each(tag))) for name, tag in DATES.items()},
+        "language": "; ".join(filter(None, map(text, parts.each("Language")))) or None,
+        "date": _date(parts),
+        "pages": parts.first("MedlinePgn") or "-".join(filter(None, pages)) or None,
+        "other_abstracts": [_with_type(other) for other in others],
+        "other_abstract_languages": [clean(other.get("Language", "eng")) for other in others],
     }
+    row |= _identifiers(parts, row["pmid"])
+    return row | {name: None for name, main in _SAID_ONCE.items() if row[name] == row[main]}
 
 
-def _bibliography(record: Any, citation: Any, article: Any) -> Row:
-    """What the model never sees, but other programs expect back."""
-    identifiers = {
-        kind: _texts(record.iterfind(f"PubmedData/ArticleIdList/ArticleId[@IdType='{kind}']"))
-        or _texts(article.iterfind(f"ELocationID[@EIdType='{kind}']"))
-        for kind in ("doi", "pmc")
+def _list(parts: Parts, tags: str, within: str, form: Callable[[Any], str]) -> list[str]:
+    found = (form(one) for part in parts.each(tags) for one in part.iter(*within.split()))
+    return list(dict.fromkeys(filter(None, found)))
+
+
+def _people(parts: Parts) -> dict[str, list[str]]:
+    """Authors, editors and investigators; authors of a book apart from those of its chapter."""
+    people: dict[str, list[str]] = {
+        name: [] for name in ("authors", "editors", "book_authors", "investigators")
     }
-    issue = "Journal/JournalIssue"
-    dates = (article.find(place) for place in (f"{issue}/PubDate", "Book/PubDate", "ArticleDate"))
-    date = next((found for found in dates if found is not None), None)
-    return {
-        "authors": [name for name in map(_name, article.iterfind("AuthorList/Author")) if name],
-        "date": None if date is None else " ".join(_texts(date)) or None,
-        "volume": _first(article, f"{issue}/Volume"),
-        "issue": _first(article, f"{issue}/Issue"),
-        "pages": _first(article, "Pagination/MedlinePgn", "Pagination/StartPage"),
-        "issn": _first(article, "Journal/ISSN"),
-        "journal_abbreviation": _first(article, "Journal/ISOAbbreviation")
-        or first_text(citation.findtext("MedlineJournalInfo/MedlineTA")),
-        "doi": first_text(*identifiers["doi"]),
-        "pmcid": first_text(*identifiers["pmc"]),
-        "keywords": _texts(citation.iterfind("KeywordList/Keyword")),
-        "author_address": list(
-            dict.fromkeys(_texts(article.iterfind(".//AffiliationInfo/Affiliation")))
-        ),
-        "place_published": first_text(citation.findtext("MedlineJournalInfo/Country")),
+    for group in parts.each("AuthorList InvestigatorList"):
+        level = group.getparent()
+        if group.tag == "InvestigatorList":
+            role = "investigators"
+        elif group.get("Type") == "editors":
+            role = "editors"
+        elif level.tag == "Book" and level.getparent().find("AuthorList") is not None:
+            role = "book_authors"
+        else:
+            role = "authors"
+        people[role] += filter(None, map(person, group.iterchildren("Author", "Investigator")))
+    return people
+
+
+def _identifiers(parts: Parts, pmid: str | None) -> Row:
+    """The first doi and pmcid, and all others as PubMed writes them: `S0000-0000(20)1 [pii]`."""
+    found = [
+        (text(one), one.get("IdType") or one.get("EIdType"))
+        for part in parts.each("ArticleIdList ELocationID")
+        for one in part.iter("ArticleId", "ELocationID")
+    ]
+    own = {
+        name: first_text(*(said for said, kind in found if kind == kind_of_it))
+        for name, kind_of_it in (("doi", "doi"), ("pmcid", "pmc"))
     }
+    others = (
+        f"{said} [{kind}]" for said, kind in found if said and said not in (pmid, *own.values())
+    )
+    return {**own, "article_ids": list(dict.fromkeys(others))}
 
 
-def _name(author: Any) -> str | None:
-    family, given = (first_text(author.findtext(part)) for part in ("LastName", "ForeName"))
-    if family:
-        return f"{family}, {given}" if given else family
-    return _first(author, "CollectiveName")
+def _abstracts(parts: Parts) -> tuple[str | None, list[Any]]:
+    """The abstract, and the elements of others; without an own one, an English one if any."""
+    own = " ".join(said for abstract in parts.each("Abstract") for said in sections(abstract))
+    others = [other for other in parts.each("OtherAbstract") if sections(other)]
+    if own or not others:
+        return own or None, others
+    chosen = min(
+        others, key=lambda other: clean(other.get("Language", "eng")).lower() not in ("eng", "en")
+    )
+    return " ".join(sections(chosen)), [other for other in others if other is not chosen]
 
 
-def _text(element: Any) -> str:
-    """All text in `element`, also in italics, sub- and superscripts; white space made one space."""
-    return clean("".join(element.itertext()))
+def _with_type(abstract: Any) -> str:
+    """`Publisher: Resumen ...`, as PubMed writes it."""
+    return ": ".join(filter(None, (clean(abstract.get("Type")), " ".join(sections(abstract)))))
 
 
-def _texts(elements: Any) -> list[str]:
-    return [text for text in map(_text, elements) if text]
+def _date(parts: Parts) -> str | None:
+    dates = parts.each("PubDate ArticleDate")
+    return first_text(*(" ".join(child_texts(date)) for date in dates))
 
 
-def _first(element: Any, *paths: str) -> str | None:
-    found = (element.find(path) for path in paths)
-    return first_text(*(_text(child) for child in found if child is not None))
-
-
-def _abstract(citation: Any, article: Any) -> str | None:
-    """The abstract, else another one that the record has: in English if there is such."""
-    if own := " ".join(_sections(article.find("Abstract"))):
-        return own
-    others = [other for other in citation.iterfind("OtherAbstract") if list(_sections(other))]
-    others.sort(key=lambda other: clean(other.get("Language", "eng")).lower() not in ("eng", "en"))
-    return " ".join(_sections(others[0])) if others else None
-
-
-def _sections(abstract: Any) -> Iterator[str]:
-    if abstract is None:
-        return
-    for section in abstract.iterfind("AbstractText"):
-        text, label = _text(section), clean(section.get("Label"))
-        if text:
-            yield f"{label}: {text}" if label else text
-
-
-def _year(record: Any, article: Any) -> int | None:
+def _year(parts: Parts) -> int | None:
     """The year of the issue, else of electronic publication, else of entry into PubMed."""
     dates = [
-        article.findtext(f"{issue}/{date}")
-        for issue in ("Journal/JournalIssue/PubDate", "Book/PubDate")
-        for date in ("Year", "MedlineDate")
+        date.findtext(part) for date in parts.each("PubDate") for part in ("Year", "MedlineDate")
     ]
-    entered = record.findtext(".//PubMedPubDate[@PubStatus='pubmed']/Year")
-    return first_year(*dates, article.findtext("ArticleDate/Year"), entered)
+    dates += (date.findtext("Year") for date in parts.each("ArticleDate"))
+    entered = "PubMedPubDate[@PubStatus='pubmed']/Year"
+    return first_year(*dates, *(history.findtext(entered) for history in parts.each("History")))

@@ -297,7 +297,7 @@ class _View:
         names = (heading.partition("/")[0].strip().lstrip("*") for heading in headings)
         self.row["mesh_terms"] = list(dict.fromkeys(name for name in names if name))
         if self.row["mesh_terms"] != headings:
-            self.row["MH"] = headings
+            self.row["mesh_indexing"] = headings
         for tag in ("LID", "AID"):
             for value in self._values.get(tag, ()):
                 if value.endswith("[doi]") and not self.row.get("doi"):

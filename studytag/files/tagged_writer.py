@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any, TextIO
 
-from studytag.files.fields import BY_NAME, Field, column_field, written_tag
+from studytag.files.fields import (
+    BY_NAME,
+    CORRECTION_TAGS,
+    FIELDS,
+    Field,
+    column_field,
+    tag_names,
+    written_tag,
+)
 from studytag.files.options import WriteOptions
 from studytag.files.rows import (
     ERROR_COLUMN,
@@ -19,10 +27,11 @@ from studytag.files.rows import (
     written_items,
 )
 from studytag.files.tagged import COLUMNS_NOTE, ERROR_NOTE, Record, TaggedFormat
-from studytag.files.values import plain_number, split_list
+from studytag.files.values import join_list, plain_number, split_list
 from studytag.records import PREDICTED_COLUMN, Row, clean
 
-_SPLIT_TEXT = frozenset("authors editors keywords pub_types mesh_terms labels known".split())
+_WHOLE_TEXT = frozenset(("urls", "notes", "author_address"))  # which hold semicolons
+_SPLIT_TEXT = {field.name for field in FIELDS if field.many} - _WHOLE_TEXT | {"language"}
 _RIS_TYPES = {
     "JOUR": ("journal article", "article", "article-journal", "journalarticle", "journal"),
     "BOOK": ("book", "whole book"),
@@ -144,9 +153,23 @@ class TaggedWriter:
         if special:
             return special(value, present)  # type: ignore[no-any-return]
         tag = written_tag(self._name, field)
-        if tag is None or (field.name == "mesh_terms" and self._name != "nbib"):
-            return None  # only MEDLINE tells headings from keywords
+        if tag is None:
+            return None
         return [(tag, text) for text in _texts(field, value)]
+
+    def _write_mesh_terms(self, value: Any, present: Container[str]) -> Lines | None:
+        if self._name != "nbib":
+            return None  # only MEDLINE tells headings from keywords
+        if "mesh_indexing" in present:
+            return []  # the headings say it, with their qualifiers
+        return [("MH", text) for text in _texts(BY_NAME["mesh_terms"], value)]
+
+    def _write_comments_corrections(self, value: Any, present: Container[str]) -> Lines | None:
+        texts = _texts(BY_NAME["comments_corrections"], value)
+        pairs = [text.partition(": ")[::2] for text in texts]
+        if self._name != "nbib" or any(kind not in CORRECTION_TAGS for kind, _ in pairs):
+            return None
+        return [(CORRECTION_TAGS[kind], text) for kind, text in pairs]
 
     def _write_type_of_reference(self, value: Any, present: set[str]) -> Lines | None:
         if self._name not in _TYPE_TAG:
@@ -241,8 +264,7 @@ class TaggedWriter:
         for (tag, first, stop), values in zip(record.fields, record.values, strict=True):
             yield from record.lines[position:first]
             position = stop
-            field = self._format.field(tag)
-            if tag in gone or (field and field[0].name in gone):
+            if gone & tag_names(self._name, tag):
                 continue
             lines = record.lines[first:stop]
             if new_error and values[0].strip().startswith(ERROR_NOTE):
@@ -289,7 +311,10 @@ def _noted(record: Record) -> dict[str, Any]:
 
 def _texts(field: Field, value: Any) -> list[str]:
     if isinstance(value, str):
-        items: list[Any] = split_list(value) if field.name in _SPLIT_TEXT else [value]
+        items: list[Any] = split_list(value)
+        ours = value.startswith("[") and join_list(items) == value
+        if field.name not in _SPLIT_TEXT and not (field.many and ours):
+            items = [value]
     elif isinstance(value, list | tuple):
         items = list(value)
     else:
