@@ -177,6 +177,19 @@ def test_tags_in_the_other_formats_of_reference_managers(tmp_path):
     assert row["custom"] == "any thing"
 
 
+@pytest.mark.parametrize("suffix", ["csv", "xlsx", "jsonl", "parquet"])
+def test_a_table_of_tagged_records_holds_the_new_tags_alone(tmp_path, suffix):
+    (tmp_path / "a.ris").write_text(RIS.replace("ER  -", "KW  - One\nKW  - studytag: RCT\nER  -"))
+    table = tmp_path / f"b.{suffix}"
+    copy(tmp_path / "a.ris", table, {"studytag_labels": ["Cohort"]})
+    (row,) = read_rows(table)
+    assert "studytag: RCT" not in row["keywords"]
+    assert "One" in row["keywords"]
+    copy(tmp_path / "a.ris", table, {"studytag_labels": None})  # not tagged: nothing replaces them
+    (row,) = read_rows(table)
+    assert "studytag: RCT" in row["keywords"]
+
+
 REPEATED = """@article{k1,
   title = {A},
   author = {{World Health Organization and Partners} and Smith, J},

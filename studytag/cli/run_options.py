@@ -95,7 +95,12 @@ def running(options: argparse.Namespace) -> Iterator[Callable[[], bool]]:
     Yields:
         Whether a signal asks to stop.
     """
+    ours = logging.getLogger("studytag")
+    level = ours.level
     if options.quiet:
-        logging.getLogger("studytag").setLevel(logging.WARNING)
-    with json_log() if options.log_json else nullcontext(), stop_requests() as stop:
-        yield stop
+        ours.setLevel(logging.WARNING)
+    try:
+        with json_log() if options.log_json else nullcontext(), stop_requests() as stop:
+            yield stop
+    finally:
+        ours.setLevel(level)

@@ -15,7 +15,7 @@ from studytag.files.apostrophes import APOSTROPHES, Unguarded, guarded
 from studytag.files.fields import MODEL_FIELDS
 from studytag.files.headers import find_header, known_field
 from studytag.files.notices import notice
-from studytag.files.options import ReadOptions, WriteOptions, indicators
+from studytag.files.options import ReadOptions, WriteOptions, with_tags
 from studytag.files.rows import SourceRow, TableLayout, origin_of, table_columns
 from studytag.files.streams import TextSource
 from studytag.files.tables import Table
@@ -273,7 +273,7 @@ class DelimitedWriter:
 
     def _columns(self, row: Row) -> Row:
         columns = table_columns(row, verbatim=_is_delimited(row))
-        return columns | indicators(row, self._options)
+        return with_tags(columns, self._options)
 
     def _begin(self, row: Row, columns: Row) -> None:
         self._names = dict.fromkeys(columns)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from studytag.errors import InputError
-from studytag.files.options import ReadOptions, WriteOptions, indicators
+from studytag.files.options import ReadOptions, WriteOptions, with_tags
 from studytag.files.rows import Layout, Origin, UnreadRow, origin_of, table_columns
 from studytag.files.streams import TextSource, whole_text
 from studytag.files.tables import Table
@@ -192,7 +192,7 @@ class JsonlWriter:
         """
         self._rows += 1
         verbatim = origin_of(row, "jsonl") or origin_of(row, "json")
-        columns = table_columns(row, verbatim=bool(verbatim)) | indicators(row, self._options)
+        columns = with_tags(table_columns(row, verbatim=bool(verbatim)), self._options)
         cells = {name: None if missing(value) else value for name, value in columns.items()}
         try:
             line = json.dumps(cells, ensure_ascii=False, allow_nan=False, default=_plain)

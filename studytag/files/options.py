@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 from dataclasses import dataclass
-from typing import Any
 
 from studytag.errors import InputError
-from studytag.files.rows import INDICATOR_PREFIX
+from studytag.files.rows import INDICATOR_PREFIX, known_labels
 from studytag.records import PREDICTED_COLUMN, Row
 
 PREFIX = "studytag: "
@@ -79,12 +78,18 @@ def is_tag(keyword: str, prefix: str, labels: Container[str]) -> bool:
     return label != keyword and (prefix == PREFIX or label in labels)
 
 
-def indicators(row: Row, options: WriteOptions) -> dict[str, Any]:
-    """The columns of 0 and 1 of a row: `tag_studytag_RCT`."""
-    if not options.indicators:
-        return {}
-    labels = row.get(PREDICTED_COLUMN)
-    return {
+def with_tags(columns: Row, options: WriteOptions) -> Row:
+    """A table row's columns with those of 0 and 1: `tag_studytag_RCT`.
+
+    Keywords that are tags of an earlier run are gone where the row has tags anew.
+    """
+    labels, keywords = columns.get(PREDICTED_COLUMN), columns.get("keywords")
+    indicators = {
         INDICATOR_PREFIX + label: None if labels is None else int(label in labels)
         for label in options.indicators
     }
+    if labels is not None and isinstance(keywords, list):
+        known = known_labels(columns)
+        kept = [word for word in keywords if not is_tag(str(word), options.prefix, known)]
+        columns = columns | {"keywords": kept}
+    return columns | indicators

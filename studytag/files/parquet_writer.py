@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from studytag.errors import InputError, import_extra
 from studytag.files.fields import column_field
-from studytag.files.options import WriteOptions, indicators
+from studytag.files.options import WriteOptions, with_tags
 from studytag.files.rows import origin_of, probability_columns, table_columns
 from studytag.files.values import missing
 from studytag.records import PREDICTED_COLUMN, Row, table_schema
@@ -127,7 +127,7 @@ class ParquetWriter:
 
     def _columns(self, row: Row) -> Row:
         columns = table_columns(row, verbatim=bool(origin_of(row, "parquet")))
-        return columns | indicators(row, self._options)
+        return with_tags(columns, self._options)
 
     def _rows_with_columns(self) -> list[Row]:
         """What tells the columns of the first group: its rows, or the row that it began with."""

@@ -21,7 +21,7 @@ from studytag.files.delimited import cell_text
 from studytag.files.fields import MODEL_FIELDS
 from studytag.files.headers import Header, find_header
 from studytag.files.notices import notice
-from studytag.files.options import ReadOptions, WriteOptions, indicators
+from studytag.files.options import ReadOptions, WriteOptions, with_tags
 from studytag.files.rows import TableLayout, origin_of, table_columns
 from studytag.files.tables import Table
 from studytag.files.values import missing
@@ -262,7 +262,7 @@ class XlsxWriter:
 
     def _columns(self, row: Row) -> Row:
         columns = table_columns(row, verbatim=origin_of(row, "xlsx") is not None)
-        return columns | indicators(row, self._options)
+        return with_tags(columns, self._options)
 
     def _begun(self, row: Row, columns: Row) -> dict[str, None]:
         """The columns of the sheet, under whose header its rows go."""
