@@ -107,6 +107,7 @@ def test_two_processes_train_as_one_that_accumulates(config, encoder, tmp_path):
         assert torch.allclose(first[name], second[name], rtol=1e-4, atol=2e-4), name
     for alone, shared in zip(history(config), history(together), strict=True):
         assert alone.step == shared.step == 15 * alone.epoch
+        assert alone.train_loss == pytest.approx(shared.train_loss, abs=1e-4)
         assert alone.validation_loss == pytest.approx(shared.validation_loss, abs=1e-3)
         assert alone.micro_f1 == pytest.approx(shared.micro_f1, abs=1e-3)
 

@@ -413,6 +413,16 @@ def test_a_finished_run_is_not_continued(config, caplog):
     assert "already finished at epoch 2, step 60" in caplog.text
 
 
+def test_the_seconds_of_an_epoch_outlive_an_interruption(interrupted):
+    (newest,) = checkpoints(checkpoint_folder(interrupted))
+    record = json.loads((newest / "progress.json").read_text())
+    assert record["progress"]["seconds"] > 0
+    record["progress"]["seconds"] = 1000.0
+    (newest / "progress.json").write_text(json.dumps(record))
+    train(replace(interrupted, num_train_epochs=1, allow_changed=("num_train_epochs",)))
+    assert [epoch.seconds > 1000 for epoch in history(interrupted)] == [True]
+
+
 def test_options_of_other_versions(interrupted):
     """One that is new was at its default; of one that is gone, the message says what to do."""
     (newest,) = checkpoints(checkpoint_folder(interrupted))

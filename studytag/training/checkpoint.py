@@ -41,7 +41,8 @@ class Progress:
         best_epoch: The epoch in `best/`, counted from 1; where there is none, the one after which
             the best is selected.
         best_micro_f1: Its micro-F1 at tuned thresholds; below 0 where there is none.
-        loss_sum: Of the batches of the current epoch.
+        loss_sum: Of the batches of the current epoch, the mean over the processes.
+        seconds: Of training in the current epoch, also before it was interrupted.
         history: One entry per completed epoch.
         processes: How many processes shared the work.
     """
@@ -52,6 +53,7 @@ class Progress:
     best_epoch: int = 0
     best_micro_f1: float = -1.0
     loss_sum: float = 0.0
+    seconds: float = 0.0
     history: list[EpochRecord] = field(default_factory=list)
     processes: int = 1
 

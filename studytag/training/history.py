@@ -25,9 +25,9 @@ class EpochRecord:
         epoch: Counted from 1.
         step: Optimizer steps at its end.
         best: Whether it was the best so far.
-        train_loss: Mean over the epoch's batches.
+        train_loss: Mean over the epoch's batches, of all processes.
         validation_loss: Of the uncalibrated logits on the validation table.
-        seconds: Of training, without validation.
+        seconds: Of training, without validation, also before an interruption.
         scores: On the validation table, by operating point (`f1` and `fixed`).
     """
 

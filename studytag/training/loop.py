@@ -111,12 +111,12 @@ def _train(run: _Run) -> Path | None:
             )
         logger.info("already finished at epoch %d, step %d", progress.epoch, progress.step)
     while run.unfinished():
-        seconds = run.train_epoch()
+        run.train_epoch()
         if run.stopped:
             advice = "stopped at step %d; continue with --resume-from-checkpoint auto"
             logger.info(advice, progress.step)
             break
-        run.close_epoch(seconds)
+        run.close_epoch()
     run.accelerator.end_training()
     if progress.best_micro_f1 >= 0:
         found = (progress.best_epoch, progress.best_micro_f1, best)
@@ -237,16 +237,13 @@ class _Run:
             and not out_of_patience(self.config, self.progress)
         )
 
-    def train_epoch(self) -> float:
+    def train_epoch(self) -> None:
         """Train to the end of the epoch or of the run, or until asked to stop.
 
         A run that is asked to stop leaves a checkpoint.
-
-        Returns:
-            The seconds it took.
         """
-        started, articles = time.perf_counter(), 0
         accelerator, progress = self.accelerator, self.progress
+        started, articles, before = time.perf_counter(), 0, progress.seconds
         self.batches.epoch, self.batches.start = progress.epoch, progress.batch
         collator = self.loader.collate_fn
         assert isinstance(collator, Collator)
@@ -274,13 +271,14 @@ class _Run:
                     every = self.config.checkpointing_steps
                     if self.stopped or (every and progress.step % every == 0):
                         progress.loss_sum = self._check_finite(loss_sum)
+                        progress.seconds = before + time.perf_counter() - started
                         self.save()
                     if self.stopped or progress.step >= self.total:
                         break
         progress.loss_sum = self._check_finite(loss_sum)
-        return time.perf_counter() - started
+        progress.seconds = before + time.perf_counter() - started
 
-    def close_epoch(self, seconds: float) -> None:
+    def close_epoch(self) -> None:
         """Validate, keep the model if it is the best so far, and record the epoch."""
         progress = self.progress
         result = self.validation.run(self.accelerator, self.model, progress.epoch + 1)
@@ -298,7 +296,7 @@ class _Run:
                     self.manifest,
                     self.words,
                 )
-        record_epoch(self.accelerator, progress, result, seconds)
+        record_epoch(self.accelerator, progress, result)
         if self.accelerator.is_main_process:
             write_history(Path(self.config.output_dir), progress.history)
         self.save()
@@ -359,12 +357,12 @@ class _Run:
         return bool(self.accelerator.check_trigger())
 
     def _check_finite(self, loss_sum: torch.Tensor) -> float:
-        """The sum of losses here; every process raises if that of any is not finite."""
-        sums = self.accelerator.gather(loss_sum.float().reshape(1))
+        """The mean of the processes' sums of losses; all raise if that of any is not finite."""
+        sums = self.accelerator.gather(loss_sum.reshape(1))
         if not torch.isfinite(sums).all():
             raise InputError(
                 f"training diverged: the loss is not finite at step {self.progress.step}; lower "
                 "--learning-rate, or train without fp16, then continue with "
                 "--resume-from-checkpoint auto --allow-changed learning_rate"
             )
-        return float(loss_sum.item())
+        return float(sums.mean().item())

@@ -69,16 +69,13 @@ def _holds(best: Path, progress: Progress) -> bool:
     )
 
 
-def record_epoch(
-    accelerator: Accelerator, progress: Progress, result: ValidationResult, seconds: float
-) -> None:
+def record_epoch(accelerator: Accelerator, progress: Progress, result: ValidationResult) -> None:
     """Enter an epoch in the history, the log and the trackers, and begin the next.
 
     Args:
         accelerator: Its trackers are used.
         progress: Of the run, with `best_epoch` up to date.
         result: The epoch's model on the validation table.
-        seconds: Of training.
     """
     record = EpochRecord(
         epoch=result.epoch,
@@ -86,7 +83,7 @@ def record_epoch(
         best=progress.best_epoch == result.epoch,
         train_loss=progress.loss_sum / max(progress.batch, 1),
         validation_loss=result.loss,
-        seconds=round(seconds, 1),
+        seconds=round(progress.seconds, 1),
         scores=result.scores,
     )
     progress.history.append(record)
@@ -104,4 +101,5 @@ def record_epoch(
                 if value is not None:
                     figures[f"validation/{point}/{average}/{name}"] = value
     accelerator.log(figures, step=progress.step)
-    progress.epoch, progress.batch, progress.loss_sum = result.epoch, 0, 0.0
+    progress.epoch, progress.batch = result.epoch, 0
+    progress.loss_sum, progress.seconds = 0.0, 0.0
