@@ -124,7 +124,7 @@ def test_quality_over_whole_sources(results, table, tmp_path):
     first = {row[1].strip(): row[2:] for row in reversed(rows) if len(row) > 2}
     assert first["other"] == first["Keyword rules"]
     error = results("bench.quality", *added, "--recipe", "by hand", code=1)
-    assert "other-0.npz: was measured of '', not of 'by hand'; remove it to measure" in error
+    assert "other-0.npz: is of the recipe '', not of 'by hand'; remove it to measure" in error
 
 
 def test_articles_labelled_by_people(results, table):

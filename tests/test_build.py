@@ -368,8 +368,8 @@ def test_labels_that_the_rules_replace_are_said(tmp_path, out, strict, caplog):
     rows = [article(1, labels=["RCT"]), article(2, labels=["RCT", "Human"]), article(3)]
     card = build([write(tmp_path / "a.jsonl", rows)], out, strict)
     assert card.replaced == {"RCT": 2, "Human": 1}
-    assert "rules of 'strict' replace (RCT 2, Human 1); to keep them, give --rules" in caplog.text
-    assert "own that the rules replaced: RCT 2, Human 1" in (out / "README.md").read_text()
+    assert "rules of 'strict' pass over (RCT 2, Human 1); to keep one, give --rules" in caplog.text
+    assert "own that the rules passed over: RCT 2, Human 1" in (out / "README.md").read_text()
 
 
 def test_an_unknown_label_names_file_row_and_label(tmp_path, out):

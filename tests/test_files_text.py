@@ -280,8 +280,9 @@ def test_every_line_that_belongs_to_no_record_is_counted(tmp_path, name, record,
 
 def test_one_field_a_line_is_refused(tmp_path):
     content = 'TITLE,"A trial"\nAUTHOR NAMES,"X"\nABSTRACT,"We randomised"\n'
-    with pytest.raises(InputError, match="each line holds a field, not a record"):
-        rows(tmp_path, "a.csv", content)
+    for text in (content, 2 * content):
+        with pytest.raises(InputError, match="each line holds a field, not a record"):
+            rows(tmp_path, "a.csv", text)
 
 
 def test_empty_and_repeated_column_names_are_kept_apart(tmp_path):
@@ -407,6 +408,7 @@ def test_json_documents_on_one_line_or_many(tmp_path, indent):
         (paper, ["A"]),
         ({"title": "A", "references": [{"title": "not this"}]}, ["A"]),
         ([paper], ["A"]),
+        ({"title": "A", "data": ["x", "y"]}, ["A"]) if indent is None else ([], []),
     ):
         (tmp_path / "a.json").write_text(json.dumps(document, indent=indent))
         assert [row["title"] for row in read_rows(tmp_path / "a.json")] == titles
@@ -434,6 +436,10 @@ def test_the_sheet_with_the_articles_is_read(tmp_path):
         "Records": [["title", "abstract", "year"], ["A", "x", 2020]],
         "More": [["title", "abstract", "year", "doi"], ["B", "y", 2021, "10.1/x"]],
     }
+    workbook(tmp_path / "a.xlsx", sheets)
+    assert [row["title"] for row in read_rows(tmp_path / "a.xlsx")] == ["A"]
+    # Of two that hold records the first is read, even if the other has abstracts.
+    sheets = {"Included": [["Title", "Year"], ["A", 2020]], "Excluded": sheets["More"]}
     workbook(tmp_path / "a.xlsx", sheets)
     assert [row["title"] for row in read_rows(tmp_path / "a.xlsx")] == ["A"]
 

@@ -204,6 +204,24 @@ REPEATED = """@article{k1,
 """
 
 
+@pytest.mark.parametrize("keyword", ["Asthma; severe", "Diabetes, Type 2", "Asthma"])
+def test_a_keyword_alone_is_one_keyword(tmp_path, keyword):
+    with open_writer(tmp_path / "a.bib") as writer:
+        writer.write({"title": "A", "keywords": [keyword]})
+    (row,) = read_rows(tmp_path / "a.bib")
+    assert row["keywords"] == [keyword]
+
+
+@pytest.mark.parametrize("name", ["b.ris", "b.nbib"])
+def test_text_in_brackets_is_no_list(tmp_path, name):
+    address = "[Smith, J; Doe, A] Univ X, Oslo; [Roe, B] Univ Y"
+    with open_writer(tmp_path / name) as writer:
+        writer.write({"title": "A", "author_address": address, "notes": "[Retracted; see below] x"})
+    text = (tmp_path / name).read_text()
+    assert f"- {address}\n" in text
+    assert "- [Retracted; see below] x\n" in text
+
+
 def test_bibtex_fields_that_are_there_twice_and_items_in_braces(tmp_path):
     (tmp_path / "a.bib").write_text(REPEATED)
     for name in ("b.bib", "c.ris"):

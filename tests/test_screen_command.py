@@ -170,6 +170,30 @@ def test_a_row_that_cannot_be_read_goes_on_to_people(screen, tmp_path):
     assert ["line 1: not JSON" in errors[0], "line 22: not JSON" in errors[1]] == [True, True]
 
 
+def test_an_error_longer_than_a_cell_of_excel_ends_no_screening(screen, tmp_path):
+    source, output = tmp_path / "in.csv", tmp_path / "out.xlsx"
+    source.write_text(f'title,abstract\nA,b\n"Smoking" and {"health " * 6000},We\n')
+    screen(source, output)
+    notes = [row["studytag_error"] or "" for row in read_rows(output)]
+    assert any(note.startswith("not assessed: could not be tagged; ") for note in notes)
+
+
+def test_a_label_is_dropped_by_the_stricter_point(screen, exported, tmp_path):
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    lines = (json.dumps(row) + "\n" for row in invented_articles(60, seed=6))
+    source.write_text("".join(lines), encoding="utf-8")
+    screen(
+        source, output, "--drop", "Human", "--operating-point", "f1", "--variant", "fp32", keep=""
+    )
+    with Predictor(exported.bundle, variant="fp32") as predictor:
+        points = predictor.manifest.variants["fp32"].thresholds
+        stricter = max(
+            points[point][predictor.labels.index("Human")] for point in ("f1", "precise")
+        )
+        rows = list(read_rows(output.with_name("out.set-aside.jsonl")))
+        assert all(row["p_Human"] >= stricter for row in rows)
+
+
 def test_fields_that_only_some_records_have(screen, tmp_path):
     source, output = tmp_path / "in.ris", tmp_path / "out.csv"
     records = []

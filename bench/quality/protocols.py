@@ -181,7 +181,7 @@ def _keep(name: str, truth: Truth, systems: Systems, predict: Callable[[System],
         if (file := predictions_file(folder, system, seed)).exists():
             if (before := Predictions.load(file).recipe) != recipe:
                 raise InputError(
-                    f"{file}: was measured of {before!r}, not of {recipe!r}; remove it to measure "
+                    f"{file}: is of the recipe {before!r}, not of {recipe!r}; remove it to measure "
                     "again, or give the system another name"
                 )
             continue

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--drop",
         metavar="LABELS",
         default="",
-        help="records may have none of these, at the operating point precise in any case",
+        help="records may have none of these, at the operating point precise or a stricter one",
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="also write the report as JSON")
     add_file_arguments(parser)

@@ -110,8 +110,8 @@ def _collect(
                 listing.writerow([reason, row["pmid"], row["year"], row["title"]])
     if card.replaced:
         logger.warning(
-            "the sources have labels of their own that the rules of %r replace (%s); to keep them, "
-            "give --rules a file in which these labels have no rule",
+            "the sources have labels of their own that the rules of %r pass over (%s); to keep "
+            "one, give --rules a file that lists it without any evidence",
             *(rules.name, card.replacements()),
         )
     card.corrected = len(corrections.used)
@@ -126,7 +126,7 @@ def _articles(
 ) -> Iterator[tuple[Row, str | None]]:
     """Every article in the table's columns, labelled, and why it is left out, if it is.
 
-    `replaced` counts the labels of the sources' own that the rules put theirs in place of.
+    `replaced` counts the labels of the sources' own that the rules pass over.
     """
     seen: set[bytes] = set()
     for file in files:

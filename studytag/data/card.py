@@ -22,7 +22,7 @@ class Card:
         read: Articles read.
         excluded: Reason to number of articles.
         corrected: Articles whose labels a person corrected.
-        replaced: Label to articles that had it in their own column, where a rule decides instead.
+        replaced: Label to articles that had it in their own column, which the rules pass over.
         rows: Split to number of articles.
         positive: (split, label) to articles with the label.
         known: (split, label) to articles of which it is known.
@@ -64,7 +64,7 @@ class Card:
         return "; ".join(f"{reason}: {n}" for reason, n in self.excluded.most_common()) or "none"
 
     def replacements(self) -> str:
-        """The labels that the rules replaced, in words."""
+        """The labels that the rules passed over, in words."""
         return ", ".join(f"{label} {n}" for label, n in self.replaced.most_common()) or "none"
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Card:
             f"({', '.join(f'{split} {self.rows[split]}' for split in SPLITS)})",
             f"- Excluded: {self.reasons()} (listed in `excluded.csv`)",
             f"- Corrected by hand: {self.corrected}",
-            f"- Labels of the sources' own that the rules replaced: {self.replacements()}",
+            f"- Labels of the sources' own that the rules passed over: {self.replacements()}",
             "",
             "## Labels by split",
             "",

@@ -208,7 +208,10 @@ class RuleSet:
         return {name: frozenset(implied_labels(implications, name)) for name in self.rules}
 
     def replaced(self, row: Row) -> list[str]:
-        """The labels in the row's own column `labels` that count for nothing: rules decide."""
+        """The labels in the row's own column `labels` that count for nothing.
+
+        Rules decide them, or the rule set does not have them.
+        """
         kept = {name for name, rule in self.rules.items() if rule.from_table}
         return [name for name in row.get("labels") or () if name not in kept]
 

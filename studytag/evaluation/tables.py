@@ -42,6 +42,8 @@ def scores_table(scores: Scores, fixed: Scores, intervals: F1Intervals | None = 
     header += ["F1 at 0.5", "AP", "ECE"]
 
     def row(name: str, entry: _Entry, bounds: Interval | None, at_half: float) -> list[str]:
+        if isinstance(entry, LabelScores) and not entry.known:  # not measured, and not zero
+            return [name, *_support(entry), *["–"] * (len(header) - 3)]
         return [
             name,
             *_support(entry),

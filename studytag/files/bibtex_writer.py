@@ -148,7 +148,8 @@ class BibtexWriter:
         words = [clean(str(word)) for word in words]
         between = "; " if any("," in word for word in words) else ", "
         text = between.join(_braced(word, ";") for word in words)
-        return f"{text};" if len(words) == 1 and between == "; " else text
+        # Braces around a whole value are Web of Science's, and hold no keyword together.
+        return f"{text};" if len(words) == 1 and re.search("[,;]", words[0]) else text
 
     def _as_it_was(self, row: Row, origin: Origin) -> str:
         """The entry as it stood; fields that changed are taken out and written anew."""

@@ -180,8 +180,8 @@ def first_rows(beginning: list[str], delimiter: str) -> Iterator[tuple[int, list
 
 def _refuse_one_field_a_line(path: Path, rows: Sequence[tuple[int, list[str]]]) -> None:
     names = [known_field(cells[0]) for _, cells in rows if len(cells) > 1]
-    known = {*names} - {None}
-    if {*MODEL_FIELDS} < known and 2 * len(known) > len(names):
+    known = [name for name in names if name is not None]
+    if {*MODEL_FIELDS} < {*known} and 2 * len(known) > len(names):
         raise InputError(
             f"{path}: each line holds a field, not a record; "
             f"export it again with one record a line, or as RIS"
@@ -272,8 +272,9 @@ class DelimitedWriter:
         self._rows += 1
 
     def _columns(self, row: Row) -> Row:
-        columns = table_columns(row, verbatim=_is_delimited(row))
-        return with_tags(columns, self._options)
+        verbatim = _is_delimited(row)
+        columns = table_columns(row, verbatim=verbatim)
+        return with_tags(columns, self._options, verbatim=verbatim)
 
     def _begin(self, row: Row, columns: Row) -> None:
         self._names = dict.fromkeys(columns)

@@ -191,8 +191,9 @@ class JsonlWriter:
             InputError: it holds a number that JSON cannot say (NaN in a list, infinity).
         """
         self._rows += 1
-        verbatim = origin_of(row, "jsonl") or origin_of(row, "json")
-        columns = with_tags(table_columns(row, verbatim=bool(verbatim)), self._options)
+        verbatim = bool(origin_of(row, "jsonl") or origin_of(row, "json"))
+        columns = table_columns(row, verbatim=verbatim)
+        columns = with_tags(columns, self._options, verbatim=verbatim)
         cells = {name: None if missing(value) else value for name, value in columns.items()}
         try:
             line = json.dumps(cells, ensure_ascii=False, allow_nan=False, default=_plain)

@@ -78,17 +78,22 @@ def is_tag(keyword: str, prefix: str, labels: Container[str]) -> bool:
     return label != keyword and (prefix == PREFIX or label in labels)
 
 
-def with_tags(columns: Row, options: WriteOptions) -> Row:
+def with_tags(columns: Row, options: WriteOptions, *, verbatim: bool) -> Row:
     """A table row's columns with those of 0 and 1: `tag_studytag_RCT`.
 
-    Keywords that are tags of an earlier run are gone where the row has tags anew.
+    The keywords of a tagged record lose the tags of an earlier run, where it has tags anew.
+
+    Args:
+        columns: Of the row.
+        options: Of the writer.
+        verbatim: Whether the row is of such a table itself, whose cells stay as they are.
     """
     labels, keywords = columns.get(PREDICTED_COLUMN), columns.get("keywords")
     indicators = {
         INDICATOR_PREFIX + label: None if labels is None else int(label in labels)
         for label in options.indicators
     }
-    if labels is not None and isinstance(keywords, list):
+    if labels is not None and isinstance(keywords, list) and not verbatim:
         known = known_labels(columns)
         kept = [word for word in keywords if not is_tag(str(word), options.prefix, known)]
         columns = columns | {"keywords": kept}

@@ -126,8 +126,9 @@ class ParquetWriter:
         return pq.ParquetWriter(path, schema, compression="zstd")
 
     def _columns(self, row: Row) -> Row:
-        columns = table_columns(row, verbatim=bool(origin_of(row, "parquet")))
-        return with_tags(columns, self._options)
+        verbatim = bool(origin_of(row, "parquet"))
+        columns = table_columns(row, verbatim=verbatim)
+        return with_tags(columns, self._options, verbatim=verbatim)
 
     def _rows_with_columns(self) -> list[Row]:
         """What tells the columns of the first group: its rows, or the row that it began with."""

@@ -239,8 +239,9 @@ def _sniff_json(text: str) -> str | None:
     except (ValueError, RecursionError):
         return "json" if re.match(r"\{\s*\"", text) and first.strip() == "{" else None
     # A document on one line holds a list of records; a line of JSONL is one.
-    alone = not any(map(str.strip, others))
-    return "json" if alone and jsonl.records_in(document) not in (None, [document]) else "jsonl"
+    records = None if any(map(str.strip, others)) else jsonl.records_in(document)
+    many = records and records != [document] and all(isinstance(each, dict) for each in records)
+    return "json" if many else "jsonl"
 
 
 def _sniff_lines(text: str) -> str | None:

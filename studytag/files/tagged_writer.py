@@ -27,7 +27,7 @@ from studytag.files.rows import (
     written_items,
 )
 from studytag.files.tagged import COLUMNS_NOTE, ERROR_NOTE, Record, TaggedFormat
-from studytag.files.values import first_year, join_list, plain_number, split_list, to_year
+from studytag.files.values import first_year, json_list, plain_number, split_list, to_year
 from studytag.records import PREDICTED_COLUMN, Row, clean
 
 _WHOLE_TEXT = frozenset(("urls", "notes", "author_address"))  # which hold semicolons
@@ -315,10 +315,8 @@ def _noted(record: Record) -> dict[str, Any]:
 
 def _texts(field: Field, value: Any) -> list[str]:
     if isinstance(value, str):
-        items: list[Any] = split_list(value)
-        ours = value.startswith("[") and join_list(items) == value
-        if field.name not in _SPLIT_TEXT and not (field.many and ours):
-            items = [value]
+        ours = json_list(value) if field.many else None  # as tables hold lists
+        items: list[Any] = split_list(value) if field.name in _SPLIT_TEXT else ours or [value]
     elif isinstance(value, list | tuple):
         items = list(value)
     else:

@@ -92,7 +92,7 @@ def split_list(text: str) -> list[str]:
     """
     text = text.strip()
     items: Iterable[str]
-    if (stored := _json_list(text)) is not None:
+    if (stored := json_list(text)) is not None:
         return [str(item) for item in stored if not missing(item)]
     if _PANDAS_LIST.fullmatch(text):
         items = (single or double for single, double in _QUOTED.findall(text))
@@ -101,7 +101,8 @@ def split_list(text: str) -> list[str]:
     return [item.strip() for item in items if item.strip()]
 
 
-def _json_list(text: str) -> list[Any] | None:
+def json_list(text: str) -> list[Any] | None:
+    """The list that a text is as JSON; None where it is none."""
     if not (text.startswith("[") and text.endswith("]")):
         return None
     try:

@@ -18,7 +18,6 @@ from typing import Any
 
 from studytag.errors import CellTooLongError, InputError, import_extra
 from studytag.files.delimited import cell_text
-from studytag.files.fields import MODEL_FIELDS
 from studytag.files.headers import Header, find_header
 from studytag.files.notices import notice
 from studytag.files.options import ReadOptions, WriteOptions, with_tags
@@ -114,10 +113,9 @@ def _header(path: Path, sheet: Any) -> Header | None:
     return find_header(enumerate([cell_text(cell) for cell in cells] for cells in rows))
 
 
-def _rank(header: Header | None) -> tuple[int, bool]:
+def _rank(header: Header | None) -> int:
     """How likely articles stand under a header: a lone "Title" may be that of a sheet of notes."""
-    fields = header.fields if header else frozenset()
-    return len(fields & {*MODEL_FIELDS}), len(fields) > 1
+    return min(len(header.fields), 2) if header else 0
 
 
 def _has_formula(path: Path) -> bool:
@@ -261,8 +259,9 @@ class XlsxWriter:
         self._rows += 1
 
     def _columns(self, row: Row) -> Row:
-        columns = table_columns(row, verbatim=origin_of(row, "xlsx") is not None)
-        return with_tags(columns, self._options)
+        verbatim = origin_of(row, "xlsx") is not None
+        columns = table_columns(row, verbatim=verbatim)
+        return with_tags(columns, self._options, verbatim=verbatim)
 
     def _begun(self, row: Row, columns: Row) -> dict[str, None]:
         """The columns of the sheet, under whose header its rows go."""

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from studytag.errors import CellTooLongError
 from studytag.evaluation.bootstrap import wilson_interval
 from studytag.evaluation.scores import LabelScores
-from studytag.files import RowWriter
+from studytag.files import ERROR_COLUMN, RowWriter
 from studytag.hashing import sha256
 from studytag.inference.files import Options, tag_file
 from studytag.inference.predictor import Predictor
@@ -48,7 +49,8 @@ def screen_file(
     `predict_file` does.
 
     Args:
-        predictor: Tags the records, at its operating point; labels to drop at `DROP_POINT`.
+        predictor: Tags the records, at its operating point; labels to drop at `DROP_POINT`, or at
+            that where it is stricter.
         source: Any file that `studytag.files.read_rows` reads.
         target: Any file that `studytag.files.open_writer` writes.
         rule: What is kept.
@@ -99,8 +101,18 @@ def criteria_of(predictor: Predictor, rule: Rule, keep: Sequence[float]) -> Crit
             bundle has no `DROP_POINT`.
     """
     rule.check(predictor.labels)
-    drop = predictor.manifest.thresholds(predictor.variant, DROP_POINT) if rule.drop else keep
+    drop = _drop_thresholds(predictor, keep) if rule.drop else keep
     return Criteria(rule, predictor.label_set, keep, drop)
+
+
+def _drop_thresholds(predictor: Predictor, keep: Sequence[float]) -> list[float]:
+    """Those of `DROP_POINT`, or of what is kept where they are stricter.
+
+    Raises:
+        InputError: the bundle has no `DROP_POINT`.
+    """
+    precise = predictor.manifest.thresholds(predictor.variant, DROP_POINT)
+    return [max(pair) for pair in zip(precise, keep, strict=True)]
 
 
 class Divided:
@@ -134,31 +146,42 @@ class Divided:
             self.begin(row)  # one of the outputs may get no row
         row, decision, reason = self._criteria.screen(row)
         if decision in self._writers:
-            self._writers[decision].write(row)
+            _write(self._writers[decision], row)
         self._screening.count(row, decision, reason)
+
+
+def _write(writer: RowWriter, row: Row) -> None:
+    """Write a row; a note too long for a cell, which an error became that fitted, is cut."""
+    try:
+        writer.write(row)
+    except CellTooLongError as refusal:
+        note = row[ERROR_COLUMN] or ""
+        writer.write(row | {ERROR_COLUMN: refusal.cut(note) or None})
 
 
 def describe_tagger(predictor: Predictor) -> Tagger:
     """What decides, for a report: version, bundle, thresholds, and what was measured at them."""
     manifest, variant = predictor.manifest, predictor.manifest.variants[predictor.variant]
-    recall, precision = {}, {}
+    keep = predictor.thresholds
     # Thresholds of the caller's own were measured by nobody.
     stored = manifest.thresholds(predictor.variant, predictor.operating_point)
-    if stored == list(predictor.thresholds.values()):
-        for label, entry in _scores(variant, predictor.operating_point).items():
-            recall[label] = _share(entry.recall, entry.support)
-    for label, entry in _scores(variant, DROP_POINT).items():
-        if entry.precision:
-            precision[label] = _share(
-                entry.precision, entry.recall * entry.support / entry.precision
-            )
-    # A bundle that lacks the point can drop nothing.
-    dropped_by = zip(predictor.labels, variant.thresholds.get(DROP_POINT, ()), strict=False)
+    own = stored != list(keep.values())
+    at_keep = {} if own else _scores(variant, predictor.operating_point)
+    recall = {label: _share(entry.recall, entry.support) for label, entry in at_keep.items()}
+    drop, precision = {}, {}
+    if DROP_POINT in variant.thresholds:  # a bundle that lacks the point can drop nothing
+        drop = dict(zip(keep, _drop_thresholds(predictor, list(keep.values())), strict=True))
+        at_drop = _scores(variant, DROP_POINT)
+        for label, precise in zip(keep, variant.thresholds[DROP_POINT], strict=True):
+            entry = (at_drop if drop[label] == precise else at_keep).get(label)
+            if entry and entry.precision:
+                tagged = entry.recall * entry.support / entry.precision
+                precision[label] = _share(entry.precision, tagged)
     return Tagger(
         version=__version__,
         bundle=sha256(predictor.path / MANIFEST),
-        keep=Side(predictor.operating_point, predictor.thresholds, recall),
-        drop=Side(DROP_POINT, dict(dropped_by), precision),
+        keep=Side(predictor.operating_point, keep, recall),
+        drop=Side(DROP_POINT, drop, precision),
         measured_on=manifest.measured_on,
     )
 

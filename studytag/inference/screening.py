@@ -32,8 +32,8 @@ KEEP_POINT: OperatingPoint = "sensitive"
 """Decides what is kept unless another is named: a miss costs more than a record read in vain."""
 
 DROP_POINT: OperatingPoint = "precise"
-"""Decides what is dropped. At `KEEP_POINT`, whose low thresholds miss few, many records would be
-set aside for a label that they do not have."""
+"""Decides what is dropped, where the point of what is kept is not stricter. At `KEEP_POINT`, whose
+low thresholds miss few, many records would be set aside for a label that they do not have."""
 
 
 class Decision(str, Enum):

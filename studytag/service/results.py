@@ -114,7 +114,7 @@ def write_download(
         target: The file to write.
         format: One of `studytag.files.FORMATS` that is written.
         criteria: Divide the records; None where `part` is `all`.
-        part: Which records; those that nobody judged are among the kept ones.
+        part: Which records; those that were not assessed are among the kept ones.
         stop: Asked before each record, whether to end early.
 
     Raises:

@@ -34,7 +34,7 @@ _EXAMPLE: JsonDict = {
 class Article(BaseModel):
     """One article; title or abstract must have text. Fields of other names are refused."""
 
-    # A mistyped name would leave text out that nobody misses in the answer.
+    # A misspelt field would be ignored unnoticed.
     model_config = ConfigDict(extra="forbid")
 
     id: str | None = Field(None, description="Comes back with the result")

@@ -123,7 +123,7 @@ def set_aside_later(folder: Path, step: int) -> None:
         path.rename(aside / path.name)
     logger.warning(
         "%s: moved here what the run had saved when it went on from step %d before (%s); delete "
-        "it once you need it no more",
+        "it when you no longer need it",
         *(aside, step, ", ".join(path.name for path in later)),
     )
 

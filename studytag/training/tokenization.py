@@ -22,8 +22,8 @@ from studytag.records import TextRecipe
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 1
-"""Incremented when the files' layout changes, so that older ones are not read."""
+_FORMAT = 2
+"""Incremented when the same table gives other files, so that older ones are not read."""
 
 
 class TokenisedTable:
