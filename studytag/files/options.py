@@ -71,7 +71,7 @@ def check_prefix(prefix: str) -> None:
 def is_tag(keyword: str, prefix: str, labels: Container[str]) -> bool:
     """Whether a keyword is a tag of an earlier run.
 
-    Nobody else begins keywords with `studytag: `. Another prefix may begin a person's keywords too,
+    Nobody else begins keywords with `studytag:`. Another prefix may begin a person's keywords too,
     so that only a label which the model has makes it ours.
     """
     label = keyword.removeprefix(prefix)

@@ -108,7 +108,7 @@ def plan_tags(
         client: As `connect` makes it.
         predictor: Tags the articles.
         collection: Key of a collection; None takes the whole library.
-        prefix: Begins our tags. Under `studytag: ` all are replaced, under another prefix those of
+        prefix: Begins our tags. Under `studytag:` all are replaced, under another prefix those of
             labels that the predictor has.
         operating_point: Decides instead of the predictor's own.
 
