@@ -39,7 +39,7 @@ from studytag.files.values import (
     to_pmid,
 )
 from studytag.files.watch import TextWatch
-from studytag.records import Row, clean
+from studytag.records import ARTICLE_COLUMNS, Row, clean
 
 COLUMNS_FIELD = "studytag_columns"
 """Holds the columns that BibTeX has no field for."""
@@ -115,7 +115,7 @@ def plain_text(latex: str) -> str:
 
 
 def _view(fields: dict[str, list[str]]) -> tuple[Row, dict[str, Any]]:
-    row: Row = dict.fromkeys(("pmid", "title", "abstract", "year", "journal"))
+    row: Row = dict.fromkeys(ARTICLE_COLUMNS)
     ranked: dict[str, list[tuple[int, str]]] = {}
     for tag in fields:
         found = tag_field("bib", tag.lower()) or _model_field(tag)

@@ -30,7 +30,7 @@ from studytag.files.values import (
     to_pmid,
 )
 from studytag.files.watch import TextWatch
-from studytag.records import Row, clean
+from studytag.records import ARTICLE_COLUMNS, Row, clean
 
 COLUMNS_NOTE = "studytag columns: "
 """Begins the note that holds, as JSON, the columns for which a format has no tag."""
@@ -158,7 +158,7 @@ class _View:
         self._extra: dict[str, Any] = {}
         self._tags: dict[str, tuple[Field | None, int]] = {}
         self._values = self._collect(record)
-        self.row: dict[str, Any] = dict.fromkeys(("pmid", "title", "abstract", "year", "journal"))
+        self.row: dict[str, Any] = dict.fromkeys(ARTICLE_COLUMNS)
         for name in format.always:
             self.row[name] = []
         self._choose()

@@ -75,9 +75,8 @@ def record_start(
         "resumes": [],
     }
     write_json_atomically(Path(config.output_dir) / RUN_RECORD, record)
-    write_history(
-        Path(config.output_dir), []
-    )  # or that of an earlier run would pass for this one's
+    # Or that of an earlier run in this folder would pass for this one's.
+    write_history(Path(config.output_dir), [])
 
 
 def record_resume(
