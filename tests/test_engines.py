@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import shutil
@@ -245,7 +246,7 @@ def _create(marker):
 
 
 @pytest.fixture(scope="module")
-def ray():
+def ray(pytestconfig):
     # Read when Ray is imported: a busy machine takes long to start it.
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
     ray = pytest.importorskip("ray")
@@ -260,6 +261,10 @@ def ray():
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield ray
     ray.shutdown()
+    # It takes the handler away that says in which test a process crashed.
+    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        faulthandler.disable()
+        faulthandler.enable(os.dup(2))
 
 
 @pytest.mark.slow

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 import time
 import tracemalloc
 import zipfile
@@ -118,3 +120,34 @@ def test_other_archives_are_not_workbooks(tmp_path):
     (tmp_path / "a.xls").write_bytes(b"\xd0\xcf\x11\xe0 something")
     with pytest.raises(InputError, match=r"a\.xls: a workbook of old Excel; save it as \.xlsx"):
         list(read_rows(tmp_path / "a.xls"))
+
+
+RECORDS = {
+    "csv": "title\n" + "x\n" * 10_000,
+    "tsv": "title\tyear\n" + "x\t2020\n" * 10_000,
+    "jsonl": '{"title": "x"}\n' * 10_000,
+    "ris": "TY  - JOUR\nTI  - x\nER  - \n\n" * 10_000,
+    "bib": "@article{a, title={x}}\n" * 10_000,
+}
+COUNTED_ON_A_SMALL_STACK = """
+import sys, threading
+from studytag.files import read_rows
+threading.stack_size(2**18)
+counted = threading.Thread(target=lambda: print(sum(1 for _ in read_rows(sys.argv[1]))))
+counted.start()
+counted.join()
+"""
+
+
+@pytest.mark.parametrize("suffix", RECORDS)
+def test_the_stack_does_not_grow_with_the_records(tmp_path, suffix):
+    """Iterators around iterators, one for each record, would end the process without a word."""
+    path = tmp_path / f"in.{suffix}"
+    path.write_text(RECORDS[suffix])
+    counted = subprocess.run(
+        [sys.executable, "-c", COUNTED_ON_A_SMALL_STACK, path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (counted.returncode, counted.stdout) == (0, "10000\n"), counted.stderr

@@ -109,7 +109,8 @@ class _RowLines:
 
     def begin(self, first: Sequence[str] = ()) -> None:
         """A row begins, with lines that were read before."""
-        self._lines = chain(first, self._lines)
+        if first:  # a chain of chains, one for each row, would overflow the stack
+            self._lines = chain(first, self._lines)
         self._row: list[str] = []
         self._cells = 0
         self._characters = 0
