@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from service_support import JSON
 
 from studytag import InputError, Predictor
 from studytag.service.errors import Failures, add_error_handlers
+from studytag.service.model_api import describe
 
 pytest_plugins = ["service_fixtures"]
 
@@ -132,6 +134,15 @@ class TestModel:
         assert model["default_operating_point"] == "f1"
         assert model["measured_on"] == "the articles that the thresholds were tuned on"
         assert len(model["bundle_sha256"]) == 64
+
+    def test_has_no_metrics_of_labels_that_were_not_measured(self, exported):
+        with Predictor(exported.bundle) as predictor:
+            variant = predictor.manifest.variants[predictor.variant]
+            scores = variant.scores[predictor.operating_point]
+            unmeasured = replace(scores.labels["RCT"], known=0, support=0)
+            scores.labels["RCT"] = unmeasured
+            point = describe(predictor, "x").operating_points[predictor.operating_point]
+        assert {*point.metrics} == {*predictor.labels} - {"RCT"}
 
 
 class TestPredict:

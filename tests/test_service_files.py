@@ -149,9 +149,11 @@ class TestRows:
             {"decision": "present"},
             {"label": "RCT"},
             {"label": "x", "decision": "absent"},
+            {"page": 2},
+            {"limit": [1, 2]},
         ],
     )
-    def test_unknown_labels_and_columns_are_refused(self, client, done, query):
+    def test_unknown_labels_columns_and_parameters_are_refused(self, client, done, query):
         answer = client.get(f"/v1/files/{done['id']}/rows", params=query)
         assert answer.status_code == 422
 
@@ -279,6 +281,18 @@ class TestBadUploads:
         assert {path.name for path in folder.iterdir()} <= {
             *("job.json", "tagged.parquet", "shown.parquet", "upload.ris", "upload"),
         }
+
+    def test_what_an_upload_does_not_take_is_refused_and_not_ignored(self, client):
+        file = ("a.ris", ris(ARTICLES[:1]))
+        aside = client.post("/v1/files?operating_point=sensitive", files={"file": file})
+        assert aside.status_code == 422
+        assert aside.json()["error"] == (
+            "operating_point: no parameter of this address; there are none; "
+            "other fields go into the body"
+        )
+        twice = client.post("/v1/files", files=[("file", file), ("file", file)])
+        assert twice.status_code == 422
+        assert twice.json()["error"] == "file: given more than once; upload one file at a time"
 
     def test_an_unknown_format_is_refused_at_once(self, client, server):
         before = len(list((server.log.parent / "state" / "jobs").iterdir()))

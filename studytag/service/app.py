@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from studytag.inference.predictor import Predictor
@@ -19,6 +19,7 @@ from studytag.service.jobs import JobStore, Status
 from studytag.service.lanes import Cores
 from studytag.service.metrics import Metrics
 from studytag.service.observed import Observed
+from studytag.service.parameters import refuse_unknown_parameters
 from studytag.service.runner import Runner
 from studytag.service.security import Guard, SecurityHeaders
 from studytag.service.settings import Settings
@@ -72,9 +73,12 @@ def create_app(predictor: Predictor, settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.service = service
-    for router in (tag_api.router, model_api.router, predict_api.router, v2_api.router):
+    ours = [Depends(refuse_unknown_parameters)]
+    for router in (tag_api.router, model_api.router):
+        app.include_router(router, max_body_size=settings.max_body, dependencies=ours)
+    app.include_router(files_api.router, max_body_size=settings.max_upload, dependencies=ours)
+    for router in (predict_api.router, v2_api.router):  # protocols that let foreign fields pass
         app.include_router(router, max_body_size=settings.max_body)
-    app.include_router(files_api.router, max_body_size=settings.max_upload)
     app.mount("/", StaticFiles(directory=PAGE, html=True, check_dir=False), name="page")
     add_error_handlers(app)
     app.add_middleware(Failures)

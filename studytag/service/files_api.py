@@ -121,9 +121,15 @@ DoneJob = Annotated[Job, Depends(_done_job)]
 
 @router.post("", status_code=202, responses=documented(400, 401, 403, 413, 422, 429, 503, 507))
 async def upload(
-    service: Shared, form: Annotated[UploadForm, Form(media_type="multipart/form-data")]
+    request: Request,
+    service: Shared,
+    form: Annotated[UploadForm, Form(media_type="multipart/form-data")],
 ) -> JobInfo:
     """Upload a file of articles; it is tagged beside everything else, also after a restart."""
+    parts = await request.form()
+    for name in parts:
+        if len(parts.getlist(name)) > 1:
+            raise InputError(f"{name}: given more than once; upload one file at a time")
     waiting = service.jobs.count(Status.QUEUED) + service.jobs.count(Status.RUNNING)
     if service.stopping:
         raise ApiError(503, ErrorType.UNHEALTHY, "the server is ending; try again", retry_after=10)

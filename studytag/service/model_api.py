@@ -30,7 +30,9 @@ class OperatingPointInfo(BaseModel):
 
     description: str
     thresholds: dict[str, float]
-    metrics: dict[str, LabelMetrics] | None
+    metrics: dict[str, LabelMetrics] | None = Field(
+        description="Of the labels that were known of an article; the others were not measured"
+    )
 
 
 class ModelInfo(BaseModel):
@@ -90,6 +92,7 @@ def _metrics(scores: Scores) -> dict[str, LabelMetrics]:
             precision=each.precision, recall=each.recall, f1=each.f1, support=each.support
         )
         for label, each in scores.labels.items()
+        if each.known
     }
 
 
