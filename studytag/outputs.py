@@ -98,5 +98,7 @@ def refuse_loss(
             f"{folder} holds {min(foreign)!r}, which no {maker} wrote; name another folder"
         )
     for path in kept:
+        if path.resolve() == folder.resolve():
+            raise InputError(f"{folder}: is the input itself; name another folder")
         if path.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"{path} lies in {folder}, which is replaced; name another folder")

@@ -220,11 +220,11 @@ def test_the_place_is_looked_at_before_anything_is_computed(exported, tmp_path, 
     command = ["calibrate", str(exported.bundle), "--unlabelled", str(tmp_path / "not there.csv")]
     with pytest.raises(SystemExit):
         main([*command, "--output", str(tmp_path)])
-    assert "holds something other than a bundle" in capsys.readouterr().err
+    assert "holds 'notes.txt', which no export wrote" in capsys.readouterr().err
 
 
 def test_the_bundle_itself_is_never_the_output(exported, capsys):
     command = ["calibrate", str(exported.bundle), "--prevalence", "RCT=0.1"]
     with pytest.raises(SystemExit):
         main([*command, "--output", str(exported.bundle)])
-    assert "is the bundle itself" in capsys.readouterr().err
+    assert "is the input itself" in capsys.readouterr().err

@@ -208,9 +208,32 @@ def test_label_names_that_disagree_are_refused(model, exported, tmp_path):
 
 def test_a_folder_of_something_else_is_never_replaced(exported, tmp_path):
     (tmp_path / "thesis.txt").write_text("three years of work")
-    with pytest.raises(InputError, match="holds something other than a bundle"):
+    with pytest.raises(InputError, match=r"holds 'thesis\.txt', which no export wrote"):
         export_bundle(exported.model, tmp_path, exported.validation)
     assert (tmp_path / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "onnx/model_other.onnx", ".git"])
+def test_a_bundle_with_something_else_in_it_is_never_replaced(exported, tmp_path, name):
+    bundle = shutil.copytree(exported.bundle, tmp_path / "bundle")
+    (bundle / name).write_text("mine")
+    with pytest.raises(InputError, match=f"holds '{name}', which no export wrote"):
+        export_bundle(exported.model, bundle, exported.validation)
+    assert (bundle / name).exists()
+
+
+def test_what_it_is_made_of_is_never_replaced(exported, model, tmp_path):
+    with pytest.raises(InputError, match="model: holds a trained model; name another folder"):
+        export_bundle(model, model, exported.validation)
+    bundle = shutil.copytree(exported.bundle, tmp_path / "bundle")
+    card = bundle / "README.md"
+    card.write_text("# Mine")
+    with pytest.raises(InputError, match=r"README\.md lies in .*bundle, which is replaced"):
+        export_bundle(model, bundle, exported.validation, card=card)
+    (bundle / MANIFEST).write_text("{}")
+    with pytest.raises(InputError, match="is not replaced: remove it, or name another folder"):
+        export_bundle(model, bundle, exported.validation)
+    assert (model / "model.safetensors").exists()
 
 
 def test_the_command_exports_and_reports_errors_in_one_line(exported, tmp_path, capsys):

@@ -22,7 +22,6 @@ from studytag.manifest import (
     load_manifest,
     package_versions,
     read_manifest,
-    refuse_foreign_folder,
     write_manifest,
 )
 
@@ -348,16 +347,6 @@ def test_an_entry_that_is_missing_is_named(full, entry):
     store_manifest(full, mutated(document, entry.split("."), "remove"))
     with pytest.raises(BundleError, match=f"studytag.json: entry {entry} is missing; copy the"):
         read_manifest(full)
-
-
-def test_a_folder_of_something_else_is_no_place_for_a_bundle(tmp_path, bundle):
-    refuse_foreign_folder(tmp_path / "not there")
-    (tmp_path / "empty").mkdir()
-    refuse_foreign_folder(tmp_path / "empty")
-    refuse_foreign_folder(bundle)
-    (tmp_path / "empty" / "thesis.docx").touch()
-    with pytest.raises(InputError, match="holds something other than a bundle; name another"):
-        refuse_foreign_folder(tmp_path / "empty")
 
 
 def test_versions_are_those_of_what_is_installed():

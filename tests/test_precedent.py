@@ -239,7 +239,7 @@ def test_more_that_is_refused_before_the_work(made, tmp_path):
     first = made.held_out.parent / "held-out-model" / "best"
     refused("they can tune its own thresholds; leave out --like", model=first)
     refused("is a model folder, not a bundle; make one", like=first)
-    with pytest.raises(InputError, match="is the bundle to follow; name another folder"):
+    with pytest.raises(InputError, match="is the input itself; name another folder"):
         export_bundle(made.best, made.held_out, made.validation, like=made.held_out)
     other = shutil.copy(made.validation, tmp_path / "other.jsonl")
     with open(other, "a") as stream:

@@ -45,16 +45,16 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         StudytagError: an option, a file or the bundle is wrong.
     """
+    from studytag.export.place import refuse_place
     from studytag.export.recalibration import (
         estimate_bundle_prevalence,
         recalibrate,
-        refuse_place,
         shift_prevalence,
     )
     from studytag.files import read_rows
 
     bundle = options.bundle or default_bundle()
-    refuse_place(bundle, options.output)
+    refuse_place(options.output, (bundle, options.labelled, options.unlabelled))
     if options.labelled is not None:
         recalibrate(bundle, options.labelled, options.output)
         return

@@ -33,6 +33,7 @@ from studytag.export.graph import export_graph
 from studytag.export.measuring import measure_all
 from studytag.export.ngrams import BLEND, Blend, add_ngrams
 from studytag.export.openvino import export_openvino
+from studytag.export.place import refuse_place
 from studytag.export.precedent import (
     calibrated_like,
     decided_like,
@@ -55,7 +56,6 @@ from studytag.manifest import (
     Manifest,
     Variant,
     package_versions,
-    refuse_foreign_folder,
     write_manifest,
 )
 from studytag.training.model_folder import TrainedModel, load_model_folder, torch_probabilities
@@ -118,15 +118,15 @@ def export_bundle(
 
     Raises:
         InputError: a table, the card or `fast_tokens` is unusable, `fast` is asked for without
-            words, `like` is of another recipe, or `output` holds something else than a bundle.
+            words, `like` is of another recipe, or `output` holds anything but an earlier bundle.
         BundleError: the model folder or `like` is incomplete.
         MissingDependencyError: a package that a variant needs is not installed.
         StudytagError: the float32 graph differs from PyTorch by more than `tolerance`, or the
             thresholds of `like` do not fit.
     """
     output = Path(output)
-    refuse_foreign_folder(output)
-    _check_options(output, like, fast_tokens, card)
+    refuse_place(output, (model_dir, validation, ngrams, like, card))
+    _check_options(fast_tokens, card)
     trained = load_model_folder(Path(model_dir))
     table = load_evaluable(validation, trained.manifest.labels)
     with_words = ngrams is not None or trained.words is not None
@@ -178,11 +178,7 @@ def export_bundle(
     return manifest
 
 
-def _check_options(
-    output: Path, like: str | Path | None, fast_tokens: int | None, card: str | Path | None
-) -> None:
-    if like is not None and output.resolve() == Path(like).resolve():
-        raise InputError(f"{output}: is the bundle to follow; name another folder with --output")
+def _check_options(fast_tokens: int | None, card: str | Path | None) -> None:
     if fast_tokens is not None and not FEWEST_TOKENS <= fast_tokens <= MOST_TOKENS:
         raise InputError(
             f"option fast_tokens must be from {FEWEST_TOKENS} to {MOST_TOKENS}, not {fast_tokens}"

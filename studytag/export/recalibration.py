@@ -30,6 +30,7 @@ from studytag.evaluation.scores import LabelScores, Scores
 from studytag.evaluation.thresholds import MIN_POSITIVES, tune_thresholds
 from studytag.export.config import repeat_thresholds
 from studytag.export.golden import seal_bundle
+from studytag.export.place import refuse_place
 from studytag.files import atomic_folder, write_text_atomically
 from studytag.hardware import available_cores
 from studytag.hashing import sha256
@@ -43,7 +44,6 @@ from studytag.manifest import (
     Manifest,
     Variant,
     load_manifest,
-    refuse_foreign_folder,
 )
 
 logger = logging.getLogger(__name__)
@@ -57,17 +57,6 @@ articles that are tagged, which a threshold on the probability keeps by itself."
 FEWEST_UNLABELLED = 50
 """Articles without labels that prevalence is estimated from. The share of 50 has a standard error
 of up to 7 points; that of fewer says more of chance than of the place."""
-
-
-def refuse_place(bundle: Path, output: Path) -> None:
-    """Refuse a place for the new bundle before anything is computed.
-
-    Raises:
-        InputError: `output` is the bundle itself or something else.
-    """
-    if output.resolve() == bundle.resolve():
-        raise InputError(f"{output}: is the bundle itself; name another folder")
-    refuse_foreign_folder(output)
 
 
 def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Manifest:
@@ -85,12 +74,12 @@ def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Ma
         Its manifest; `training[RECALIBRATED]` says on what.
 
     Raises:
-        InputError: the table is unusable or changes no label, or `output` is the bundle itself or
-            something else.
+        InputError: the table is unusable or changes no label, or `output` holds anything but an
+            earlier bundle, or what this one is made of.
         BundleError: the bundle is damaged.
     """
     bundle, output = Path(bundle), Path(output)
-    refuse_place(bundle, output)
+    refuse_place(output, (bundle, table))
     manifest = load_manifest(bundle)
     labels = manifest.labels
     articles = load_evaluable(table, labels)
@@ -169,12 +158,12 @@ def shift_prevalence(
 
     Raises:
         InputError: an unknown label, a share that is not between 0 and 1 or above that of a label
-            which it implies, a bundle that does not say what prevalence it is for, or `output` is
-            the bundle itself or something else.
+            which it implies, a bundle that does not say what prevalence it is for, or `output`
+            holds anything but an earlier bundle, or is the bundle itself.
         BundleError: the bundle is damaged.
     """
     bundle, output = Path(bundle), Path(output)
-    refuse_place(bundle, output)
+    refuse_place(output, (bundle,))
     manifest = load_manifest(bundle)
     _check_prevalence(bundle, manifest, prevalence)
     labels = manifest.labels

@@ -246,6 +246,11 @@ class Manifest:
         table = self.training_table("validation").get("hash")
         return bool(self.training.get(TUNED_ON, table) == table)
 
+    @property
+    def has_graphs(self) -> bool:
+        """Whether it is a bundle's, and not a model folder's."""
+        return "pytorch" not in self.variants
+
     def served_variants(self, folder: Path) -> list[str]:
         """The names of the variants that a predictor can load.
 
@@ -255,13 +260,12 @@ class Manifest:
         Raises:
             InputError: none; this is a model folder.
         """
-        served = [name for name in self.variants if name != "pytorch"]
-        if not served:
+        if not self.has_graphs:
             raise InputError(
                 f"{folder} is a model folder, not a bundle; make one: "
                 f"studytag export --model {folder}"
             )
-        return served
+        return list(self.variants)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, schema version first; without the checksum."""

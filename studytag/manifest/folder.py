@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from studytag.documents import read_json
-from studytag.errors import BundleError, InputError
+from studytag.errors import BundleError
 from studytag.hashing import sha256
 from studytag.manifest.checks import ADVICE
 from studytag.manifest.content import Manifest
@@ -114,16 +114,6 @@ def unlisted_files(folder: Path, manifest: Manifest) -> Iterator[str]:
             path = Path(root, name).relative_to(folder).as_posix()
             if path not in (MANIFEST, SIGNATURE, CARD, *manifest.files) and name[0] != ".":
                 yield path
-
-
-def refuse_foreign_folder(folder: Path) -> None:
-    """Refuse a place for a bundle that holds anything but an earlier one.
-
-    Raises:
-        InputError: the folder has files and no manifest.
-    """
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise InputError(f"{folder}: holds something other than a bundle; name another folder")
 
 
 def package_versions(packages: Sequence[str]) -> dict[str, str]:
