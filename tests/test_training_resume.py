@@ -274,6 +274,9 @@ def test_an_earlier_run_is_not_overwritten_by_accident(config):
     with pytest.raises(InputError, match="holds an earlier run.*--resume-from-checkpoint auto"):
         train(config)
     assert history(config)
+    shutil.rmtree(Path(config.output_dir) / "checkpoints")
+    with pytest.raises(InputError, match="best is there already, which the run would replace"):
+        train(config)
     again = replace(config, overwrite_output_dir=True)
     assert train(again, stop=stop_after(1)) is None
     assert history(config) == []  # those of the earlier run are not this one's

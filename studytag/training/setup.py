@@ -38,7 +38,7 @@ def find_resume(config: TrainingConfig) -> Path | None:
     """The checkpoint to resume from, if any; else the run's folder is made sure to hold none.
 
     Raises:
-        InputError: the checkpoint is unusable, or the folder holds an earlier run.
+        InputError: the checkpoint is unusable, or the folder holds an earlier run or its model.
     """
     folder = checkpoint_folder(config)
     if config.resume_from_checkpoint is not None:
@@ -49,6 +49,11 @@ def find_resume(config: TrainingConfig) -> Path | None:
         raise InputError(
             f"{folder} holds an earlier run; continue it with --resume-from-checkpoint auto, "
             "or give another --output-dir, or --overwrite-output-dir true"
+        )
+    elif (best := best_folder(config)).exists():
+        raise InputError(
+            f"{best} is there already, which the run would replace; give another --output-dir, or "
+            "--overwrite-output-dir true"
         )
     return None
 
