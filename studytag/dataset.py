@@ -57,10 +57,10 @@ class LabelledTable:
         """The year of each row, shape (n,); 0 where it is missing."""
         return np.array([int(row.get("year") or 0) for row in self.rows], dtype=np.int64)
 
-    def sources(self) -> NDArray[np.str_]:
+    def sources(self) -> NDArray[np.object_]:
         """The group of sources of each row, or its source where it has no group, shape (n,)."""
         names = [str(row.get("group") or row.get("source") or "") for row in self.rows]
-        return np.array(names, dtype=np.str_)
+        return np.array(names, dtype=np.object_)  # of np.str_, all would be as wide as the longest
 
 
 def read_label_set(table: Path) -> LabelSet:

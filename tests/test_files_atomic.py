@@ -130,6 +130,7 @@ def test_a_folder_lost_between_two_renames_comes_back(tmp_path):
     repair_folder(tmp_path / "model")
     assert (tmp_path / "model" / "weights").read_text() == "1"
     os.rename(tmp_path / "model", lost)
+    (tmp_path / ".model.lock").touch()
     with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "model"):
         raise ZeroDivisionError
     assert (tmp_path / "model" / "weights").read_text() == "1"
@@ -144,8 +145,8 @@ def test_a_lost_folder_is_left_to_a_writer_that_lives(tmp_path):
 
 
 def test_the_second_file_of_a_killed_writer_goes_too(tmp_path):
-    for name in ("partial", "partial.narrow"):
-        (tmp_path / f".a.parquet.0123456789ab.{name}").touch()
+    for name in ("0123456789ab.partial", "0123456789ab.partial.narrow0", "lock"):
+        (tmp_path / f".a.parquet.{name}").touch()
     write_text_atomically(tmp_path / "a.parquet", "new")
     assert os.listdir(tmp_path) == ["a.parquet"]
 

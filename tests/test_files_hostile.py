@@ -67,7 +67,7 @@ MEGABYTE = 2**20
 BOMBS = {
     "commas in the header.csv.gz": (
         [(b"title," + b"," * (MEGABYTE // 2), 1), (b"\n", 1)],
-        "columns, more than the 16384 of a sheet",
+        "more than 16,384 columns; give a table",
     ),
     "commas in a row.csv.gz": (
         [(b"title,abstract\na,b\n", 1), (b"," * MEGABYTE, 12), (b"\n", 1)],

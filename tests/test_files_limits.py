@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import subprocess
 import sys
 import time
@@ -11,10 +12,11 @@ import zipfile
 from collections import deque
 from pathlib import Path
 
+import openpyxl
 import pytest
 
 from studytag.errors import InputError
-from studytag.files import estimate_rows, open_writer, read_rows
+from studytag.files import estimate_rows, open_writer, parquet_writer, read_rows
 from studytag.files.streams import open_bytes
 
 
@@ -38,6 +40,12 @@ LARGE = {
     "continued.nbib": lambda n: "PMID- 1\nTI  - x\n" + "      more\n" * n,
     "tags.nbib": lambda n: "PMID- 1\nTI  - x\n" + "FAU - A\n" * n,
     "tags.enw": lambda n: "%0 Book\n%T x\n" + "%A A\n" * n,
+    "stray.ris": lambda n: " " * n + "x\nTY  - JOUR\nTI  - x\nER  - \n",
+    "blank.nbib": lambda n: " " * n + "x\nPMID- 1\nTI  - x\n",
+    "notes.csv": lambda n: 'title,notes\nx,"' + "\n" * n + '"\n',
+    "pmids.csv": lambda n: f'title,notes\nx,"PMID{" " * n}"\n',
+    "authors.bib": lambda n: "@article{a, title={x}, author={A" + " " * n + "}}\n",
+    "comments.bib": lambda n: "@article{a, title={x}}\n" + "@comment{a\n" * (n // 4),
     "braces.bib": lambda n: "@article{a, title={x}, abstract={" + "{a} b " * n + "}}\n",
 }
 
@@ -151,3 +159,84 @@ def test_the_stack_does_not_grow_with_the_records(tmp_path, suffix):
         check=False,
     )
     assert (counted.returncode, counted.stdout) == (0, "10000\n"), counted.stderr
+
+
+def test_records_that_share_a_pmid_get_keys_in_little_time(tmp_path):
+    """Half a second; counting up from two for each took half an hour for 100,000."""
+    with open_writer(tmp_path / "out.bib") as writer:
+        for _ in range(10_000):
+            writer.write({"title": "x", "pmid": "0"})
+    assert "@article{pmid0-10000," in (tmp_path / "out.bib").read_text()
+
+
+def write(target: Path, rows: list[dict], **options) -> None:
+    with open_writer(target, **options) as writer:
+        for row in rows:
+            writer.write(row)
+
+
+OBJECTS = [{"title": "x", "words": {f"word{n}": [n], "all": [0]}} for n in range(300)]
+
+
+def test_objects_of_many_names_become_text(tmp_path):
+    """As columns of parquet every row would have every name, such as all words of all abstracts."""
+    target = tmp_path / "out.parquet"
+    with pytest.raises(InputError, match=r"row 256: column 'words' holds .* give the column one"):
+        write(target, OBJECTS)
+    write(target, OBJECTS, mixed_as_text=True)
+    assert json.loads(list(read_rows(target))[7]["words"]) == OBJECTS[7]["words"]
+
+
+def test_groups_under_other_types_are_written_again_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet_writer, "_GROUP_ROWS", 10)
+    rows = [{"title": "x", "nested": {f"n{number // 4}": number}} for number in range(1100)]
+    rows += [{"title": "x", "nested": {"n0": 0.5}}]
+    target = tmp_path / "out.parquet"
+    write(target, rows, mixed_as_text=True)
+    assert [json.loads(row["nested"]) for row in read_rows(target)] == [
+        row["nested"] for row in rows
+    ]
+    write(target, [*rows[:100], rows[-1]])
+    found = [row["nested"] for row in read_rows(target)]
+    assert (found[0]["n0"], found[99]["n24"], found[100]["n0"]) == (0, 99, 0.5)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
+
+
+def test_every_record_with_fields_of_its_own_is_no_table(tmp_path):
+    (tmp_path / "in.bib").write_text(
+        "".join(f"@article{{a{n}, title={{x}}, own{n}={{y}}}}\n" for n in range(20_000))
+    )
+    with pytest.raises(InputError, match=r"in\.bib: more than 16,384 columns; give a file whose"):
+        next(iter(read_rows(tmp_path / "in.bib")))
+
+
+def test_a_record_of_too_many_lines(tmp_path):
+    (tmp_path / "in.nbib").write_text("PMID- 1\nTI  - x\n" + "      y\n" * 140_000)
+    with pytest.raises(InputError, match=r"line 1: a record of more than 131,072 lines"):
+        next(iter(read_rows(tmp_path / "in.nbib")))
+
+
+def test_what_nests_too_deep_costs_only_its_row(tmp_path):
+    (tmp_path / "in.jsonl").write_text(
+        '{"title": "x", "n": ' + "[" * 500 + "]" * 500 + '}\n{"title": "y"}\n'
+    )
+    deep, other = read_rows(tmp_path / "in.jsonl", errors="return")
+    assert "line 1: nests deeper than 100; flatten it" in deep.reason
+    assert other["title"] == "y"
+
+
+def test_a_row_of_a_workbook_that_says_it_is_the_four_millionth(tmp_path):
+    book = openpyxl.Workbook()
+    book.active.append(["title"])
+    book.active.append(["x"])
+    book.save(tmp_path / "sound.xlsx")
+    with zipfile.ZipFile(tmp_path / "sound.xlsx") as sound:
+        with zipfile.ZipFile(tmp_path / "in.xlsx", "w") as packed:
+            for name in sound.namelist():
+                content = sound.read(name)
+                if name == "xl/worksheets/sheet1.xml":
+                    content = content.replace(b'<row r="2"', b'<row r="4000000"')
+                    content = content.replace(b'r="A2"', b'r="A4000000"')
+                packed.writestr(name, content)
+    with pytest.raises(InputError, match="has more rows than Excel takes"):
+        deque(read_rows(tmp_path / "in.xlsx"), maxlen=0)

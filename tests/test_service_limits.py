@@ -116,6 +116,7 @@ def test_sentences_are_the_whole_text():
     ]
     assert split_sentences("  ") == []
     assert len(split_sentences("It is so. " * 500)) == 60
+    assert len(split_sentences("A. " * 50_000)) == 1  # looked at once each, not from the first on
 
 
 def run_app(exported, tmp_path, calls, predictor=None, **limits):

@@ -31,7 +31,13 @@ from studytag.files.estimate import estimated_rows
 from studytag.files.notices import each_notice_once, notice
 from studytag.files.options import PREFIX, ReadOptions, WriteOptions, check_prefix, is_tag
 from studytag.files.registry import FORMATS, SUFFIXES, Format, RowWriter, sniff, sniff_table
-from studytag.files.rows import ERROR_COLUMN, SourceRow, UnreadRow, tagged
+from studytag.files.rows import (
+    ERROR_COLUMN,
+    SourceRow,
+    UnreadRow,
+    refuse_many_columns,
+    tagged,
+)
 from studytag.files.streams import first_bytes
 from studytag.records import Row
 
@@ -55,6 +61,7 @@ __all__ = [
     "open_writer",
     "output_in_use",
     "read_rows",
+    "refuse_many_columns",
     "repair_folder",
     "replace_folder",
     "source_files",
@@ -143,7 +150,8 @@ def source_files(
     )
     files = [entry for entry in entries if entry.is_file()]
     readable = files if format else [entry for entry in files if _holds_articles(entry)]
-    if skipped := [entry.name for entry in entries if entry not in readable]:
+    found = set(readable)
+    if skipped := [entry.name for entry in entries if entry not in found]:
         logger.warning("%s: not read: %s", source, ", ".join(skipped))
     if not readable:
         raise InputError(

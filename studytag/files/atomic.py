@@ -160,16 +160,17 @@ def repair_folder(target: Path) -> None:
             return
         with output_lock(_lock_of(target), target) as held:
             if held:
-                _put_back(target)
+                _tidy(target)
     except (OutputInUseError, OSError):
         return
 
 
-def _put_back(target: Path) -> None:
-    if target.exists():
-        return
-    if former := _leftovers(target, "old"):
+def _tidy(target: Path) -> None:
+    """Put back what a killed writer took away, and remove what it left."""
+    if not target.exists() and (former := _leftovers(target, "old")):
         os.rename(max(former, key=lambda path: path.stat().st_mtime), target)
+    for leftover in (*_leftovers(target, "partial"), *_leftovers(target, "old")):
+        _remove(leftover)
 
 
 def _lock_of(target: Path) -> Path:
@@ -213,13 +214,14 @@ def _prepared(path: str | os.PathLike[str], target: Path) -> Iterator[Path]:
     """Lock the output, tidy up after writers that were killed, and yield a new temporary name."""
     with _one_line(path):
         target.parent.mkdir(parents=True, exist_ok=True)
+        # A writer that was killed left its lock. Without one nothing is looked for: listing a
+        # folder for each of its files takes the square of their number.
+        unlocked = not _lock_of(target).exists()
         lock = output_lock(_lock_of(target), path)
         held = lock.__enter__()
     try:
-        if held:  # so whatever lies there has no living owner
-            _put_back(target)
-            for leftover in (*_leftovers(target, "partial"), *_leftovers(target, "old")):
-                _remove(leftover)
+        if held and not unlocked:  # so whatever lies there has no living owner
+            _tidy(target)
         yield _sibling(target, "partial")
     finally:
         lock.__exit__(None, None, None)
@@ -275,9 +277,9 @@ def _sibling(target: Path, role: str) -> Path:
 
 
 def _leftovers(target: Path, role: str) -> list[Path]:
-    # A writer may keep a second file beside its temporary one (`.narrow`, of parquet).
+    # A writer may keep others beside its temporary one (`.narrow0`, of parquet).
     name = re.escape(short_name(target))
-    pattern = re.compile(rf"\.{name}\.[0-9a-f]{{12}}\.{role}(\.[a-z]+)?")
+    pattern = re.compile(rf"\.{name}\.[0-9a-f]{{12}}\.{role}(\.[a-z]+[0-9]*)?")
     return [entry for entry in target.parent.iterdir() if pattern.fullmatch(entry.name)]
 
 

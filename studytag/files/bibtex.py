@@ -29,6 +29,7 @@ from studytag.files.rows import (
     Layout,
     Origin,
     SourceRow,
+    refuse_many_columns,
 )
 from studytag.files.streams import TextSource, whole_text
 from studytag.files.values import (
@@ -77,6 +78,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
     watch = TextWatch(path, options, "field")
     views = [_view(fields) for _, fields in entries]
     columns = {name: None for view, _ in views for name in view}
+    refuse_many_columns(path, len(columns), "give a file whose records have the same fields")
     lists = {name for view, _ in views for name, value in view.items() if isinstance(value, list)}
     source = TextSource(path, options.encoding)
     layout = Layout("bibtex", source.newline, source.bom)
@@ -176,7 +178,7 @@ def _items(name: str, latex: str) -> list[str]:
     """The items of a field of many, of which braces make one out of what would be several."""
     parts = [latex]
     if name in ("authors", "editors"):
-        parts = split_outside(latex, r"\s+and\s+")
+        parts = split_outside(latex, r"(?<!\s)\s+and\s+")
     elif name == "keywords":
         latex = latex.strip()
         if len(split_outside(latex, "[^{}]")) == 1:  # Web of Science puts two around every value

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from studytag.errors import InputError
 
+_NEVER = -1
 _BLOCK = re.compile(r"@\s*([A-Za-z]+)\s*([{(])")
 _BRACE = re.compile(r"\\[{}\"]|[{})\"]|\n[ \t]*@[ \t]*[A-Za-z]+[ \t]*\{[^,={}\s]*,")
 
@@ -41,11 +42,16 @@ def split_entries(path: Path, text: str) -> tuple[list[Entry], list[str], str]:
     entries: list[Entry] = []
     strings: list[str] = []
     done = position = 0
+    endless = False  # a comment: looking for the end of each that follows would take ages
     while match := _BLOCK.search(text, position):
         kind = match.group(1).lower()
+        if kind == "comment" and endless:
+            position = match.end()
+            continue
         end = _end(text, match.end(), match.group(2))
-        if end is None:
+        if end is None or end == _NEVER:
             if kind == "comment":
+                endless = end == _NEVER
                 position = match.end()
                 continue
             line = text.count("\n", 0, match.start()) + 1
@@ -65,7 +71,7 @@ def split_entries(path: Path, text: str) -> tuple[list[Entry], list[str], str]:
 
 
 def _end(text: str, start: int, opening: str) -> int | None:
-    """Where a block ends; None where another entry begins before it does."""
+    """Where a block ends; None where another entry begins before it does, or `_NEVER`."""
     depth, quoted = 0, False
     for match in _BRACE.finditer(text, start):
         token = match.group()
@@ -81,7 +87,7 @@ def _end(text: str, start: int, opening: str) -> int | None:
             return match.end()
         elif token[0] == "\n":
             return None
-    return None
+    return _NEVER
 
 
 def split_parts(entry: str) -> tuple[str, list[tuple[str, str]], str]:

@@ -61,6 +61,7 @@ class BibtexWriter:
         self._stream = stream
         self._options = options
         self._keys: set[str] = set()
+        self._numbers: dict[str, int] = {}  # the last of each key that is wanted again and again
         self._rows = 0
 
     def begin(self, row: Row) -> None:
@@ -108,10 +109,11 @@ class BibtexWriter:
     def _key(self, row: Row) -> str:
         pmid = re.sub(r"[^A-Za-z0-9]", "", str(row.get("pmid") or ""))
         key = base = f"pmid{pmid}" if pmid else f"record{self._rows}"
-        number = 1
+        number = self._numbers.get(base, 1)
         while key in self._keys:
             number += 1
             key = f"{base}-{number}"
+        self._numbers[base] = number
         self._keys.add(key)
         return key
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studytag.files.options import ReadOptions
-from studytag.files.rows import Layout, Origin, SourceRow
+from studytag.files.rows import Layout, Origin, SourceRow, refuse_many_columns
 from studytag.files.values import (
     first_text,
     first_year,
@@ -81,6 +81,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
         _row(elements)
         for name, texts in elements.others():
             others[name] = others.get(name, False) or len(texts) > 1
+        refuse_many_columns(path, len(others), "give a file whose records have the same fields")
     for elements in _records(path, options):
         row, raw = _row(elements)
         rest = dict(elements.others())

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 FORMAT_TAGS = ("ris", "nbib", "enw", "ciw", "bib")
 
@@ -375,7 +375,7 @@ _NO_ABSTRACT = re.compile(
 )
 
 
-@cache
+@lru_cache(2**14)  # names are strangers', and a service never ends
 def column_key(name: str) -> str:
     """A column's name in lower case, with single spaces for what is neither letter nor digit."""
     return re.sub(r"[\W_]+", " ", name.lower()).strip()

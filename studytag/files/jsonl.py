@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,6 +18,7 @@ from studytag.files.watch import TextWatch
 from studytag.records import Row
 
 _LAYOUTS = 1000
+_DEEPEST = 100
 _LISTS = ("items", "results", "data", "records", "references", "result", "message", "resultList")
 
 
@@ -30,6 +32,8 @@ class _Tables:
         self._tables: dict[tuple[str, ...], Table] = {}
 
     def row(self, values: dict[str, Any], where: str) -> Row:
+        if _is_deep(values):
+            raise InputError(f"{where}: nests deeper than {_DEEPEST}; flatten it")
         names = tuple(values)
         table = self._tables.get(names)
         if table is None:
@@ -115,10 +119,25 @@ def _parsed(text: str) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise json.JSONDecodeError(f"an object has the name {twice!r} twice", "", 0)
     return values
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether lists and objects nest too deep for the writers, which go into them one by one."""
+    inner = [value]
+    for _ in range(_DEEPEST + 1):
+        inner = [
+            item
+            for each in inner
+            for item in (each.values() if isinstance(each, dict) else each)
+            if isinstance(item, dict | list)
+        ]
+        if not inner:
+            return False
+    return True
 
 
 def records_in(document: Any) -> list[Any] | None:

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _GROUP_ROWS = 10_000
 _GROUP_BYTES = 1 << 24
+_MOST_NAMES = 256
 
 
 @contextmanager
@@ -44,7 +45,8 @@ class ParquetWriter:
 
     A column has the type of the parquet file that it was read from, or of `table_schema`, else of
     its values. Where later values need a wider type (a fraction in a column of whole numbers), the
-    groups before are written again; nothing is rounded or turned into text to make it fit.
+    groups before wait in a part of their own, and all are written again at the end; nothing is
+    rounded or turned into text to make it fit.
 
     Args:
         path: Where to write.
@@ -67,6 +69,7 @@ class ParquetWriter:
         self._blank: Row | None = None
         self._texts: set[str] = set()  # columns whose values no type has in common
         self._file: pq.ParquetWriter | None = None
+        self._narrow: list[Path] = []  # parts under narrower types
 
     def begin(self, row: Row) -> None:
         """Take the columns of `row`, for a table that may get no row."""
@@ -96,11 +99,17 @@ class ParquetWriter:
         """
         if self._buffer or self._file is None:
             self._flush()
+        if self._narrow and self._file is not None:
+            schema = self._file.schema
+            self._set_aside()
+            self._unite(schema)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and remove the parts that it was made of."""
         if self._file is not None:
             self._file.close()
+        for part in self._narrow:
+            part.unlink(missing_ok=True)
 
     def _flush(self) -> None:
         if self._file is None:
@@ -113,7 +122,8 @@ class ParquetWriter:
         if self._file is None:
             self._file = self._open(self._path, schema)
         elif not schema.equals(self._file.schema):
-            self._write_again(schema)
+            self._set_aside()
+            self._file = self._open(self._path, schema)
         self._file.write_table(self._pa.Table.from_arrays(columns, schema=schema))
         self._written += len(self._buffer)
         self._first_rows = self._first_rows or self._written
@@ -149,8 +159,8 @@ class ParquetWriter:
         """The type of a column, by the first group."""
         values = self._values(name)
         known = self._input_schema
-        if known is not None and name in known.names and known.names.count(name) == 1:
-            type_ = known.field(name).type
+        if known is not None and (found := known.get_field_index(name)) >= 0:  # -1 also of two
+            type_ = known.field(found).type
             if self._fits(values, type_):
                 return type_
         table = table_schema()
@@ -197,7 +207,9 @@ class ParquetWriter:
                 self._unknown.discard(name)
                 return found
             fields = [self._pa.schema([(name, kind)]) for kind in (type_, found)]
-            return self._pa.unify_schemas(fields, promote_options="permissive").field(name).type
+            both = self._pa.unify_schemas(fields, promote_options="permissive").field(name).type
+            self._refuse_many_names(both.num_fields)
+            return both
         except self._misfits as error:
             if self._made_text(name, values, type_):
                 return self._pa.string()
@@ -213,28 +225,32 @@ class ParquetWriter:
         )
         return True
 
-    def _write_again(self, schema: pa.Schema) -> None:
-        """Write the groups so far under wider types."""
+    def _set_aside(self) -> None:
+        """Make a part of the file so far."""
+        assert self._file is not None
+        self._file.close()
+        part = self._path.with_name(f"{self._path.name}.narrow{len(self._narrow)}")
+        self._narrow.append(part)
+        os.replace(self._path, part)
+
+    def _unite(self, schema: pa.Schema) -> None:
+        """Write the groups of all parts under the widest types."""
         import pyarrow.parquet as pq
 
-        self.close()
-        narrow = self._path.with_name(f"{self._path.name}.narrow")
-        os.replace(self._path, narrow)
-        try:
-            self._file = self._open(self._path, schema)
-            with pq.ParquetFile(narrow) as before:
+        self._file = self._open(self._path, schema)
+        for part in self._narrow:
+            with pq.ParquetFile(part) as before:
                 for group in range(before.num_row_groups):
                     table = before.read_row_group(group)
                     self._file.write_table(self._cast(table, schema))
-        finally:
-            narrow.unlink(missing_ok=True)
+            part.unlink()
 
     def _cast(self, table: pa.Table, schema: pa.Schema) -> pa.Table:
         columns = []
         for field in schema:
             column = table.column(field.name)
             if field.name in self._texts:
-                texts = [_text(value) for value in column.to_pylist()]
+                texts = [_text(_without_nulls(value)) for value in column.to_pylist()]
                 column = self._pa.array(texts, type=field.type)
             # Older arrow does not cast a struct to a wider one.
             nested = self._pa.types.is_nested(field.type)
@@ -282,12 +298,18 @@ class ParquetWriter:
         types = self._pa.types
         if type_ is None or not types.is_floating(type_):  # which alone tell NaN from null
             values = [None if missing(value) else value for value in values]
+        names = {name for value in values if isinstance(value, dict) for name in value}
+        self._refuse_many_names(len(names))
         array = self._pa.array(values, type=type_)
         if _has_no_field(array.type):
             raise TypeError("an object without entries, for which parquet has no type")
         if not types.is_string(array.type) and not all(map(_kept, values, array.to_pylist())):
             raise TypeError("a value that the type does not hold whole")
         return array
+
+    def _refuse_many_names(self, count: int) -> None:
+        if count > _MOST_NAMES:  # every row would get them all
+            raise TypeError(f"objects with more than {_MOST_NAMES} different names")
 
     def _misfit(self, name: str, values: list[Any], type_: pa.DataType | None) -> InputError:
         """The error that names the first value which does not go with the values before it."""
@@ -337,6 +359,13 @@ def _kept(value: Any, back: Any) -> bool:
     if isinstance(value, str | bool | int | float):
         return isinstance(value, bool) == isinstance(back, bool) and bool(value == back)
     return True
+
+
+def _without_nulls(value: Any) -> Any:
+    """An object without the names that arrow gave it since others of the column have them."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _text(value: Any) -> str | None:

@@ -191,7 +191,7 @@ _CERTAIN_LINES = (  # Cochrane writes some lines before each record
     (re.compile(r"PMID- [0-9]{1,8}\s*$"), "nbib"),
 )
 _TAG_LINE = re.compile(r"\s*[A-Z][A-Z0-9]{1,3} {0,2}-")
-_SKIPPED = re.compile(r"\s*[\[(]?\d*[.:)\]]?\s*")
+_SKIPPED = re.compile(r"[\[(]?\d*[.:)\]]?")
 
 
 def sniff(path: Path) -> str | None:
@@ -245,7 +245,9 @@ def _sniff_json(text: str) -> str | None:
 
 
 def _sniff_lines(text: str) -> str | None:
-    lines = [line for line in re.split(r"\r\n|\r|\n", text) if not _SKIPPED.fullmatch(line)][:200]
+    lines = [
+        line for line in re.split(r"\r\n|\r|\n", text) if not _SKIPPED.fullmatch(line.strip())
+    ][:200]
     if not lines:
         return None
     for pattern, name in _FIRST_LINES:

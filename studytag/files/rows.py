@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from studytag.errors import InputError
 from studytag.files.values import missing, to_list
 from studytag.records import PREDICTED_COLUMN, Row
 
@@ -16,6 +18,9 @@ INDICATOR_PREFIX = "tag_studytag_"
 """Begins the names of columns of 0 and 1, one a label, as ASReview reads them."""
 
 PROBABILITY_PREFIX = "p_"
+
+MOST_COLUMNS = 2**14
+"""Of a table, as of a sheet of Excel."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +212,16 @@ def known_labels(row: Row) -> set[str]:
     labels = row.get(PREDICTED_COLUMN, row.get("labels"))
     probable = (name.removeprefix(PROBABILITY_PREFIX) for name in probability_columns(row))
     return {*(to_list(labels) or ()), *probable}
+
+
+def refuse_many_columns(path: Path, count: int, remedy: str) -> None:
+    """Refuse more columns than any sheet has: every row would get them all.
+
+    Raises:
+        InputError: there are more than `MOST_COLUMNS`.
+    """
+    if count > MOST_COLUMNS:
+        raise InputError(f"{path}: more than {MOST_COLUMNS:,} columns; {remedy}")
 
 
 def empty(value: Any) -> bool:

@@ -16,7 +16,7 @@ _RIS_LOOSE = re.compile(r"\s*([A-Z][A-Z0-9])\s{1,4}-\s?(.*)", re.S)
 _RIS_END = re.compile(r"\s*ER\s*-\s*")
 # With one space only where it can hardly be a wrapped line such as `CT - computed tomography`.
 _LOOSE = frozenset("TY TI T1 AB N2 AU A1 PY Y1 JO JF T2 KW DO UR SN N1 DB".split())
-_NUMBER = re.compile(r"\s*[<\[(]?\d*[.:>)\]]?\s*")
+_NUMBER = re.compile(r"[<\[(]?\d*[.:>)\]]?")
 
 _MEDLINE = re.compile(r"([A-Z][A-Z0-9]{1,3})( {0,2})- ?(.*)", re.S)
 _ENDNOTE = re.compile(r"%([^\s\w]|[0-9A-Z])(?:[ \t](.*))?$", re.S)
@@ -34,7 +34,7 @@ class _Strays:
         self._last = 0
 
     def hear(self, number: int, text: str) -> None:
-        if _NUMBER.fullmatch(text):
+        if _NUMBER.fullmatch(text.strip()):
             return
         self._count += 1
         self._last = number
@@ -71,7 +71,7 @@ def ris(path: Path, lines: Iterator[str]) -> Iterator[Record]:
         elif tag is not None:
             if tag == "TY" and record and any(name == "TY" for name, _, _ in record.fields):
                 raise _open_record(path, number)
-            record = record or Record(number)
+            record = record or Record(path, number)
             record.add(tag, text, value)
         elif record is None:
             strays.hear(number, text)
@@ -94,7 +94,7 @@ def _ris_lines(lines: Iterator[str]) -> Iterator[tuple[int, str, bool]]:
     for number, line in enumerate(lines, 1):
         text = line.rstrip("\r\n")
         if waiting and text.strip():
-            yield *waiting, _ris_tag(text)[0] == "TY" or bool(_NUMBER.fullmatch(text))
+            yield *waiting, _ris_tag(text)[0] == "TY" or bool(_NUMBER.fullmatch(text.strip()))
             waiting = None
         if text.strip() == "ER":
             waiting = number, text
@@ -174,7 +174,7 @@ def _by_first_tag(
                 if blank or any(name == tag for name, _, _ in record.fields):
                     yield record
                     record = None
-            record = record or Record(number)
+            record = record or Record(path, number)
             record.add(tag, text, value)
         elif not text.strip():
             blank = True
@@ -208,7 +208,7 @@ def web_of_science(path: Path, lines: Iterator[str]) -> Iterator[Record]:
         elif text.strip() in ("", "EF") or (match and match.group(1) in ("FN", "VR")):
             continue
         elif match and not text[0].isspace():
-            record = record or Record(number)
+            record = record or Record(path, number)
             record.add(match.group(1), text, match.group(2) or "")
         elif record:
             record.go_on(text, text.strip())
@@ -231,7 +231,7 @@ def ovid(path: Path, lines: Iterator[str]) -> Iterator[Record]:
         if _OVID_NUMBER.fullmatch(text):
             if record and record.fields:
                 yield record
-            record = Record(number)
+            record = Record(path, number)
         elif not text.strip():
             continue
         elif record is None:

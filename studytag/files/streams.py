@@ -183,16 +183,18 @@ class TextSource:
             yield line
 
     def _mac_lines(self, stream: io.BufferedReader) -> Iterator[bytes]:
-        rest = b""
+        begun = bytearray()  # of a line; joined again with each block, a long one would take ages
         while block := stream.read(2**20):
-            *whole, rest = (rest + block).split(b"\r")
-            self._refuse_long(rest)
-            for line in whole:
-                yield line + b"\n"
-        if rest:
-            yield rest
+            first, *others = block.split(b"\r")
+            begun += first
+            self._refuse_long(begun)
+            for line in others:
+                yield bytes(begun) + b"\n"
+                begun = bytearray(line)
+        if begun:
+            yield bytes(begun)
 
-    def _refuse_long(self, line: str | bytes) -> None:
+    def _refuse_long(self, line: str | bytes | bytearray) -> None:
         if len(line) >= self._longest:
             raise InputError(
                 f"{self.path}: a line of more than {self._longest >> 20} million characters; "
@@ -286,7 +288,7 @@ def whole_text(path: Path, encoding: str | None = None) -> str:
     Raises:
         InputError: as `TextSource.lines`, or it is too large to be read at once.
     """
-    parts, size = [], 0
+    parts, size = io.StringIO(), 0  # a list would hold an object for each line
     for line in TextSource(path, encoding, WHOLE_FILE).lines():  # a document may be one line
         size += len(line)
         if size > WHOLE_FILE:
@@ -294,8 +296,8 @@ def whole_text(path: Path, encoding: str | None = None) -> str:
                 f"{path}: larger than {WHOLE_FILE >> 20} million characters; "
                 f"export it in parts, or as RIS or CSV"
             )
-        parts.append(line)
-    text = "".join(parts)
+        parts.write(line)
+    text = parts.getvalue()
     refuse_dense(path, text)
     return text
 

@@ -17,7 +17,14 @@ from studytag.files.fields import (
     column_key,
     derived_columns,
 )
-from studytag.files.rows import Origin, SourceRow, TableLayout, UnreadRow, blank_row
+from studytag.files.rows import (
+    Origin,
+    SourceRow,
+    TableLayout,
+    UnreadRow,
+    blank_row,
+    refuse_many_columns,
+)
 from studytag.files.values import (
     LISTS,
     first_year,
@@ -35,7 +42,6 @@ from studytag.files.watch import TextWatch
 from studytag.records import PREDICTED_COLUMN, Row
 
 _YEARS = 10_000
-_MOST_COLUMNS = 2**14
 _NOWHERE: frozenset[str] = frozenset()
 _STRICT_LISTS = ("labels", "known")
 
@@ -91,11 +97,7 @@ class Table:
         **layout: Any,
     ) -> None:
         self._watch = watch
-        if len(header) > _MOST_COLUMNS:
-            raise InputError(
-                f"{path}: {len(header)} columns, more than the {_MOST_COLUMNS} of a sheet; "
-                "give a table with an article in each row"
-            )
+        refuse_many_columns(path, len(header), "give a table with an article in each row")
         names = unique_names(header)
         self._sources = _sources(header)
         if not partial and not {*MODEL_FIELDS} & self._sources.keys():

@@ -17,7 +17,7 @@ from typing import Any
 from studytag.errors import InputError
 from studytag.files.fields import Field, column_field, tag_field
 from studytag.files.options import ReadOptions
-from studytag.files.rows import ERROR_COLUMN, Layout, Origin, SourceRow
+from studytag.files.rows import ERROR_COLUMN, Layout, Origin, SourceRow, refuse_many_columns
 from studytag.files.streams import TextSource
 from studytag.files.values import (
     NO_TITLE,
@@ -40,6 +40,7 @@ ERROR_NOTE = f"{ERROR_COLUMN}: "
 
 _PUBMED = re.compile(r"pubmed|medline|\bnlm\b|national library of medicine", re.I)
 _PMID_TAGS = ("C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "U1", "L1", "L2", "L3", "M1", "M2")
+_MOST_LINES = 2**17
 _LAST_DATES = ("Y1", "YR", "DEP", "EDAT")
 _VENDORS = {"C5": "embase", "C2": "scopus"}
 
@@ -49,12 +50,14 @@ class Record:
     """A record as it stands in its file.
 
     Attributes:
+        path: Of the file.
         line: Number of its first line.
         lines: Its lines, without their ends.
         fields: Tag, first line and the line after the last of each field.
         values: The value lines of each field.
     """
 
+    path: Path
     line: int
     lines: list[str] = field(default_factory=list)
     fields: list[tuple[str, int, int]] = field(default_factory=list)
@@ -62,17 +65,26 @@ class Record:
 
     def add(self, tag: str, line: str, value: str) -> None:
         """Add a line that begins a field."""
+        self._refuse_long()
         self.fields.append((tag, len(self.lines), len(self.lines) + 1))
         self.values.append([value])
         self.lines.append(line)
 
     def go_on(self, line: str, value: str) -> None:
         """Add a line that continues the last field."""
+        self._refuse_long()
         tag, first, stop = self.fields[-1]
         self.values[-1] += [""] * (len(self.lines) - stop)  # blank lines
         self.lines.append(line)
         self.fields[-1] = (tag, first, len(self.lines))
         self.values[-1].append(value)
+
+    def _refuse_long(self) -> None:
+        if len(self.lines) >= _MOST_LINES:
+            raise InputError(
+                f"{self.path}: line {self.line}: a record of more than {_MOST_LINES:,} lines, or "
+                "none of the format; give a file of records"
+            )
 
 
 @dataclass(frozen=True)
@@ -121,6 +133,7 @@ def read(path: Path, options: ReadOptions, format: TaggedFormat) -> Iterator[Row
         view = _View(record, format)
         for name, value in view.row.items():
             columns[name] = columns.get(name, False) or isinstance(value, list)
+        refuse_many_columns(path, len(columns), "give a file whose records have the same fields")
         for name, tag in view.feeds.items():
             feeds.setdefault(name, {})[tag] = None
     if not columns:

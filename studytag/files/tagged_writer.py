@@ -105,7 +105,7 @@ class TaggedWriter:
             if not empty(value) and name not in ours
         }
         lines, left = self._fields(items)
-        keywords = [value for tag, value in lines if tag == _KEYWORD_TAG[self._name]]
+        keywords = {value for tag, value in lines if tag == _KEYWORD_TAG[self._name]}
         if self._name != "nbib":
             mesh = _texts(BY_NAME["mesh_terms"], items.get("mesh_terms", []))
             lines += [(_KEYWORD_TAG[self._name], text) for text in mesh if text not in keywords]

@@ -36,7 +36,10 @@ _NAMED_PMID = re.compile(
 _FOLLOWED_BY_NAME = re.compile(
     r"(?<![0-9])([0-9]{1,8})\s*[(\[]\s*(?:PMID|PubMed|MEDLINE)\s*[)\]]", re.I
 )
-_NOTED_PMID = re.compile(r"(?:^|\n)\s*PMID\s*[:=]?\s*([0-9]{1,8})\s*(?:$|[\n;,\[])", re.I)
+# Where two parts could take the same space, a long run of it would be tried in every division.
+_NOTED_PMID = re.compile(
+    r"(?:^|\n)[^\S\n]*PMID\s*(?:[:=]\s*)?([0-9]{1,8})[^\S\n]*(?:$|[\n;,\[])", re.I
+)
 _PUBMED_URL = re.compile(
     r"(?:pubmed\.ncbi\.nlm\.nih\.gov/|ncbi\.nlm\.nih\.gov/(?:m/)?pubmed/(?:\?term=)?|"
     r"identifiers\.org/pubmed[:/]|europepmc\.org/(?:article|abstract)/med/)([0-9]{1,8})(?![0-9])",

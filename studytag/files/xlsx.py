@@ -155,7 +155,9 @@ def _warn_of_formulas(path: Path, sheet: Any) -> None:
 def _cells(path: Path, sheet: Any) -> Iterator[tuple[Any, ...]]:
     sheet.reset_dimensions()  # some tools write wrong ones
     with _damage_refused(path, sheet):
-        for cells in sheet.iter_rows(values_only=True):
+        for number, cells in enumerate(sheet.iter_rows(values_only=True)):
+            if number > MOST_ROWS:  # a row may say that it is the thousand millionth
+                raise InputError(f"{path}: sheet {sheet.title!r} has more rows than Excel takes")
             yield tuple(_value(cell) for cell in cells)
 
 
@@ -163,6 +165,8 @@ def _cells(path: Path, sheet: Any) -> Iterator[tuple[Any, ...]]:
 def _damage_refused(path: Path, sheet: Any) -> Iterator[None]:
     try:
         yield
+    except InputError:
+        raise
     except _DAMAGED as error:
         raise InputError(
             f"{path}: sheet {sheet.title!r} is damaged; save the workbook again"

@@ -172,6 +172,9 @@ def _check_root(path: Path, root: str | None, roots: Sequence[str], wanted: str)
 
 
 def _forget(record: Any) -> None:
+    """Free a record, and what stands before it or before what it stands in."""
     record.clear()
-    while record.getprevious() is not None:
-        del record.getparent()[0]
+    for element in (record, *record.iterancestors()):
+        parent = element.getparent()
+        while parent is not None and parent[0] is not element:
+            del parent[0]

@@ -25,6 +25,7 @@ from studytag.files import (
     open_writer,
     output_in_use,
     read_rows,
+    refuse_many_columns,
     target_name,
 )
 from studytag.inference.columns import added_names, refuse_taken
@@ -199,6 +200,7 @@ def _look_ahead(
             )
         if all_columns:
             names |= dict.fromkeys(row)
+            refuse_many_columns(source, len(names), "write .jsonl")
         elif not output.most_rows and (not options.refuse_ignored_text or row.get("abstract")):
             break
     return list(names)

@@ -80,7 +80,7 @@ class Silent:
         if error is not None:
             self._failed += 1
             if self._failed <= WARNINGS:
-                logger.warning("%s: %s", self._source, error)
+                logger.warning("%s: %.500s", self._source, error)  # the column has all of it
 
     def end(self, summary: FileSummary | None) -> None:
         """Give the number of the other errors."""

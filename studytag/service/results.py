@@ -13,7 +13,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from studytag.errors import InputError, StoppedError
-from studytag.files import ERROR_COLUMN, FORMATS, RowWriter, atomic_path, open_writer, read_rows
+from studytag.files import (
+    ERROR_COLUMN,
+    FORMATS,
+    RowWriter,
+    atomic_path,
+    open_writer,
+    read_rows,
+    refuse_many_columns,
+)
 from studytag.inference.output import write_rows
 from studytag.inference.predictor import Outcome, Prediction
 from studytag.inference.progress import Silent
@@ -177,6 +185,7 @@ def _columns(job: Job, format: str, stop: Callable[[], bool]) -> list[str]:
         rows = read_rows(job.source, job.format, errors="return", quiet=True)
         for row in _until(stop, rows):
             names |= dict.fromkeys(row)
+            refuse_many_columns(job.source, len(names), "take jsonl")
     return list(names)
 
 

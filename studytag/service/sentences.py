@@ -14,6 +14,7 @@ MAX_SENTENCES = 60
 _ABBREVIATIONS = ("e.g", "i.e", "vs", "cf", "al", "etc", "approx", "ca", "no", "Dr", "St", "Fig")
 _END = re.compile(r"(?<=[.!?])[\"')\]]?\s+(?=[\"'(\[]?[A-Z0-9])")
 _ABBREVIATED = re.compile(rf"\b(?:{'|'.join(map(re.escape, _ABBREVIATIONS))}|[A-Z])\.$")
+_LONGEST_ABBREVIATION = 1 + max(map(len, _ABBREVIATIONS))
 
 
 def split_sentences(text: str) -> list[str]:
@@ -21,7 +22,9 @@ def split_sentences(text: str) -> list[str]:
     sentences: list[str] = []
     start = 0
     for match in _END.finditer(text):
-        if _ABBREVIATED.search(text[start : match.start()]):
+        # Not from the start of the sentence: one of many abbreviations would be read as often.
+        near = max(start, match.start() - _LONGEST_ABBREVIATION)
+        if _ABBREVIATED.search(text, near, match.start()):
             continue
         sentences.append(text[start : match.end()].strip())
         start = match.end()

@@ -114,11 +114,12 @@ async def tag(
     """Tag one article or many. An article without text gets its error in its place."""
     articles = body.articles if isinstance(body.articles, list) else [body.articles]
     point = body.operating_point or service.predictor.operating_point
-    parts = [Parts.of(each.title, each.abstract) for each in articles] if body.explain else []
-    without = [part.without_each() for part in parts]
     records: list[Mapping[str, Any]] = [
         {"title": each.title, "abstract": each.abstract} for each in articles
     ]
+    service.tagging.check(records)  # before their sentences multiply them
+    parts = [Parts.of(each.title, each.abstract) for each in articles] if body.explain else []
+    without = [part.without_each() for part in parts]
     records += [record for each in without for record in each]
     tagged = await service.tagging.tag(request, records, body.operating_point)
     rest = iter(tagged.outcomes[len(articles) :])

@@ -71,7 +71,7 @@ class Tagging:
             InputError: there is no such operating point.
             Disconnected: the caller has gone; what waited costs nothing more.
         """
-        self._check(articles)
+        self.check(articles)
         with self._admitted(len(articles)), self._cores.lane() as lane:
             view = self.predictor.on(lane)
             outcomes = await unless_disconnected(
@@ -84,7 +84,12 @@ class Tagging:
         self._metrics.note_articles(outcomes, lane.waited / count, lane.worked / count)
         return Tagged(outcomes, lane.waited / count, lane.worked / count)
 
-    def _check(self, articles: Sequence[Article]) -> None:
+    def check(self, articles: Sequence[Article]) -> None:
+        """Refuse articles that `tag` would refuse, before anything is done with them.
+
+        Raises:
+            ApiError: there is none, there are too many, or one is too long.
+        """
         if not articles:
             raise ApiError(400, ErrorType.EMPTY, "no article to tag; send at least one")
         if len(articles) > self._settings.max_waiting:
