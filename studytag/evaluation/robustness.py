@@ -107,11 +107,13 @@ def score_groups(
         groups: Shape (n,). Articles of the group 0 or "" belong to none.
     """
     scored = {}
-    for group in np.unique(groups):
-        if group:
-            rows = groups == group
+    names, numbers = np.unique(groups, return_inverse=True)
+    by_group = np.argsort(numbers, kind="stable")
+    ends = np.cumsum(np.bincount(numbers))
+    for name, rows in zip(names.tolist(), np.split(by_group, ends[:-1]), strict=True):
+        if name:
             scores = score(labels, truth[rows], known[rows], probabilities[rows], thresholds)
-            scored[group.item()] = GroupScores(int(rows.sum()), scores.micro.f1, scores.macro.f1)
+            scored[name] = GroupScores(len(rows), scores.micro.f1, scores.macro.f1)
     return scored
 
 
