@@ -216,11 +216,11 @@ def _prepared(path: str | os.PathLike[str], target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         # A writer that was killed left its lock. Without one nothing is looked for: listing a
         # folder for each of its files takes the square of their number.
-        unlocked = not _lock_of(target).exists()
+        killed = _lock_of(target).exists()
         lock = output_lock(_lock_of(target), path)
         held = lock.__enter__()
     try:
-        if held and not unlocked:  # so whatever lies there has no living owner
+        if held and killed:  # so whatever lies there has no living owner
             _tidy(target)
         yield _sibling(target, "partial")
     finally:

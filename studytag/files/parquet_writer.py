@@ -159,8 +159,8 @@ class ParquetWriter:
         """The type of a column, by the first group."""
         values = self._values(name)
         known = self._input_schema
-        if known is not None and (found := known.get_field_index(name)) >= 0:  # -1 also of two
-            type_ = known.field(found).type
+        if known is not None and (place := known.get_field_index(name)) >= 0:  # -1 also of two
+            type_ = known.field(place).type
             if self._fits(values, type_):
                 return type_
         table = table_schema()
@@ -298,8 +298,9 @@ class ParquetWriter:
         types = self._pa.types
         if type_ is None or not types.is_floating(type_):  # which alone tell NaN from null
             values = [None if missing(value) else value for value in values]
-        names = {name for value in values if isinstance(value, dict) for name in value}
-        self._refuse_many_names(len(names))
+        if type_ is None:
+            names = {name for value in values if isinstance(value, dict) for name in value}
+            self._refuse_many_names(len(names))
         array = self._pa.array(values, type=type_)
         if _has_no_field(array.type):
             raise TypeError("an object without entries, for which parquet has no type")

@@ -70,7 +70,7 @@ def describe(predictor: Predictor, name: str) -> ModelInfo:
     )
 
 
-@router.get("/model", responses=documented(401, 403))
+@router.get("/model", responses=documented(401, 403, 422))
 async def model(service: Shared) -> ModelInfo:
     """The bundle in use: labels, thresholds, what was measured, and the model card."""
     return service.model
