@@ -78,7 +78,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
     watch = TextWatch(path, options, "field")
     views = [_view(fields) for _, fields in entries]
     columns = {name: None for view, _ in views for name in view}
-    refuse_many_columns(path, len(columns), "give a file whose records have the same fields")
+    refuse_many_columns(path, len(columns))
     lists = {name for view, _ in views for name, value in view.items() if isinstance(value, list)}
     source = TextSource(path, options.encoding)
     layout = Layout("bibtex", source.newline, source.bom)

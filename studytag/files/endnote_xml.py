@@ -81,7 +81,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
         _row(elements)
         for name, texts in elements.others():
             others[name] = others.get(name, False) or len(texts) > 1
-        refuse_many_columns(path, len(others), "give a file whose records have the same fields")
+        refuse_many_columns(path, len(others))
     for elements in _records(path, options):
         row, raw = _row(elements)
         rest = dict(elements.others())

@@ -214,7 +214,9 @@ def known_labels(row: Row) -> set[str]:
     return {*(to_list(labels) or ()), *probable}
 
 
-def refuse_many_columns(path: Path, count: int, remedy: str) -> None:
+def refuse_many_columns(
+    path: Path, count: int, remedy: str = "give a file whose records have the same fields"
+) -> None:
     """Refuse more columns than any sheet has: every row would get them all.
 
     Raises:

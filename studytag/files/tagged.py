@@ -133,7 +133,7 @@ def read(path: Path, options: ReadOptions, format: TaggedFormat) -> Iterator[Row
         view = _View(record, format)
         for name, value in view.row.items():
             columns[name] = columns.get(name, False) or isinstance(value, list)
-        refuse_many_columns(path, len(columns), "give a file whose records have the same fields")
+        refuse_many_columns(path, len(columns))
         for name, tag in view.feeds.items():
             feeds.setdefault(name, {})[tag] = None
     if not columns:

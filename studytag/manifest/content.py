@@ -249,7 +249,7 @@ class Manifest:
     @property
     def has_graphs(self) -> bool:
         """Whether it is a bundle's, and not a model folder's."""
-        return "pytorch" not in self.variants
+        return any(name != "pytorch" for name in self.variants)
 
     def served_variants(self, folder: Path) -> list[str]:
         """The names of the variants that a predictor can load.
@@ -265,7 +265,7 @@ class Manifest:
                 f"{folder} is a model folder, not a bundle; make one: "
                 f"studytag export --model {folder}"
             )
-        return list(self.variants)
+        return [name for name in self.variants if name != "pytorch"]
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, schema version first; without the checksum."""

@@ -117,7 +117,8 @@ async def tag(
     records: list[Mapping[str, Any]] = [
         {"title": each.title, "abstract": each.abstract} for each in articles
     ]
-    service.tagging.check(records)  # before their sentences multiply them
+    if body.explain:
+        service.tagging.check(records)  # before their sentences multiply them
     parts = [Parts.of(each.title, each.abstract) for each in articles] if body.explain else []
     without = [part.without_each() for part in parts]
     records += [record for each in without for record in each]
