@@ -332,6 +332,26 @@ def test_one_line_in_another_encoding_spoils_no_other(tmp_path):
     assert found == ["α-blockade", "café", "β-cells"]
 
 
+def test_a_byte_in_another_encoding_spoils_no_other(tmp_path, caplog):
+    """A letter that a limit of bytes cut in two, or one pasted in, costs itself alone."""
+    lines = [
+        "β-blockers ≥5 mg – “in children” cut: ".encode() + b"\xe2\x89",
+        "Müller’s naïve ".encode() + b"caf\xe9",
+        "Thé vert".encode("cp1252"),
+        *["α-blockade ≥ β-cells".encode()] * 3,
+    ]
+    found = [row["title"] for row in rows(tmp_path, "a.csv", b"\n".join([b"title", *lines]))]
+    assert found == [
+        "β-blockers ≥5 mg – “in children” cut: \ufffd",
+        "Müller’s naïve café",
+        "Thé vert",
+        *["α-blockade ≥ β-cells"] * 3,
+    ]
+    notices = [record.getMessage() for record in caplog.records]
+    assert ["line 2: UTF-8 but for some bytes" in text for text in notices] == [True, False]
+    assert notices[0].endswith("cut: \ufffd")
+
+
 MARKUP = {
     "H<sub>2</sub>O &amp; <i>E. coli</i>": "H2O & E. coli",
     "<p>One</p><p>Two</p>": "One Two",
