@@ -121,7 +121,12 @@ class TextSource:
         self._damaged = False
         narrow = beginning.replace(b"\0", b"")
         first, second = narrow.find(b"\r"), narrow.find(b"\n")
-        self._old_mac = first >= 0 and second < 0
+        # Its rows end with a carriage return; a line feed is one in a cell.
+        self._old_mac = (
+            first >= 0
+            and (second < 0 or bool(narrow[first:second].strip(b"\r")))
+            and narrow.count(b'"', 0, first) % 2 == 0
+        )
         self.newline = "\r\n" if 0 <= first == second - 1 else "\n"
 
     def lines(self) -> Iterator[str]:
