@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from studytag.errors import InputError
-from studytag.files import read_rows, source_files
+from studytag.files import each_notice_once, read_rows, source_files
 
 MEDLINE = "PMID- 90000001\nTI  - A trial\nAB  - We randomised\n      mice.\n"
 PROSE = "We gave the drug to the mice and the mice were better than those without it in the end."
@@ -490,6 +490,25 @@ def test_endnote_xml_keeps_every_element(tmp_path):
         "endnote/num-vols": "3",
         "endnote/reprint-edition": "r",
     }
+
+
+def test_characters_that_xml_does_not_allow_cost_no_record(tmp_path, caplog):
+    """EndNote writes control characters of an abstract as they are, or as references."""
+    title = "T a&#x1F;b&#31;c\x02d &#xD835;&#945;&#xA;{}"
+    records = "".join(
+        f"<record><titles><title>{title.format('x' * count)}</title></titles></record>"
+        for count in range(1000)  # so that each piece lies across the end of a block somewhere
+    )
+    with each_notice_once():
+        found = rows(tmp_path, "a.xml", f"<xml><records>{records}</records></xml>")
+    assert [row["title"] for row in found] == [
+        f"T a b c d α {'x' * n}".strip() for n in range(1000)
+    ]
+    assert "characters that XML does not allow are read as spaces" in caplog.text
+    assert len(caplog.records) == 1
+    wide = "<?xml version='1.0' encoding='UTF-16'?><xml><records>{}</records></xml>"
+    wide = wide.format("<record><titles><title>Ā trial</title></titles></record>")
+    assert one(tmp_path, "b.xml", wide.encode("utf-16"), "title") == ("Ā trial",)
 
 
 def test_formulas_without_values_are_named(tmp_path, caplog):
