@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import re
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from studytag.errors import InputError
-from studytag.files import each_notice_once, read_rows, source_files
+from studytag.files import each_notice_once, open_writer, read_rows, source_files
 
 MEDLINE = "PMID- 90000001\nTI  - A trial\nAB  - We randomised\n      mice.\n"
 PROSE = "We gave the drug to the mice and the mice were better than those without it in the end."
@@ -462,6 +464,37 @@ def test_the_sheet_with_the_articles_is_read(tmp_path):
     sheets = {"Included": [["Title", "Year"], ["A", 2020]], "Excluded": sheets["More"]}
     workbook(tmp_path / "a.xlsx", sheets)
     assert [row["title"] for row in read_rows(tmp_path / "a.xlsx")] == ["A"]
+    # A hidden one has been put aside.
+    sheets = {
+        "Old": [["Title", "Abstract"], ["A", "x"]],
+        "New": [["Title", "Abstract"], ["B", "y"]],
+    }
+    workbook(tmp_path / "a.xlsx", sheets, hidden=("Old",))
+    assert [row["title"] for row in read_rows(tmp_path / "a.xlsx")] == ["B"]
+
+
+def test_a_workbook_that_is_strict_open_xml_is_refused_with_what_to_save(tmp_path):
+    workbook(tmp_path / "a.xlsx", {"A": [["Title"], ["A"]]})
+    with zipfile.ZipFile(tmp_path / "a.xlsx") as book:
+        parts = {name: book.read(name) for name in book.namelist()}
+    loose = rb"http://schemas.openxmlformats.org/(spreadsheetml|officeDocument)/2006"
+    with zipfile.ZipFile(tmp_path / "a.xlsx", "w") as book:
+        for name, content in parts.items():
+            book.writestr(name, re.sub(loose, rb"http://purl.oclc.org/ooxml/\1", content))
+    with pytest.raises(InputError, match=r"save it as .* \(\.xlsx\) that is not Strict Open XML"):
+        list(read_rows(tmp_path / "a.xlsx"))
+
+
+@pytest.mark.parametrize("error", ["#NAME?", "#VALUE!", "#REF!", "#N/A"])
+def test_errors_of_excel_are_no_text(tmp_path, error):
+    """`=` or `-` at the start of an abstract makes it a formula, and Excel writes its error."""
+    content = f"title,abstract,Abstract.1\nA,{error},Other\n{error},{error},\n"
+    found = rows(tmp_path, "a.csv", content)
+    assert [(row["title"], row["abstract"]) for row in found] == [("A", "Other"), (None, None)]
+    with open_writer(tmp_path / "b.csv") as writer:
+        for row in found:
+            writer.write(row)
+    assert (tmp_path / "b.csv").read_text() == content
 
 
 def test_endnote_xml_keeps_every_element(tmp_path):
@@ -517,12 +550,13 @@ def test_formulas_without_values_are_named(tmp_path, caplog):
     assert "sheet 'Records': cell B3 and maybe others hold formulas without" in caplog.text
 
 
-def workbook(path: Path, sheets: dict[str, list[list]]) -> None:
+def workbook(path: Path, sheets: dict[str, list[list]], hidden: tuple[str, ...] = ()) -> None:
     import openpyxl
 
     book = openpyxl.Workbook(write_only=True)
     for name, lines in sheets.items():
         sheet = book.create_sheet(name)
+        sheet.sheet_state = "hidden" if name in hidden else "visible"
         for cells in lines:
             sheet.append(cells)
     book.save(path)
