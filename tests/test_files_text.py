@@ -32,6 +32,7 @@ def one(tmp_path: Path, name: str, content: str | bytes, *columns: str):
 TITLE_COLUMNS = [
     *("Title", "TI", "Article Title", "article_title", "Title Primary", "Document Title"),
     *("Item Title", "primary_title", "Titles", "Original Title", "display_name", "Título"),
+    *("ï..Title", "X.U.FEFF.Title", "ï»¿title"),  # of R and others, with a byte-order mark
 ]
 ABSTRACT_COLUMNS = [
     *("Abstract", "AB", "Abstract Note", "abstracts", "notes_abstract", "abstractText"),
@@ -416,9 +417,11 @@ def test_a_folder_names_every_file_that_it_skips(tmp_path, caplog):
     (tmp_path / "c.docx").write_text("something")
     (tmp_path / "manifest.json").write_text('{"name": 1}')
     (tmp_path / "notes.txt").write_text("remember the milk")
+    (tmp_path / "~$a.xlsx").write_bytes(b"\x04Some")  # Excel's, while a workbook is open
     (tmp_path / "more").mkdir()
     assert [file.name for file in source_files(tmp_path)] == ["a.csv", "b.txt"]
-    assert f"{tmp_path}: not read: c.docx, manifest.json, more, notes.txt" in caplog.text
+    assert f"{tmp_path}: not read: c.docx, manifest.json, more, notes.txt, ~$a.xlsx" in caplog.text
+    assert not any("~$" in file.name for file in source_files(tmp_path, False, "csv"))
 
 
 @pytest.mark.parametrize("indent", [None, 1])
