@@ -372,6 +372,46 @@ def test_nbib_becomes_ris_with_every_field(tmp_path):
     assert headings == ["MH  - Mouth"]
 
 
+TYPES = {
+    "JOUR": "article",
+    "CHAP": "incollection",
+    "GEN": "misc",
+    "journalArticle": "article",
+    "article-journal": "article",
+    "Book Section": "incollection",
+    "Generic": "misc",
+    "mastersthesis": "mastersthesis",
+}
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_entries_of_bibtex_have_types_that_bibtex_knows(tmp_path, kind):
+    """Zotero passes over an entry of a type that it does not know."""
+    (tmp_path / "a.csv").write_text(f"Item Type,Title\n{kind},A\n")
+    copy(tmp_path / "a.csv", tmp_path / "a.bib")
+    assert (tmp_path / "a.bib").read_text().startswith(f"@{TYPES[kind]}{{record1,")
+    (tmp_path / "b.ris").write_text("TY  - PODCST\nTI  - A\nER  - \n")
+    copy(tmp_path / "b.ris", tmp_path / "b.bib")
+    assert (tmp_path / "b.bib").read_text().startswith("@article{record1,")
+    (row,) = read_rows(tmp_path / "b.bib")
+    assert row["type_of_reference"] == "PODCST"
+
+
+PAGES = {"bib": "  pages = {1-9}", "enw": "%P 1-9", "nbib": "PG  - 1-9"}
+
+
+@pytest.mark.parametrize("suffix", PAGES)
+def test_the_first_and_the_last_page_have_one_place(tmp_path, suffix):
+    (tmp_path / "a.ris").write_text("TY  - JOUR\nTI  - A\nSP  - 1\nEP  - 9\nER  - \n")
+    copy(tmp_path / "a.ris", tmp_path / f"a.{suffix}")
+    assert PAGES[suffix] in (tmp_path / f"a.{suffix}").read_text().replace(",\n", "\n")
+    (tmp_path / "b.csv").write_text("Title,Page start,Page end\nA,1,9\nB,1,\nC,,\nD,1-4,4\n")
+    copy(tmp_path / "b.csv", tmp_path / f"b.{suffix}")
+    first, second, third, fourth = read_rows(tmp_path / f"b.{suffix}")
+    assert [row.get("pages") for row in (first, second, third)] == ["1-9", "1", None]
+    assert (fourth["Page start"], fourth["Page end"]) == ("1-4", "4")
+
+
 def test_a_changed_column_is_written_as_it_is_now(tmp_path):
     for name, content in (("a.ris", RIS), ("a.nbib", NBIB), ("a.csv", CSV), ("a.bib", BIB)):
         (tmp_path / name).write_text(content)

@@ -170,7 +170,8 @@ def _completed(row: Row, extra: Row) -> tuple[Row, dict[str, Any]]:
     else:
         found = (*map(named_pmid, addresses), *map(noted_pmid, row.get("notes") or ()))
         row["pmid"] = next(filter(None, found), None)
-    row |= {name: value for name, value in extra.items() if name == "ID" or not row.get(name)}
+    ours = ("ID", "type_of_reference")  # which every entry has
+    row |= {name: value for name, value in extra.items() if name in ours or not row.get(name)}
     return row, raw
 
 

@@ -21,7 +21,7 @@ from studytag.files.rows import (
     tag_columns,
     written_items,
 )
-from studytag.files.tagged_writer import item_text
+from studytag.files.tagged_writer import RIS_TYPES, item_text, with_pages
 from studytag.files.values import split_list
 from studytag.records import PREDICTED_COLUMN, Row, clean
 
@@ -43,6 +43,22 @@ _ESCAPES = {
     ">": r">{}",
 }
 
+_KINDS = {
+    "JOUR": "article",
+    "BOOK": "book",
+    "CHAP": "incollection",
+    "CONF": "inproceedings",
+    "THES": "phdthesis",
+    "RPRT": "techreport",
+    "GEN": "misc",
+    "ELEC": "online",
+}
+_ENTRY_TYPES = {name: code for code, names in RIS_TYPES.items() for name in (code.lower(), *names)}
+_OWN_TYPES = frozenset(
+    "article book booklet collection conference dataset electronic inbook incollection "
+    "inproceedings inreference manual mastersthesis misc online patent periodical phdthesis "
+    "proceedings reference report software suppbook techreport thesis unpublished www".split()
+)
 
 _KEY = re.compile(r"[^\s\"#%'(),={}~\\@]+")
 """What BibTeX takes for a key; any other text of a column ID stands in our field."""
@@ -92,11 +108,11 @@ class BibtexWriter:
             self._keys.add(key)
         else:
             key = self._key(row)
-        kind = clean(str(items.pop("type_of_reference", ""))) or "article"
-        if not re.fullmatch(r"[A-Za-z]+", kind):
-            items["type_of_reference"] = kind
-            kind = "article"
-        fields, left = self._fields(items)
+        given = next(filter(_is_type, items), "")
+        kind = _entry_type(clean(str(items.get(given, "article"))))
+        if kind:
+            items.pop(given, None)
+        fields, left = self._fields(with_pages(items))
         labels = row.get(PREDICTED_COLUMN, row.get("labels"))
         fields["keywords"] = self._keywords(items.get("keywords", []), labels, known_labels(row))
         if not empty(row.get(ERROR_COLUMN)):
@@ -104,7 +120,7 @@ class BibtexWriter:
         lines = [f"  {name} = {{{value}}}" for name, value in fields.items() if value]
         if left:
             lines.append(f"  {COLUMNS_FIELD} = {{{_json(left)}}}")
-        return f"@{kind}{{{key},\n" + ",\n".join(lines) + "\n}"
+        return f"@{kind or 'article'}{{{key},\n" + ",\n".join(lines) + "\n}"
 
     def _key(self, row: Row) -> str:
         pmid = re.sub(r"[^A-Za-z0-9]", "", str(row.get("pmid") or ""))
@@ -194,6 +210,16 @@ class BibtexWriter:
             kept = [*(text for text in kept if text.strip()), *added]
             kept[-1] = kept[-1].rstrip() + "\n"
         return f"{before}{head}{','.join(kept)}{tail}{after}"
+
+
+def _is_type(name: str) -> bool:
+    found = column_field(name)
+    return found is not None and found[0].name == "type_of_reference"
+
+
+def _entry_type(kind: str) -> str | None:
+    """The type of an entry that BibTeX knows: Zotero passes over an entry of another one."""
+    return kind if kind.lower() in _OWN_TYPES else _KINDS.get(_ENTRY_TYPES.get(kind.lower(), ""))
 
 
 def _tags_of(name: str) -> list[str]:

@@ -32,7 +32,7 @@ from studytag.records import PREDICTED_COLUMN, Row, clean
 
 _WHOLE_TEXT = frozenset(("urls", "notes", "author_address"))  # which hold semicolons
 _SPLIT_TEXT = {field.name for field in FIELDS if field.many} - _WHOLE_TEXT | {"language"}
-_RIS_TYPES = {
+RIS_TYPES = {
     "JOUR": ("journal article", "article", "article-journal", "journalarticle", "journal"),
     "BOOK": ("book", "whole book"),
     "CHAP": ("book section", "booksection", "incollection", "inbook", "chapter"),
@@ -42,9 +42,11 @@ _RIS_TYPES = {
     "GEN": ("generic", "misc", "document"),
     "ELEC": ("web page", "webpage", "online"),
 }
+"""What programs call the types of references, by their codes in RIS."""
+
 _TYPES = {
-    "ris": {name: code for code, names in _RIS_TYPES.items() for name in names},
-    "enw": {code: names[0].title() for code, names in _RIS_TYPES.items()},
+    "ris": {name: code for code, names in RIS_TYPES.items() for name in names},
+    "enw": {code: names[0].title() for code, names in RIS_TYPES.items()},
 }
 _DEFAULT_TYPE = {"ris": "JOUR", "enw": "Journal Article"}
 _TYPE_TAG = {"ris": "TY", "enw": "0"}
@@ -104,7 +106,7 @@ class TaggedWriter:
             for name, value in written_items(row)
             if not empty(value) and name not in ours
         }
-        lines, left = self._fields(items)
+        lines, left = self._fields(items if self._name == "ris" else with_pages(items))
         keywords = {value for tag, value in lines if tag == _KEYWORD_TAG[self._name]}
         if self._name != "nbib":
             mesh = _texts(BY_NAME["mesh_terms"], items.get("mesh_terms", []))
@@ -178,7 +180,7 @@ class TaggedWriter:
             return None
         text = clean(str(value))
         code = _TYPES[self._name].get(text.lower() if self._name == "ris" else text)
-        if self._name == "ris" and text in _RIS_TYPES:
+        if self._name == "ris" and text in RIS_TYPES:
             code = text
         return [(_TYPE_TAG[self._name], code)] if code else None
 
@@ -322,6 +324,17 @@ def _texts(field: Field, value: Any) -> list[str]:
     else:
         items = [value]
     return [text for text in map(item_text, items) if text]
+
+
+def with_pages(items: Row) -> Row:
+    """Columns with the first and the last page in one, for formats that have no place for two."""
+    names = {found[0].name: name for name in items if (found := column_field(name))}
+    ends = [names[name] for name in ("start_page", "end_page") if name in names]
+    texts = [clean(str(items[name])) for name in ends if isinstance(items[name], str | int)]
+    if "pages" in names or "start_page" not in names or len(texts) < len(ends) or "-" in texts[0]:
+        return items
+    rest = {name: value for name, value in items.items() if name not in ends}
+    return rest | {"pages": "-".join(dict.fromkeys(texts))}
 
 
 def item_text(item: Any) -> str:
