@@ -397,6 +397,45 @@ def test_entries_of_bibtex_have_types_that_bibtex_knows(tmp_path, kind):
     assert row["type_of_reference"] == "PODCST"
 
 
+@pytest.mark.parametrize("column", ["keywords", "Author Keywords", "Manual Tags", "DE"])
+def test_keywords_of_a_table_become_keywords_of_bibtex(tmp_path, column):
+    head = f"Title,{column},Subject Terms"
+    (tmp_path / "a.csv").write_text(f"{head}\nA,teeth; caries,other\n")
+    copy(tmp_path / "a.csv", tmp_path / "a.bib", {"studytag_labels": ["RCT"]})
+    (row,) = read_rows(tmp_path / "a.bib")
+    assert row["keywords"] == ["teeth", "caries", "studytag: RCT"]
+    assert row["Subject Terms"] == "other"
+    copy(tmp_path / "a.bib", tmp_path / "b.bib", {"DE": ["x"], "studytag_labels": []})
+    (row,) = read_rows(tmp_path / "b.bib")
+    assert (row["keywords"], row["DE"]) == (["teeth", "caries"], ["x"])
+
+
+def test_a_date_in_bibtex_tells_the_year(tmp_path):
+    """Zotero and BibLaTeX take the date alone where there is one."""
+    (tmp_path / "a.enw").write_text("%0 Journal Article\n%T A\n%D 2020\n%8 Jan 5\n")
+    copy(tmp_path / "a.enw", tmp_path / "a.bib")
+    assert "  date = {2020 Jan 5}" in (tmp_path / "a.bib").read_text()
+
+
+ENDNOTE_TYPES = {
+    "Journal Article": ("Journal Article", "JOUR"),
+    "Book Section": ("Book Section", "CHAP"),
+    "conferencePaper": ("Conference Proceedings", "CONF"),
+    "Electronic Article": ("Electronic Article", "EJOUR"),
+    "phdthesis": ("Thesis", "THES"),
+}
+
+
+@pytest.mark.parametrize("kind", ENDNOTE_TYPES)
+def test_types_of_references_keep_their_meaning(tmp_path, kind):
+    (tmp_path / "a.csv").write_text(f"Item Type,Title\n{kind},A\n")
+    copy(tmp_path / "a.csv", tmp_path / "a.enw")
+    copy(tmp_path / "a.enw", tmp_path / "a.ris")
+    first = ((tmp_path / name).read_text().splitlines()[0][-22:] for name in ("a.enw", "a.ris"))
+    endnote, ris = ENDNOTE_TYPES[kind]
+    assert [line.strip("%0 ").removeprefix("TY  - ") for line in first] == [endnote, ris]
+
+
 PAGES = {"bib": "  pages = {1-9}", "enw": "%P 1-9", "nbib": "PG  - 1-9"}
 
 

@@ -21,7 +21,7 @@ from studytag.files.rows import (
     tag_columns,
     written_items,
 )
-from studytag.files.tagged_writer import RIS_TYPES, item_text, with_pages
+from studytag.files.tagged_writer import item_text, type_code, with_pages, with_year
 from studytag.files.values import split_list
 from studytag.records import PREDICTED_COLUMN, Row, clean
 
@@ -50,10 +50,18 @@ _KINDS = {
     "CONF": "inproceedings",
     "THES": "phdthesis",
     "RPRT": "techreport",
+    "CPAPER": "inproceedings",
+    "EJOUR": "article",
+    "EBOOK": "book",
+    "EDBOOK": "book",
+    "MGZN": "article",
+    "NEWS": "article",
+    "DATA": "dataset",
+    "PAT": "patent",
+    "UNPB": "unpublished",
     "GEN": "misc",
     "ELEC": "online",
 }
-_ENTRY_TYPES = {name: code for code, names in RIS_TYPES.items() for name in (code.lower(), *names)}
 _OWN_TYPES = frozenset(
     "article book booklet collection conference dataset electronic inbook incollection "
     "inproceedings inreference manual mastersthesis misc online patent periodical phdthesis "
@@ -114,7 +122,8 @@ class BibtexWriter:
             items.pop(given, None)
         fields, left = self._fields(with_pages(items))
         labels = row.get(PREDICTED_COLUMN, row.get("labels"))
-        fields["keywords"] = self._keywords(items.get("keywords", []), labels, known_labels(row))
+        words = fields.pop("keywords", [])
+        fields["keywords"] = self._keywords(words, labels, known_labels(row))
         if not empty(row.get(ERROR_COLUMN)):
             left[ERROR_COLUMN] = row[ERROR_COLUMN]
         lines = [f"  {name} = {{{value}}}" for name, value in fields.items() if value]
@@ -133,17 +142,21 @@ class BibtexWriter:
         self._keys.add(key)
         return key
 
-    def _fields(self, items: Row) -> tuple[dict[str, str], Row]:
-        fields: dict[str, str] = {}
+    def _fields(self, items: Row) -> tuple[dict[str, Any], Row]:
+        """The fields of columns, of keywords the column itself, and the columns without a field."""
+        fields: dict[str, Any] = {}
         left: Row = {}
         for name, value in items.items():
             found = column_field(name)
             tag = written_tag("bib", found[0]) if found else None
-            if tag == "keywords":
-                continue
             if found is None or tag is None or tag in fields:
                 left[name] = value
                 continue
+            if tag == "keywords":
+                fields[tag] = value
+                continue
+            if tag == "date":
+                value = with_year(value, items.get("year"))
             values = value if isinstance(value, list | tuple) else [value]
             if found[0].name in ("authors", "editors"):
                 names = split_list(value) if isinstance(value, str) else values
@@ -182,10 +195,11 @@ class BibtexWriter:
         }
         labels = row.get(PREDICTED_COLUMN, changes.get("labels"))
         if labels is not None or "keywords" in changes:
-            changes["keywords"] = row.get("keywords") or []
+            changes = {"keywords": None} | changes | {"keywords": row.get("keywords")}  # the first
         fields, left = self._fields({n: v for n, v in changes.items() if not empty(v)})
-        if "keywords" in changes:
-            fields["keywords"] = self._keywords(changes["keywords"], labels, known_labels(row))
+        words = fields.pop("keywords", [])
+        if words or "keywords" in changes:
+            fields["keywords"] = self._keywords(words, labels, known_labels(row))
         if not empty(row.get(ERROR_COLUMN)):
             left[ERROR_COLUMN] = row[ERROR_COLUMN]
         head, parts, tail = split_parts(entry)
@@ -219,7 +233,7 @@ def _is_type(name: str) -> bool:
 
 def _entry_type(kind: str) -> str | None:
     """The type of an entry that BibTeX knows: Zotero passes over an entry of another one."""
-    return kind if kind.lower() in _OWN_TYPES else _KINDS.get(_ENTRY_TYPES.get(kind.lower(), ""))
+    return kind if kind.lower() in _OWN_TYPES else _KINDS.get(type_code(kind) or "")
 
 
 def _tags_of(name: str) -> list[str]:

@@ -32,22 +32,28 @@ from studytag.records import PREDICTED_COLUMN, Row, clean
 
 _WHOLE_TEXT = frozenset(("urls", "notes", "author_address"))  # which hold semicolons
 _SPLIT_TEXT = {field.name for field in FIELDS if field.many} - _WHOLE_TEXT | {"language"}
-RIS_TYPES = {
+_RIS_TYPES = {
     "JOUR": ("journal article", "article", "article-journal", "journalarticle", "journal"),
     "BOOK": ("book", "whole book"),
     "CHAP": ("book section", "booksection", "incollection", "inbook", "chapter"),
     "CONF": ("conference proceedings", "conferencepaper", "inproceedings", "paper-conference"),
     "THES": ("thesis", "phdthesis", "mastersthesis"),
     "RPRT": ("report", "techreport"),
+    "CPAPER": ("conference paper",),
+    "EJOUR": ("electronic article",),
+    "EBOOK": ("electronic book",),
+    "EDBOOK": ("edited book",),
+    "MGZN": ("magazine article", "magazinearticle", "article-magazine"),
+    "NEWS": ("newspaper article", "newspaperarticle", "article-newspaper"),
+    "DATA": ("dataset",),
+    "PAT": ("patent",),
+    "UNPB": ("unpublished work", "unpublished", "manuscript"),
     "GEN": ("generic", "misc", "document"),
     "ELEC": ("web page", "webpage", "online"),
 }
 """What programs call the types of references, by their codes in RIS."""
 
-_TYPES = {
-    "ris": {name: code for code, names in RIS_TYPES.items() for name in names},
-    "enw": {code: names[0].title() for code, names in RIS_TYPES.items()},
-}
+_CODES = {name: code for code, names in _RIS_TYPES.items() for name in (code.lower(), *names)}
 _DEFAULT_TYPE = {"ris": "JOUR", "enw": "Journal Article"}
 _TYPE_TAG = {"ris": "TY", "enw": "0"}
 _NOTE_TAG = {"ris": "N1", "nbib": "GN", "enw": "Z"}
@@ -178,11 +184,12 @@ class TaggedWriter:
     def _write_type_of_reference(self, value: Any, present: Row) -> Lines | None:
         if self._name not in _TYPE_TAG:
             return None
-        text = clean(str(value))
-        code = _TYPES[self._name].get(text.lower() if self._name == "ris" else text)
-        if self._name == "ris" and text in RIS_TYPES:
-            code = text
-        return [(_TYPE_TAG[self._name], code)] if code else None
+        code = type_code(clean(str(value)))
+        if code is None:
+            return None
+        return [
+            (_TYPE_TAG[self._name], code if self._name == "ris" else _RIS_TYPES[code][0].title())
+        ]
 
     def _write_pmid(self, value: Any, present: Row) -> Lines | None:
         text = clean(str(value))
@@ -206,9 +213,8 @@ class TaggedWriter:
     def _write_date(self, value: Any, present: Row) -> Lines | None:
         tag = written_tag(self._name, BY_NAME["date"]) or ""
         texts = _texts(BY_NAME["date"], value)
-        year = present.get("year")
-        if self._name == "nbib" and year is not None and first_year(*texts) != to_year(year):
-            texts = [clean(f"{year} {texts[0]}"), *texts[1:]]  # as MEDLINE writes dates
+        if self._name == "nbib":
+            texts = with_year(texts, present.get("year"))
         return [(tag, text) for text in texts]
 
     def _write_doi(self, value: Any, present: Row) -> Lines | None:
@@ -326,6 +332,11 @@ def _texts(field: Field, value: Any) -> list[str]:
     return [text for text in map(item_text, items) if text]
 
 
+def type_code(kind: str) -> str | None:
+    """RIS's code for a type of reference, whatever programs call it; None of another one."""
+    return _CODES.get(kind.lower())
+
+
 def with_pages(items: Row) -> Row:
     """Columns with the first and the last page in one, for formats that have no place for two."""
     names = {found[0].name: name for name in items if (found := column_field(name))}
@@ -335,6 +346,14 @@ def with_pages(items: Row) -> Row:
         return items
     rest = {name: value for name, value in items.items() if name not in ends}
     return rest | {"pages": "-".join(dict.fromkeys(texts))}
+
+
+def with_year(dates: Any, year: Any) -> list[str]:
+    """Dates of which the first tells the year, for formats whose date stands in its place."""
+    texts = _texts(BY_NAME["date"], dates)
+    if year is not None and texts and first_year(*texts) != to_year(year):
+        texts[0] = clean(f"{year} {texts[0]}")  # as MEDLINE writes dates
+    return texts
 
 
 def item_text(item: Any) -> str:
