@@ -372,6 +372,24 @@ def test_nbib_becomes_ris_with_every_field(tmp_path):
     assert headings == ["MH  - Mouth"]
 
 
+LATEX = {
+    r"p{\textless}0.05, p\textgreater{}1": "p<0.05, p>1",  # of Zotero and Mendeley
+    r"a{\textbar}b \textasciicircum{} \^{} {\~{}} {\S}1": "a|b ^ ^ ~ §1",
+    r"\mbox{x} \ce{H2O} \textcolor{red}{y}": "x H2O y",
+    r"37\celsius{} and \unheardof": r"37\celsius and \unheardof",
+    r"{\it E. coli}\par {\em more}": "E. coli more",
+}
+
+
+@pytest.mark.parametrize("latex", LATEX)
+def test_no_command_of_latex_is_lost(tmp_path, latex):
+    (tmp_path / "a.bib").write_text(f"@article{{k, abstract = {{{latex}}}}}")
+    copy(tmp_path / "a.bib", tmp_path / "a.ris")
+    for name in ("a.bib", "a.ris"):
+        (row,) = read_rows(tmp_path / name)
+        assert row["abstract"] == LATEX[latex]
+
+
 TYPES = {
     "JOUR": "article",
     "CHAP": "incollection",
