@@ -396,6 +396,7 @@ TYPES = {
     "GEN": "misc",
     "journalArticle": "article",
     "article-journal": "article",
+    "book-chapter": "incollection",
     "Book Section": "incollection",
     "Generic": "misc",
     "mastersthesis": "mastersthesis",
@@ -673,6 +674,25 @@ def test_text_in_brackets_is_text(tmp_path):
         copy(tmp_path / "a.csv", tmp_path / "a.ris")
         (row,) = read_rows(tmp_path / "a.ris")
         assert row["authors"] == row["keywords"] == text.split("; ")
+
+
+NAMES = {
+    "Roe, Jane and Doe, Kim": ["Roe, Jane", "Doe, Kim"],  # of Rayyan
+    "van der Roe J, Doe-Smith KL, Doe K Jr.": ["van der Roe J", "Doe-Smith KL", "Doe K Jr"],
+    "Roe, Jane; Doe, Kim": ["Roe, Jane", "Doe, Kim"],
+    "Roe, J": ["Roe, J"],
+    "Centers for Disease Control and Prevention": ["Centers for Disease Control and Prevention"],
+    "Roe, Jane, Doe, Kim": ["Roe, Jane, Doe, Kim"],
+}
+
+
+@pytest.mark.parametrize("authors", NAMES)
+@pytest.mark.parametrize("suffix", ["ris", "bib", "enw", "nbib"])
+def test_people_in_one_cell_become_authors(tmp_path, authors, suffix):
+    (tmp_path / "a.csv").write_text(f'Title,Authors\nA,"{authors}"\n')
+    copy(tmp_path / "a.csv", tmp_path / f"b.{suffix}")
+    (row,) = read_rows(tmp_path / f"b.{suffix}")
+    assert row["authors"] == NAMES[authors]
 
 
 def test_names_in_parts_become_authors(tmp_path):

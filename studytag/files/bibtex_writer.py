@@ -21,7 +21,7 @@ from studytag.files.rows import (
     tag_columns,
     written_items,
 )
-from studytag.files.tagged_writer import item_text, type_code, with_pages, with_year
+from studytag.files.tagged_writer import item_text, split_names, type_code, with_pages, with_year
 from studytag.files.values import split_list
 from studytag.records import PREDICTED_COLUMN, Row, clean
 
@@ -159,7 +159,7 @@ class BibtexWriter:
                 value = with_year(value, items.get("year"))
             values = value if isinstance(value, list | tuple) else [value]
             if found[0].name in ("authors", "editors"):
-                names = split_list(value) if isinstance(value, str) else values
+                names = split_names(value) if isinstance(value, str) else values
                 fields[tag] = " and ".join(_braced(item_text(item), r"\sand\s") for item in names)
             elif len(values) > 1 and found[0].name != "notes":
                 left[name] = value

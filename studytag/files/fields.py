@@ -134,7 +134,8 @@ FIELDS = (
         "type_of_reference",
         ris="TY",
         enw="0",
-        columns="type of reference|item type|reference type|ref type|entry type|entrytype|itemtype",
+        columns="type of reference|item type|reference type|ref type|entry type|entrytype|itemtype|"
+        "type",
     ),
     Field(
         "authors",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
@@ -33,10 +34,18 @@ from studytag.records import PREDICTED_COLUMN, Row, clean
 _WHOLE_TEXT = frozenset(("urls", "notes", "author_address"))  # which hold semicolons
 _SPLIT_TEXT = {field.name for field in FIELDS if field.many} - _WHOLE_TEXT | {"language"}
 _RIS_TYPES = {
-    "JOUR": ("journal article", "article", "article-journal", "journalarticle", "journal"),
+    "JOUR": (
+        *("journal article", "article", "article-journal", "journalarticle", "journal"),
+        "journal-article",
+    ),
     "BOOK": ("book", "whole book"),
-    "CHAP": ("book section", "booksection", "incollection", "inbook", "chapter"),
-    "CONF": ("conference proceedings", "conferencepaper", "inproceedings", "paper-conference"),
+    "CHAP": (
+        *("book section", "booksection", "incollection", "inbook", "chapter", "book-chapter"),
+    ),
+    "CONF": (
+        *("conference proceedings", "conferencepaper", "inproceedings", "paper-conference"),
+        "proceedings-article",
+    ),
     "THES": ("thesis", "phdthesis", "mastersthesis"),
     "RPRT": ("report", "techreport"),
     "CPAPER": ("conference paper",),
@@ -54,6 +63,10 @@ _RIS_TYPES = {
 """What programs call the types of references, by their codes in RIS."""
 
 _CODES = {name: code for code, names in _RIS_TYPES.items() for name in (code.lower(), *names)}
+_NAMES = (
+    (r"\s+and\s+", re.compile(r"[^,]+, [^,]+")),
+    (r",\s+", re.compile(r"[^\W\d_][^,]* [A-Z]{1,3}(?: (?:Jr|Sr|[1-4](?:st|nd|rd|th)))?")),
+)
 _DEFAULT_TYPE = {"ris": "JOUR", "enw": "Journal Article"}
 _TYPE_TAG = {"ris": "TY", "enw": "0"}
 _NOTE_TAG = {"ris": "N1", "nbib": "GN", "enw": "Z"}
@@ -322,9 +335,11 @@ def _noted(record: Record) -> dict[str, Any]:
 
 
 def _texts(field: Field, value: Any) -> list[str]:
-    if isinstance(value, str):
+    if isinstance(value, str) and field.name in ("authors", "editors"):
+        items: list[Any] = split_names(value)
+    elif isinstance(value, str):
         ours = json_list(value) if field.many else None  # as tables hold lists
-        items: list[Any] = split_list(value) if field.name in _SPLIT_TEXT else ours or [value]
+        items = split_list(value) if field.name in _SPLIT_TEXT else ours or [value]
     elif isinstance(value, list | tuple):
         items = list(value)
     else:
@@ -354,6 +369,16 @@ def with_year(dates: Any, year: Any) -> list[str]:
     if year is not None and texts and first_year(*texts) != to_year(year):
         texts[0] = clean(f"{year} {texts[0]}")  # as MEDLINE writes dates
     return texts
+
+
+def split_names(text: str) -> list[str]:
+    """The people of one cell: `Roe, J; Doe, K`, Rayyan's `and`, or `Roe J, Doe K` of PubMed."""
+    if ";" not in text and not text.startswith("["):
+        for separator, name in _NAMES:
+            names = re.split(separator, text.strip().removesuffix("."))
+            if len(names) > 1 and all(map(name.fullmatch, names)):
+                return names
+    return split_list(text)
 
 
 def item_text(item: Any) -> str:
