@@ -355,6 +355,24 @@ def test_a_byte_in_another_encoding_spoils_no_other(tmp_path, caplog):
     assert notices[0].endswith("cut: \ufffd")
 
 
+JOINED = {
+    "a.ris": "TY  - JOUR\nTI  - {}\nER  - \n",
+    "a.enw": "%0 Journal Article\n%T {}\n\n",
+    "a.nbib": "PMID- 1\nTI  - {}\n\n",
+    "a.ciw": "FN Clarivate Analytics Web of Science\nVR 1.0\nPT J\nTI {}\nER\n\nEF\n",
+    "a.jsonl": '{{"title": "{}"}}\n',
+}
+
+
+@pytest.mark.parametrize("name", JOINED)
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_joined_with_their_byte_order_marks(tmp_path, name, encoding, caplog):
+    """Exports are joined with `copy` or `cat`: each of them begins with a mark."""
+    content = b"".join(JOINED[name].format(title).encode(encoding) for title in "ABC")
+    assert [row["title"] for row in rows(tmp_path, name, content)] == ["A", "B", "C"]
+    assert "belongs to no record" not in caplog.text
+
+
 MARKUP = {
     "H<sub>2</sub>O &amp; <i>E. coli</i>": "H2O & E. coli",
     "<p>One</p><p>Two</p>": "One Two",

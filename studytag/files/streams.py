@@ -157,11 +157,9 @@ class TextSource:
     def _wide_lines(self, stream: io.BufferedReader) -> Iterator[str]:
         newline = None if self._old_mac else "\n"
         text = io.TextIOWrapper(stream, encoding=self._wide, newline=newline)
-        first = True
         while line := text.readline(self._longest):
             self._refuse_long(line)
-            yield line.removeprefix("\ufeff") if first else line
-            first = False
+            yield line.removeprefix("\ufeff")
         text.detach()
 
     def _narrow_lines(self, stream: io.BufferedReader) -> Iterator[str]:
@@ -173,8 +171,7 @@ class TextSource:
             if line is None:
                 return
             number += 1
-            if number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
+            line = line.removeprefix(codecs.BOM_UTF8)  # each file of several in one has its own
             if self._given:
                 yield line.decode(self._given)
                 continue
