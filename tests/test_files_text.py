@@ -373,6 +373,29 @@ def test_files_joined_with_their_byte_order_marks(tmp_path, name, encoding, capl
     assert "belongs to no record" not in caplog.text
 
 
+@pytest.mark.parametrize("end", ["ER  - ", "ER  -", "ER  - \ufeff"])
+def test_files_of_ris_joined_without_a_line_end(tmp_path, end):
+    content = f"TY  - JOUR\nTI  - A\n{end}TY  - BOOK\nTI  - B\nER  - \n"
+    found = rows(tmp_path, "a.ris", content)
+    assert [(row["title"], row["type_of_reference"]) for row in found] == [
+        ("A", "JOUR"),
+        ("B", "BOOK"),
+    ]
+    with open_writer(tmp_path / "b.ris") as writer:
+        for row in found:
+            writer.write(row)
+    assert [row["title"] for row in read_rows(tmp_path / "b.ris")] == ["A", "B"]
+
+
+def test_byte_order_marks_of_xml(tmp_path):
+    document = "\ufeff<?xml version='1.0'?><xml><records>{}</records></xml>"
+    record = "<record><titles><title>{}</title></titles></record>"
+    one_file = document.format("".join(record.format("x" * count) for count in range(1, 2000)))
+    content = one_file + document.format(record.format("B")) + document.format(record.format("C"))
+    found = [row["title"] for row in rows(tmp_path, "a.xml", content)]
+    assert found == [*("x" * count for count in range(1, 2000)), "B", "C"]
+
+
 MARKUP = {
     "H<sub>2</sub>O &amp; <i>E. coli</i>": "H2O & E. coli",
     "<p>One</p><p>Two</p>": "One Two",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from codecs import EncodedFile, StreamRecoder
+from codecs import BOM_UTF8, EncodedFile, StreamRecoder
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,13 @@ _SAFE: dict[str, Any] = {
 _LARGEST_RECORD = 2**26
 _MOST_MARKS = 2**20
 _BLOCK = 2**16
-_DECLARATION = 8
+_DECLARATION = 12
 _WIDE = (b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0")  # begin UTF-16 and UTF-32
 _CONTROLS = bytes(code for code in range(32) if code not in b"\t\n\r")
 _SPACES = bytes.maketrans(_CONTROLS, b" " * len(_CONTROLS))
 _REFERENCE = re.compile(rb"&#(?:[xX]([0-9A-Fa-f]{1,6})|([0-9]{1,7}));")
 _ROOT = re.compile(rb"<([A-Za-z_][\w:.-]*)[\s/>]")
-_NEXT_DOCUMENT = re.compile(rb"<\?xml[\s?]")
+_NEXT_DOCUMENT = re.compile(b"(?:" + BOM_UTF8 + rb")?<\?xml[\s?]")
 
 
 class _Stream(io.RawIOBase):
@@ -105,6 +105,8 @@ class _Documents:
         if len(self._rest) <= _DECLARATION:  # which may lie across two blocks
             self._rest += self._stream.read(_BLOCK)
         self._rest = self._rest if self._wide else self._allowed(self._rest)
+        if not self._begun:
+            self._rest = self._rest.removeprefix(BOM_UTF8)
         match = _NEXT_DOCUMENT.search(
             self._rest, 0 if self._begun else _after_space(self._rest) + 1
         )
