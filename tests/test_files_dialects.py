@@ -90,6 +90,12 @@ def reason(row):
     return getattr(row, "reason", "")
 
 
+def test_the_header_of_a_file_that_was_joined_is_no_article(tmp_path):
+    first, header, second = read(tmp_path, "Title,Abstract\nA,B\n\ufeffTitle,Abstract\nC,D\n")
+    assert texts([first, second]) == [("A", "B"), ("C", "D")]
+    assert "line 3: repeats the header" in reason(header)
+
+
 def test_what_was_read_before_a_file_breaks_off_is_handed_out(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text('title,abstract\nA,B\n"C,D\n')

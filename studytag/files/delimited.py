@@ -256,6 +256,10 @@ def _quoting(path: Path, line: int, error: csv.Error) -> InputError:
 def _row(table: Table, cells: list[str], where: str, return_errors: bool) -> Row:
     width = len(table.layout.header)
     try:
+        if cells == list(table.layout.header):
+            raise InputError(
+                f"{where}: repeats the header, as in files that were joined; remove it"
+            )
         fitting = _fitting(cells, width, where)
     except InputError as error:
         if not return_errors:
