@@ -74,7 +74,8 @@ CSV_MISTAKES = {
         "line 4: 3 cells under 2 columns; quote cells that contain the delimiter"
     ),
     'title,abstract\n"two\nlines",b\na\n': (
-        "line 4: 1 cells under 2 columns; quote cells that contain the delimiter"
+        "line 4: 1 cells under 2 columns; "
+        "quote cells that contain line ends, or add the empty cells"
     ),
     'title,abstract\na,b\nc,"never closed\nd,e\n': (
         "line 3: unexpected end of data; close every quote, and double one inside a cell"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import re
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from studytag.errors import InputError
-from studytag.files import read_rows, source_files
+from studytag.files import each_notice_once, open_writer, read_rows, source_files
 
 MEDLINE = "PMID- 90000001\nTI  - A trial\nAB  - We randomised\n      mice.\n"
 PROSE = "We gave the drug to the mice and the mice were better than those without it in the end."
@@ -30,6 +32,7 @@ def one(tmp_path: Path, name: str, content: str | bytes, *columns: str):
 TITLE_COLUMNS = [
     *("Title", "TI", "Article Title", "article_title", "Title Primary", "Document Title"),
     *("Item Title", "primary_title", "Titles", "Original Title", "display_name", "Título"),
+    *("ï..Title", "X.U.FEFF.Title", "ï»¿title"),  # of R and others, with a byte-order mark
 ]
 ABSTRACT_COLUMNS = [
     *("Abstract", "AB", "Abstract Note", "abstracts", "notes_abstract", "abstractText"),
@@ -332,6 +335,67 @@ def test_one_line_in_another_encoding_spoils_no_other(tmp_path):
     assert found == ["α-blockade", "café", "β-cells"]
 
 
+def test_a_byte_in_another_encoding_spoils_no_other(tmp_path, caplog):
+    """A letter that a limit of bytes cut in two, or one pasted in, costs itself alone."""
+    lines = [
+        "β-blockers ≥5 mg – “in children” cut: ".encode() + b"\xe2\x89",
+        "Müller’s naïve ".encode() + b"caf\xe9",
+        "Thé vert".encode("cp1252"),
+        *["α-blockade ≥ β-cells".encode()] * 3,
+    ]
+    found = [row["title"] for row in rows(tmp_path, "a.csv", b"\n".join([b"title", *lines]))]
+    assert found == [
+        "β-blockers ≥5 mg – “in children” cut: \ufffd",
+        "Müller’s naïve café",
+        "Thé vert",
+        *["α-blockade ≥ β-cells"] * 3,
+    ]
+    notices = [record.getMessage() for record in caplog.records]
+    assert ["line 2: UTF-8 but for some bytes" in text for text in notices] == [True, False]
+    assert notices[0].endswith("cut: \ufffd")
+
+
+JOINED = {
+    "a.ris": "TY  - JOUR\nTI  - {}\nER  - \n",
+    "a.enw": "%0 Journal Article\n%T {}\n\n",
+    "a.nbib": "PMID- 1\nTI  - {}\n\n",
+    "a.ciw": "FN Clarivate Analytics Web of Science\nVR 1.0\nPT J\nTI {}\nER\n\nEF\n",
+    "a.jsonl": '{{"title": "{}"}}\n',
+}
+
+
+@pytest.mark.parametrize("name", JOINED)
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_joined_with_their_byte_order_marks(tmp_path, name, encoding, caplog):
+    """Exports are joined with `copy` or `cat`: each of them begins with a mark."""
+    content = b"".join(JOINED[name].format(title).encode(encoding) for title in "ABC")
+    assert [row["title"] for row in rows(tmp_path, name, content)] == ["A", "B", "C"]
+    assert "belongs to no record" not in caplog.text
+
+
+@pytest.mark.parametrize("end", ["ER  - ", "ER  -", "ER  - \ufeff"])
+def test_files_of_ris_joined_without_a_line_end(tmp_path, end):
+    content = f"TY  - JOUR\nTI  - A\n{end}TY  - BOOK\nTI  - B\nER  - \n"
+    found = rows(tmp_path, "a.ris", content)
+    assert [(row["title"], row["type_of_reference"]) for row in found] == [
+        ("A", "JOUR"),
+        ("B", "BOOK"),
+    ]
+    with open_writer(tmp_path / "b.ris") as writer:
+        for row in found:
+            writer.write(row)
+    assert [row["title"] for row in read_rows(tmp_path / "b.ris")] == ["A", "B"]
+
+
+def test_byte_order_marks_of_xml(tmp_path):
+    document = "\ufeff<?xml version='1.0'?><xml><records>{}</records></xml>"
+    record = "<record><titles><title>{}</title></titles></record>"
+    one_file = document.format("".join(record.format("x" * count) for count in range(1, 2000)))
+    content = one_file + document.format(record.format("B")) + document.format(record.format("C"))
+    found = [row["title"] for row in rows(tmp_path, "a.xml", content)]
+    assert found == [*("x" * count for count in range(1, 2000)), "B", "C"]
+
+
 MARKUP = {
     "H<sub>2</sub>O &amp; <i>E. coli</i>": "H2O & E. coli",
     "<p>One</p><p>Two</p>": "One Two",
@@ -394,9 +458,11 @@ def test_a_folder_names_every_file_that_it_skips(tmp_path, caplog):
     (tmp_path / "c.docx").write_text("something")
     (tmp_path / "manifest.json").write_text('{"name": 1}')
     (tmp_path / "notes.txt").write_text("remember the milk")
+    (tmp_path / "~$a.xlsx").write_bytes(b"\x04Some")  # Excel's, while a workbook is open
     (tmp_path / "more").mkdir()
     assert [file.name for file in source_files(tmp_path)] == ["a.csv", "b.txt"]
-    assert f"{tmp_path}: not read: c.docx, manifest.json, more, notes.txt" in caplog.text
+    assert f"{tmp_path}: not read: c.docx, manifest.json, more, notes.txt, ~$a.xlsx" in caplog.text
+    assert not any("~$" in file.name for file in source_files(tmp_path, False, "csv"))
 
 
 @pytest.mark.parametrize("indent", [None, 1])
@@ -442,6 +508,37 @@ def test_the_sheet_with_the_articles_is_read(tmp_path):
     sheets = {"Included": [["Title", "Year"], ["A", 2020]], "Excluded": sheets["More"]}
     workbook(tmp_path / "a.xlsx", sheets)
     assert [row["title"] for row in read_rows(tmp_path / "a.xlsx")] == ["A"]
+    # A hidden one has been put aside.
+    sheets = {
+        "Old": [["Title", "Abstract"], ["A", "x"]],
+        "New": [["Title", "Abstract"], ["B", "y"]],
+    }
+    workbook(tmp_path / "a.xlsx", sheets, hidden=("Old",))
+    assert [row["title"] for row in read_rows(tmp_path / "a.xlsx")] == ["B"]
+
+
+def test_a_workbook_that_is_strict_open_xml_is_refused_with_what_to_save(tmp_path):
+    workbook(tmp_path / "a.xlsx", {"A": [["Title"], ["A"]]})
+    with zipfile.ZipFile(tmp_path / "a.xlsx") as book:
+        parts = {name: book.read(name) for name in book.namelist()}
+    loose = rb"http://schemas.openxmlformats.org/(spreadsheetml|officeDocument)/2006"
+    with zipfile.ZipFile(tmp_path / "a.xlsx", "w") as book:
+        for name, content in parts.items():
+            book.writestr(name, re.sub(loose, rb"http://purl.oclc.org/ooxml/\1", content))
+    with pytest.raises(InputError, match=r"save it as .* \(\.xlsx\) that is not Strict Open XML"):
+        list(read_rows(tmp_path / "a.xlsx"))
+
+
+@pytest.mark.parametrize("error", ["#NAME?", "#VALUE!", "#REF!", "#N/A"])
+def test_errors_of_excel_are_no_text(tmp_path, error):
+    """`=` or `-` at the start of an abstract makes it a formula, and Excel writes its error."""
+    content = f"title,abstract,Abstract.1\nA,{error},Other\n{error},{error},\n"
+    found = rows(tmp_path, "a.csv", content)
+    assert [(row["title"], row["abstract"]) for row in found] == [("A", "Other"), (None, None)]
+    with open_writer(tmp_path / "b.csv") as writer:
+        for row in found:
+            writer.write(row)
+    assert (tmp_path / "b.csv").read_text() == content
 
 
 def test_endnote_xml_keeps_every_element(tmp_path):
@@ -472,18 +569,38 @@ def test_endnote_xml_keeps_every_element(tmp_path):
     }
 
 
+def test_characters_that_xml_does_not_allow_cost_no_record(tmp_path, caplog):
+    """EndNote writes control characters of an abstract as they are, or as references."""
+    title = "T a&#x1F;b&#31;c\x02d &#xD835;&#945;&#xA;{}"
+    records = "".join(
+        f"<record><titles><title>{title.format('x' * count)}</title></titles></record>"
+        for count in range(1000)  # so that each piece lies across the end of a block somewhere
+    )
+    with each_notice_once():
+        found = rows(tmp_path, "a.xml", f"<xml><records>{records}</records></xml>")
+    assert [row["title"] for row in found] == [
+        f"T a b c d α {'x' * n}".strip() for n in range(1000)
+    ]
+    assert "characters that XML does not allow are read as spaces" in caplog.text
+    assert len(caplog.records) == 1
+    wide = "<?xml version='1.0' encoding='UTF-16'?><xml><records>{}</records></xml>"
+    wide = wide.format("<record><titles><title>Ā trial</title></titles></record>")
+    assert one(tmp_path, "b.xml", wide.encode("utf-16"), "title") == ("Ā trial",)
+
+
 def test_formulas_without_values_are_named(tmp_path, caplog):
     workbook(tmp_path / "a.xlsx", {"Records": [["title", "year"], ["A", 2020], ["B", "=B2+1"]]})
     assert [row["year"] for row in read_rows(tmp_path / "a.xlsx")] == [2020, None]
     assert "sheet 'Records': cell B3 and maybe others hold formulas without" in caplog.text
 
 
-def workbook(path: Path, sheets: dict[str, list[list]]) -> None:
+def workbook(path: Path, sheets: dict[str, list[list]], hidden: tuple[str, ...] = ()) -> None:
     import openpyxl
 
     book = openpyxl.Workbook(write_only=True)
     for name, lines in sheets.items():
         sheet = book.create_sheet(name)
+        sheet.sheet_state = "hidden" if name in hidden else "visible"
         for cells in lines:
             sheet.append(cells)
     book.save(path)

@@ -372,6 +372,104 @@ def test_nbib_becomes_ris_with_every_field(tmp_path):
     assert headings == ["MH  - Mouth"]
 
 
+LATEX = {
+    r"p{\textless}0.05, p\textgreater{}1": "p<0.05, p>1",  # of Zotero and Mendeley
+    r"a{\textbar}b \textasciicircum{} \^{} {\~{}} {\S}1": "a|b ^ ^ ~ §1",
+    r"\mbox{x} \ce{H2O} \textcolor{red}{y}": "x H2O y",
+    r"37\celsius{} and \unheardof": r"37\celsius and \unheardof",
+    r"{\it E. coli}\par {\em more}": "E. coli more",
+}
+
+
+@pytest.mark.parametrize("latex", LATEX)
+def test_no_command_of_latex_is_lost(tmp_path, latex):
+    (tmp_path / "a.bib").write_text(f"@article{{k, abstract = {{{latex}}}}}")
+    copy(tmp_path / "a.bib", tmp_path / "a.ris")
+    for name in ("a.bib", "a.ris"):
+        (row,) = read_rows(tmp_path / name)
+        assert row["abstract"] == LATEX[latex]
+
+
+TYPES = {
+    "JOUR": "article",
+    "CHAP": "incollection",
+    "GEN": "misc",
+    "journalArticle": "article",
+    "article-journal": "article",
+    "book-chapter": "incollection",
+    "Book Section": "incollection",
+    "Generic": "misc",
+    "mastersthesis": "mastersthesis",
+}
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_entries_of_bibtex_have_types_that_bibtex_knows(tmp_path, kind):
+    """Zotero passes over an entry of a type that it does not know."""
+    (tmp_path / "a.csv").write_text(f"Item Type,Title\n{kind},A\n")
+    copy(tmp_path / "a.csv", tmp_path / "a.bib")
+    assert (tmp_path / "a.bib").read_text().startswith(f"@{TYPES[kind]}{{record1,")
+    (tmp_path / "b.ris").write_text("TY  - PODCST\nTI  - A\nER  - \n")
+    copy(tmp_path / "b.ris", tmp_path / "b.bib")
+    assert (tmp_path / "b.bib").read_text().startswith("@article{record1,")
+    (row,) = read_rows(tmp_path / "b.bib")
+    assert row["type_of_reference"] == "PODCST"
+
+
+@pytest.mark.parametrize("column", ["keywords", "Author Keywords", "Manual Tags", "DE"])
+def test_keywords_of_a_table_become_keywords_of_bibtex(tmp_path, column):
+    head = f"Title,{column},Subject Terms"
+    (tmp_path / "a.csv").write_text(f"{head}\nA,teeth; caries,other\n")
+    copy(tmp_path / "a.csv", tmp_path / "a.bib", {"studytag_labels": ["RCT"]})
+    (row,) = read_rows(tmp_path / "a.bib")
+    assert row["keywords"] == ["teeth", "caries", "studytag: RCT"]
+    assert row["Subject Terms"] == "other"
+    copy(tmp_path / "a.bib", tmp_path / "b.bib", {"DE": ["x"], "studytag_labels": []})
+    (row,) = read_rows(tmp_path / "b.bib")
+    assert (row["keywords"], row["DE"]) == (["teeth", "caries"], ["x"])
+
+
+def test_a_date_in_bibtex_tells_the_year(tmp_path):
+    """Zotero and BibLaTeX take the date alone where there is one."""
+    (tmp_path / "a.enw").write_text("%0 Journal Article\n%T A\n%D 2020\n%8 Jan 5\n")
+    copy(tmp_path / "a.enw", tmp_path / "a.bib")
+    assert "  date = {2020 Jan 5}" in (tmp_path / "a.bib").read_text()
+
+
+ENDNOTE_TYPES = {
+    "Journal Article": ("Journal Article", "JOUR"),
+    "Book Section": ("Book Section", "CHAP"),
+    "conferencePaper": ("Conference Proceedings", "CONF"),
+    "Electronic Article": ("Electronic Article", "EJOUR"),
+    "phdthesis": ("Thesis", "THES"),
+}
+
+
+@pytest.mark.parametrize("kind", ENDNOTE_TYPES)
+def test_types_of_references_keep_their_meaning(tmp_path, kind):
+    (tmp_path / "a.csv").write_text(f"Item Type,Title\n{kind},A\n")
+    copy(tmp_path / "a.csv", tmp_path / "a.enw")
+    copy(tmp_path / "a.enw", tmp_path / "a.ris")
+    first = ((tmp_path / name).read_text().splitlines()[0][-22:] for name in ("a.enw", "a.ris"))
+    endnote, ris = ENDNOTE_TYPES[kind]
+    assert [line.strip("%0 ").removeprefix("TY  - ") for line in first] == [endnote, ris]
+
+
+PAGES = {"bib": "  pages = {1-9}", "enw": "%P 1-9", "nbib": "PG  - 1-9"}
+
+
+@pytest.mark.parametrize("suffix", PAGES)
+def test_the_first_and_the_last_page_have_one_place(tmp_path, suffix):
+    (tmp_path / "a.ris").write_text("TY  - JOUR\nTI  - A\nSP  - 1\nEP  - 9\nER  - \n")
+    copy(tmp_path / "a.ris", tmp_path / f"a.{suffix}")
+    assert PAGES[suffix] in (tmp_path / f"a.{suffix}").read_text().replace(",\n", "\n")
+    (tmp_path / "b.csv").write_text("Title,Page start,Page end\nA,1,9\nB,1,\nC,,\nD,1-4,4\n")
+    copy(tmp_path / "b.csv", tmp_path / f"b.{suffix}")
+    first, second, third, fourth = read_rows(tmp_path / f"b.{suffix}")
+    assert [row.get("pages") for row in (first, second, third)] == ["1-9", "1", None]
+    assert (fourth["Page start"], fourth["Page end"]) == ("1-4", "4")
+
+
 def test_a_changed_column_is_written_as_it_is_now(tmp_path):
     for name, content in (("a.ris", RIS), ("a.nbib", NBIB), ("a.csv", CSV), ("a.bib", BIB)):
         (tmp_path / name).write_text(content)
@@ -576,6 +674,25 @@ def test_text_in_brackets_is_text(tmp_path):
         copy(tmp_path / "a.csv", tmp_path / "a.ris")
         (row,) = read_rows(tmp_path / "a.ris")
         assert row["authors"] == row["keywords"] == text.split("; ")
+
+
+NAMES = {
+    "Roe, Jane and Doe, Kim": ["Roe, Jane", "Doe, Kim"],  # of Rayyan
+    "van der Roe J, Doe-Smith KL, Doe K Jr.": ["van der Roe J", "Doe-Smith KL", "Doe K Jr"],
+    "Roe, Jane; Doe, Kim": ["Roe, Jane", "Doe, Kim"],
+    "Roe, J": ["Roe, J"],
+    "Centers for Disease Control and Prevention": ["Centers for Disease Control and Prevention"],
+    "Roe, Jane, Doe, Kim": ["Roe, Jane, Doe, Kim"],
+}
+
+
+@pytest.mark.parametrize("authors", NAMES)
+@pytest.mark.parametrize("suffix", ["ris", "bib", "enw", "nbib"])
+def test_people_in_one_cell_become_authors(tmp_path, authors, suffix):
+    (tmp_path / "a.csv").write_text(f'Title,Authors\nA,"{authors}"\n')
+    copy(tmp_path / "a.csv", tmp_path / f"b.{suffix}")
+    (row,) = read_rows(tmp_path / f"b.{suffix}")
+    assert row["authors"] == NAMES[authors]
 
 
 def test_names_in_parts_become_authors(tmp_path):

@@ -148,7 +148,8 @@ def source_files(
         for entry in source.iterdir()
         if not entry.name.startswith(".") and entry.name != companion
     )
-    files = [entry for entry in entries if entry.is_file()]
+    # Beside a workbook that is open, Excel keeps one called ~$ that holds the user's name.
+    files = [entry for entry in entries if entry.is_file() and not entry.name.startswith("~$")]
     readable = files if format else [entry for entry in files if _holds_articles(entry)]
     found = set(readable)
     if skipped := [entry.name for entry in entries if entry not in found]:

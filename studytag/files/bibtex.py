@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,26 @@ _PLAIN_TEXT = re.compile(r"[{}]")
 NEEDS_CARE = re.compile(r"--|''|``|,,|<<|>>|[!?]`")
 """Signs that LaTeX makes one of."""
 
+_LONE_ACCENT = re.compile(r"\\([~^])\{\s*\}")
+_ACCENTS = {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_SYMBOLS = {
+    "textless": "<",
+    "textgreater": ">",
+    "textbar": "|",
+    "textasciicircum": "^",
+    "textbraceleft": "{",
+    "textbraceright": "}",
+    "textunderscore": "_",
+    "textminus": "−",
+    "S": "§",
+    "P": "¶",
+    "euro": "€",
+    "pounds": "£",
+    **dict.fromkeys("par newline linebreak newpage".split(), " "),
+    **dict.fromkeys("relax noindent indent protect centering raggedright displaystyle".split(), ""),
+    **dict.fromkeys("it bf em rm sl sc sf tt itshape bfseries slshape scshape upshape".split(), ""),
+    **dict.fromkeys("rmfamily sffamily ttfamily normalfont small large normalsize".split(), ""),
+}
 _LATEX = re.compile(r"[\\$]|" + NEEDS_CARE.pattern)
 
 
@@ -107,13 +128,34 @@ def plain_text(latex: str) -> str:
     """LaTeX as text: commands and braces resolved; a percent sign is one, not a comment."""
     if not _LATEX.search(latex):
         return clean(_PLAIN_TEXT.sub("", latex))
-    latex2text = import_extra("pylatexenc.latex2text", "files")
+    convert = _converter()
     try:
         safe = re.sub(r"(?<!\\)%", r"\\%", latex)
-        text = latex2text.LatexNodes2Text(math_mode="text", keep_comments=True).latex_to_text(safe)
+        text = convert(_LONE_ACCENT.sub(lambda match: _ACCENTS[match.group(1)], safe))
     except Exception:  # whatever it cannot parse is still text
         text = _PLAIN_TEXT.sub("", latex)
     return clean(text)
+
+
+@cache
+def _converter() -> Callable[[str], str]:
+    """Pylatexenc's, which would leave out without a word each command that it does not know."""
+    latex2text = import_extra("pylatexenc.latex2text", "files")
+    context = latex2text.get_default_latex_context_db()
+    symbols = [latex2text.MacroTextSpec(name, symbol) for name, symbol in _SYMBOLS.items()]
+    context.add_context_category("studytag", macros=symbols, prepend=True)
+    context.set_unknown_macro_spec(latex2text.MacroTextSpec("", simplify_repl=_unknown_command))
+    converter = latex2text.LatexNodes2Text(context, math_mode="text", keep_comments=True)
+    return converter.latex_to_text  # type: ignore[no-any-return]
+
+
+def _unknown_command(node: Any, l2tobj: Any) -> str:
+    """What a command stands before, or itself where it is a sign of its own."""
+    parts = [part for part in getattr(node.nodeargd, "argnlist", None) or () if part is not None]
+    following = node.parsing_state.s[node.pos + node.len :][:2]
+    if parts or (following[:1] == "{" and following != "{}"):
+        return str(l2tobj.nodelist_to_text(parts))
+    return f"\\{node.macroname}{node.macro_post_space}"
 
 
 def _view(fields: dict[str, list[str]]) -> tuple[Row, dict[str, Any]]:
@@ -170,7 +212,8 @@ def _completed(row: Row, extra: Row) -> tuple[Row, dict[str, Any]]:
     else:
         found = (*map(named_pmid, addresses), *map(noted_pmid, row.get("notes") or ()))
         row["pmid"] = next(filter(None, found), None)
-    row |= {name: value for name, value in extra.items() if name == "ID" or not row.get(name)}
+    ours = ("ID", "type_of_reference")  # which every entry has
+    row |= {name: value for name, value in extra.items() if name in ours or not row.get(name)}
     return row, raw
 
 

@@ -21,7 +21,7 @@ from studytag.files.rows import (
     tag_columns,
     written_items,
 )
-from studytag.files.tagged_writer import item_text
+from studytag.files.tagged_writer import item_text, split_names, type_code, with_pages, with_year
 from studytag.files.values import split_list
 from studytag.records import PREDICTED_COLUMN, Row, clean
 
@@ -43,6 +43,30 @@ _ESCAPES = {
     ">": r">{}",
 }
 
+_KINDS = {
+    "JOUR": "article",
+    "BOOK": "book",
+    "CHAP": "incollection",
+    "CONF": "inproceedings",
+    "THES": "phdthesis",
+    "RPRT": "techreport",
+    "CPAPER": "inproceedings",
+    "EJOUR": "article",
+    "EBOOK": "book",
+    "EDBOOK": "book",
+    "MGZN": "article",
+    "NEWS": "article",
+    "DATA": "dataset",
+    "PAT": "patent",
+    "UNPB": "unpublished",
+    "GEN": "misc",
+    "ELEC": "online",
+}
+_OWN_TYPES = frozenset(
+    "article book booklet collection conference dataset electronic inbook incollection "
+    "inproceedings inreference manual mastersthesis misc online patent periodical phdthesis "
+    "proceedings reference report software suppbook techreport thesis unpublished www".split()
+)
 
 _KEY = re.compile(r"[^\s\"#%'(),={}~\\@]+")
 """What BibTeX takes for a key; any other text of a column ID stands in our field."""
@@ -92,19 +116,20 @@ class BibtexWriter:
             self._keys.add(key)
         else:
             key = self._key(row)
-        kind = clean(str(items.pop("type_of_reference", ""))) or "article"
-        if not re.fullmatch(r"[A-Za-z]+", kind):
-            items["type_of_reference"] = kind
-            kind = "article"
-        fields, left = self._fields(items)
+        given = next(filter(_is_type, items), "")
+        kind = _entry_type(clean(str(items.get(given, "article"))))
+        if kind:
+            items.pop(given, None)
+        fields, left = self._fields(with_pages(items))
         labels = row.get(PREDICTED_COLUMN, row.get("labels"))
-        fields["keywords"] = self._keywords(items.get("keywords", []), labels, known_labels(row))
+        words = fields.pop("keywords", [])
+        fields["keywords"] = self._keywords(words, labels, known_labels(row))
         if not empty(row.get(ERROR_COLUMN)):
             left[ERROR_COLUMN] = row[ERROR_COLUMN]
         lines = [f"  {name} = {{{value}}}" for name, value in fields.items() if value]
         if left:
             lines.append(f"  {COLUMNS_FIELD} = {{{_json(left)}}}")
-        return f"@{kind}{{{key},\n" + ",\n".join(lines) + "\n}"
+        return f"@{kind or 'article'}{{{key},\n" + ",\n".join(lines) + "\n}"
 
     def _key(self, row: Row) -> str:
         pmid = re.sub(r"[^A-Za-z0-9]", "", str(row.get("pmid") or ""))
@@ -117,20 +142,24 @@ class BibtexWriter:
         self._keys.add(key)
         return key
 
-    def _fields(self, items: Row) -> tuple[dict[str, str], Row]:
-        fields: dict[str, str] = {}
+    def _fields(self, items: Row) -> tuple[dict[str, Any], Row]:
+        """The fields of columns, of keywords the column itself, and the columns without a field."""
+        fields: dict[str, Any] = {}
         left: Row = {}
         for name, value in items.items():
             found = column_field(name)
             tag = written_tag("bib", found[0]) if found else None
-            if tag == "keywords":
-                continue
             if found is None or tag is None or tag in fields:
                 left[name] = value
                 continue
+            if tag == "keywords":
+                fields[tag] = value
+                continue
+            if tag == "date":
+                value = with_year(value, items.get("year"))
             values = value if isinstance(value, list | tuple) else [value]
             if found[0].name in ("authors", "editors"):
-                names = split_list(value) if isinstance(value, str) else values
+                names = split_names(value) if isinstance(value, str) else values
                 fields[tag] = " and ".join(_braced(item_text(item), r"\sand\s") for item in names)
             elif len(values) > 1 and found[0].name != "notes":
                 left[name] = value
@@ -166,10 +195,11 @@ class BibtexWriter:
         }
         labels = row.get(PREDICTED_COLUMN, changes.get("labels"))
         if labels is not None or "keywords" in changes:
-            changes["keywords"] = row.get("keywords") or []
+            changes = {"keywords": None} | changes | {"keywords": row.get("keywords")}  # the first
         fields, left = self._fields({n: v for n, v in changes.items() if not empty(v)})
-        if "keywords" in changes:
-            fields["keywords"] = self._keywords(changes["keywords"], labels, known_labels(row))
+        words = fields.pop("keywords", [])
+        if words or "keywords" in changes:
+            fields["keywords"] = self._keywords(words, labels, known_labels(row))
         if not empty(row.get(ERROR_COLUMN)):
             left[ERROR_COLUMN] = row[ERROR_COLUMN]
         head, parts, tail = split_parts(entry)
@@ -194,6 +224,16 @@ class BibtexWriter:
             kept = [*(text for text in kept if text.strip()), *added]
             kept[-1] = kept[-1].rstrip() + "\n"
         return f"{before}{head}{','.join(kept)}{tail}{after}"
+
+
+def _is_type(name: str) -> bool:
+    found = column_field(name)
+    return found is not None and found[0].name == "type_of_reference"
+
+
+def _entry_type(kind: str) -> str | None:
+    """The type of an entry that BibTeX knows: Zotero passes over an entry of another one."""
+    return kind if kind.lower() in _OWN_TYPES else _KINDS.get(type_code(kind) or "")
 
 
 def _tags_of(name: str) -> list[str]:

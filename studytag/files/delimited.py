@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
 
 from studytag.errors import InputError
 from studytag.files.apostrophes import APOSTROPHES, Unguarded, guarded
+from studytag.files.dialects import has_bare_quotes, has_row_names, lacks_empty_cells
 from studytag.files.fields import MODEL_FIELDS
 from studytag.files.headers import find_header, known_field
 from studytag.files.notices import notice
@@ -21,7 +23,7 @@ from studytag.files.streams import TextSource
 from studytag.files.tables import Table
 from studytag.files.values import join_list, missing
 from studytag.files.watch import TextWatch
-from studytag.records import Row
+from studytag.records import Row, clean
 
 # Python's own limit of 131,072 refuses supplements pasted into a cell; this one is far above any
 # article, yet stops a quote that is never closed from swallowing the rest of a large file.
@@ -53,16 +55,21 @@ def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]
     beginning = list(islice(lines, _HEADER_LINES))
     layout = _find_header(path, beginning, _DELIMITERS[format])
     lines.begin(beginning[layout.first :])
+    bare = layout.delimiter == "\t" and has_bare_quotes(
+        islice(source.lines(), layout.first, None), layout.delimiter
+    )
     # strict: the lenient reader takes an unclosed quote for the start of one enormous last cell.
     reader = csv.reader(
         lines,
         delimiter=layout.delimiter,
         strict=True,
         skipinitialspace=layout.spaced,
+        quoting=csv.QUOTE_NONE if bare else csv.QUOTE_MINIMAL,
     )
     line = layout.first + 1
     try:
-        unguarded = Unguarded(next((cells for cells in reader if any(cells)), []))
+        header = next((cells for cells in reader if any(cells)), [])
+        unguarded = Unguarded([*_heading_of_rows(beginning[layout.first :], layout), *header])
         table = Table(
             path,
             unguarded.header,
@@ -72,27 +79,74 @@ def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]
             delimiter=layout.delimiter,
             newline=source.newline,
             bom=source.bom,
+            bare=bare,
         )
     except csv.Error as error:
         raise _quoting(path, line, error) from error
+    width = len(table.layout.header)
+    records = _records(reader, lines, layout.first, unguarded)
+    for record in _filled(records, width, table.reach):
+        if record.error:
+            failure = _quoting(path, record.line, record.error)
+            # A quote that is never closed has swallowed who knows how many rows.
+            if not options.return_errors or "expected after" not in str(record.error):
+                raise failure from record.error
+            yield table.unread((), f"{failure}; it reads: {record.text}")
+        elif record.cells:
+            yield _row(table, record.cells, f"{path}: line {record.line}", options.return_errors)
+    watch.finish()
+
+
+@dataclass(frozen=True)
+class _Record:
+    """A row of cells, or why it is none.
+
+    Attributes:
+        line: Number of its first line.
+        cells: As they were parsed; of a blank line none.
+        ended: Whether a line end follows.
+        error: Of its quotes.
+        text: Its lines, where there is an error.
+    """
+
+    line: int
+    cells: list[str]
+    ended: bool = True
+    error: csv.Error | None = None
+    text: str = ""
+
+
+def _records(reader: Any, lines: _RowLines, first: int, unguarded: Unguarded) -> Iterator[_Record]:
     while True:
-        line = layout.first + reader.line_num + 1
+        line = first + reader.line_num + 1
         lines.begin()
         try:
-            cells = next(reader)
+            yield _Record(line, unguarded.cells(next(reader)), lines.ended())
         except StopIteration:
-            break
+            return
         except csv.Error as error:
-            failure = _quoting(path, line, error)
-            # A quote that is never closed has swallowed who knows how many rows.
-            if not options.return_errors or "expected after" not in str(error):
-                raise failure from error
-            yield table.unread((), f"{failure}; it reads: {lines.row()}")
-            continue
-        if cells:
-            cells = unguarded.cells(cells)
-            yield _row(table, cells, f"{path}: line {line}", options.return_errors)
-    watch.finish()
+            yield _Record(line, [], error=error, text=lines.row())
+
+
+def _filled(records: Iterator[_Record], width: int, needed: int) -> Iterator[_Record]:
+    """The rows, with the empty cells that Excel leaves out at their end."""
+    record, before = next(records, None), width
+    while record:
+        length = len(record.cells)
+        short = record.ended and needed <= length < width
+        following = next(records, None) if short else None
+        after = [len(following.cells)] if following else []
+        if short and lacks_empty_cells(length, width, [before, *after]):
+            record = replace(record, cells=[*record.cells, *[""] * (width - length)])
+        yield record
+        record, before = following if short else next(records, None), length
+
+
+def _heading_of_rows(beginning: list[str], layout: _Layout) -> list[str]:
+    """The heading of a column that holds the names of rows and has none: `[""]`, else nothing."""
+    rows = [cells for _, cells in first_rows(beginning, layout.delimiter) if cells]
+    quoted = layout.delimiter == "\t" or all(line.startswith('"') for line in beginning[:2])
+    return [""] if rows and has_row_names(rows[: max(len(rows) - 1, 3)], quoted) else []
 
 
 class _RowLines:
@@ -118,6 +172,10 @@ class _RowLines:
     def row(self) -> str:
         """The row so far, in one line."""
         return json.dumps("".join(self._row).rstrip("\r\n"), ensure_ascii=False)
+
+    def ended(self) -> bool:
+        """Whether the last line has a line end."""
+        return self._row[-1].endswith("\n")
 
     def __iter__(self) -> _RowLines:
         return self
@@ -198,6 +256,10 @@ def _quoting(path: Path, line: int, error: csv.Error) -> InputError:
 def _row(table: Table, cells: list[str], where: str, return_errors: bool) -> Row:
     width = len(table.layout.header)
     try:
+        if cells == list(table.layout.header):
+            raise InputError(
+                f"{where}: repeats the header, as in files that were joined; remove it"
+            )
         fitting = _fitting(cells, width, where)
     except InputError as error:
         if not return_errors:
@@ -211,9 +273,9 @@ def _fitting(cells: list[str], width: int, where: str) -> list[str]:
     if len(cells) > width and not any(cells[width:]):
         return cells[:width]
     if len(cells) != width:
+        held = "the delimiter" if len(cells) > width else "line ends, or add the empty cells"
         raise InputError(
-            f"{where}: {len(cells)} cells under {width} columns; "
-            f"quote cells that contain the delimiter"
+            f"{where}: {len(cells)} cells under {width} columns; quote cells that contain {held}"
         )
     return cells
 
@@ -304,6 +366,10 @@ class DelimitedWriter:
         self._write_cells(header)
 
     def _write_cells(self, cells: list[str]) -> None:
+        if self._layout.bare and not self._options.excel:
+            plain = (clean(cell) if re.search(r"[\t\r\n]", cell) else cell for cell in cells)
+            self._stream.write(self._layout.delimiter.join(plain) + self._layout.newline)
+            return
         # A carriage return without quotes would be read as the end of the row; a single empty
         # cell as an empty line.
         quote_all = any("\r" in cell for cell in cells) or cells in ([""], [])

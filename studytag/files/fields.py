@@ -134,7 +134,8 @@ FIELDS = (
         "type_of_reference",
         ris="TY",
         enw="0",
-        columns="type of reference|item type|reference type|ref type|entry type|entrytype|itemtype",
+        columns="type of reference|item type|reference type|ref type|entry type|entrytype|itemtype|"
+        "type",
     ),
     Field(
         "authors",
@@ -377,8 +378,12 @@ _NO_ABSTRACT = re.compile(
 
 @lru_cache(2**14)  # names are strangers', and a service never ends
 def column_key(name: str) -> str:
-    """A column's name in lower case, with single spaces for what is neither letter nor digit."""
-    return re.sub(r"[\W_]+", " ", name.lower()).strip()
+    """A column's name in lower case, with single spaces for what is neither letter nor digit.
+
+    It goes without what R and others make of a byte-order mark: `ï..Title`, `X.U.FEFF.Title`.
+    """
+    key = re.sub(r"[\W_]+", " ", name.lower()).strip()
+    return key.removeprefix("ï ").removeprefix("x u feff ")
 
 
 def _index(attribute: str) -> dict[str, tuple[Field, int]]:

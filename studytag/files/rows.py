@@ -48,6 +48,7 @@ class TableLayout(Layout):
         views: The names that the rows have: `title` where the file says `Document Title`.
         preamble: What stands before the header: lines of text, or rows of cells.
         delimiter: Stands between the cells of delimited text.
+        bare: Whether its quotes are letters like others.
         schema: The arrow schema of a parquet file.
     """
 
@@ -56,6 +57,7 @@ class TableLayout(Layout):
     views: tuple[str, ...] = ()
     preamble: tuple[Any, ...] = ()
     delimiter: str = ","
+    bare: bool = False
     schema: Any = None
 
 

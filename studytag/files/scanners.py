@@ -14,6 +14,7 @@ from studytag.files.tagged import Record
 _RIS = re.compile(r"\s*([A-Z][A-Z0-9])  -\s?(.*)", re.S)
 _RIS_LOOSE = re.compile(r"\s*([A-Z][A-Z0-9])\s{1,4}-\s?(.*)", re.S)
 _RIS_END = re.compile(r"\s*ER\s*-\s*")
+_RIS_JOINED = re.compile(r"(\s*ER\s*-\s*)\ufeff?(TY\s{1,4}-.*)", re.S)
 # With one space only where it can hardly be a wrapped line such as `CT - computed tomography`.
 _LOOSE = frozenset("TY TI T1 AB N2 AU A1 PY Y1 JO JF T2 KW DO UR SN N1 DB".split())
 _NUMBER = re.compile(r"[<\[(]?\d*[.:>)\]]?")
@@ -91,8 +92,7 @@ def _ris_lines(lines: Iterator[str]) -> Iterator[tuple[int, str, bool]]:
     its own (estrogen receptors).
     """
     waiting: tuple[int, str] | None = None
-    for number, line in enumerate(lines, 1):
-        text = line.rstrip("\r\n")
+    for number, text in _ris_texts(lines):
         if waiting and text.strip():
             yield *waiting, _ris_tag(text)[0] == "TY" or bool(_NUMBER.fullmatch(text.strip()))
             waiting = None
@@ -102,6 +102,15 @@ def _ris_lines(lines: Iterator[str]) -> Iterator[tuple[int, str, bool]]:
             yield number, text, bool(_RIS_END.fullmatch(text))
     if waiting:
         yield *waiting, True
+
+
+def _ris_texts(lines: Iterator[str]) -> Iterator[tuple[int, str]]:
+    """The lines; two where files were joined of which the first had no line end at its end."""
+    for number, line in enumerate(lines, 1):
+        text = line.rstrip("\r\n")
+        joined = _RIS_JOINED.fullmatch(text)
+        for part in joined.groups() if joined else (text,):
+            yield number, part
 
 
 def _open_record(path: Path, number: int) -> InputError:

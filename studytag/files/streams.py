@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import os
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -93,8 +94,9 @@ class TextSource:
     """The text of a file: its lines, in the encoding that it is found to have.
 
     It is UTF-8 unless a byte-order mark or zero bytes say UTF-16. A line that is not UTF-8 is
-    taken for the encoding that it and the lines after it look like, which is said once. No line
-    may have more than `longest` characters.
+    taken for the encoding that it and those after it look like; of one that is UTF-8 for the most
+    part, only the other bytes are read otherwise. Either is said once. No line may have more than
+    `longest` characters.
 
     Attributes:
         path: The file.
@@ -116,9 +118,15 @@ class TextSource:
         if self._wide and not self._given:
             notice("%s: read as %s", path, self._wide)
         self._fallback: str | None = None
+        self._damaged = False
         narrow = beginning.replace(b"\0", b"")
         first, second = narrow.find(b"\r"), narrow.find(b"\n")
-        self._old_mac = first >= 0 and second < 0
+        # Its rows end with a carriage return; a line feed is one in a cell.
+        self._old_mac = (
+            first >= 0
+            and (second < 0 or bool(narrow[first:second].strip(b"\r")))
+            and narrow.count(b'"', 0, first) % 2 == 0
+        )
         self.newline = "\r\n" if 0 <= first == second - 1 else "\n"
 
     def lines(self) -> Iterator[str]:
@@ -149,11 +157,9 @@ class TextSource:
     def _wide_lines(self, stream: io.BufferedReader) -> Iterator[str]:
         newline = None if self._old_mac else "\n"
         text = io.TextIOWrapper(stream, encoding=self._wide, newline=newline)
-        first = True
         while line := text.readline(self._longest):
             self._refuse_long(line)
-            yield line.removeprefix("\ufeff") if first else line
-            first = False
+            yield line.removeprefix("\ufeff")
         text.detach()
 
     def _narrow_lines(self, stream: io.BufferedReader) -> Iterator[str]:
@@ -165,14 +171,16 @@ class TextSource:
             if line is None:
                 return
             number += 1
-            if number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
+            line = line.removeprefix(codecs.BOM_UTF8)  # each file of several in one has its own
             if self._given:
                 yield line.decode(self._given)
                 continue
             try:
                 yield line.decode()
             except UnicodeDecodeError:
+                if _is_utf8(line):
+                    yield self._mended(line, number)
+                    continue
                 if self._fallback is None:
                     self._fallback = self._guess(line, number, source, pending)
                 yield line.decode(self._fallback, "replace")
@@ -201,6 +209,18 @@ class TextSource:
                 f"give a file with articles"
             )
 
+    def _mended(self, line: bytes, number: int) -> str:
+        """A line that is UTF-8 but for some bytes, which alone are read otherwise."""
+        text = line.decode(errors=_FOREIGN_BYTES)
+        if not self._damaged:
+            self._damaged = True
+            first = len(os.path.commonprefix([text, line.decode(errors="ignore")]))
+            notice(
+                "%s: line %d: UTF-8 but for some bytes, which are read as cp1252: %.80s",
+                *(self.path, number, " ".join(text[max(first - 40, 0) :].split())),
+            )
+        return text
+
     def _guess(
         self, line: bytes, number: int, source: Iterator[bytes], pending: deque[bytes]
     ) -> str:
@@ -209,7 +229,7 @@ class TextSource:
         for following in source:
             pending.append(following)
             size += len(following)
-            if not following.isascii():
+            if not _is_utf8(following):
                 sample.append(following)
             if size > _SAMPLE:
                 break
@@ -238,6 +258,24 @@ def known_encoding(path: Path, encoding: str | None) -> str | None:
             f"{path}: unknown encoding {encoding!r}; name one such as utf-8, cp1252, utf-16"
         ) from error
     return "utf-8" if name == "utf-8-sig" else name
+
+
+def _is_utf8(line: bytes) -> bool:
+    """Whether a line is UTF-8 but for some bytes: a letter pasted in, or one that is cut in two."""
+    text = line.decode(errors="replace")
+    foreign = text.count("\ufffd")
+    return not foreign or len(text) - len(text.encode("ascii", "ignore")) > 2 * foreign
+
+
+def _foreign_bytes(error: UnicodeError) -> tuple[str, int]:
+    """What Windows' encoding makes of a byte that is not UTF-8; part of a letter is none."""
+    assert isinstance(error, UnicodeDecodeError)
+    part = error.object[error.start : error.end]
+    return part.decode("cp1252", "replace") if len(part) == 1 else "\ufffd", error.end
+
+
+_FOREIGN_BYTES = "studytag-foreign-bytes"
+codecs.register_error(_FOREIGN_BYTES, _foreign_bytes)
 
 
 def _without_mark(beginning: bytes) -> str | None:

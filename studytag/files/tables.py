@@ -81,6 +81,7 @@ class Table:
 
     Attributes:
         layout: How the file is laid out.
+        reach: How many cells of a row hold all that the model may read.
 
     Raises:
         InputError: no column holds titles or abstracts.
@@ -115,6 +116,7 @@ class Table:
         self._derived = _derivations(header, views, self._sources)
         self._lists = [p for p, view in enumerate(views) if view == PREDICTED_COLUMN]
         feeding = {p for name in MODEL_FIELDS for p in self._sources.get(name, ())}
+        self.reach = max(feeding, default=-1) + 1
         self._ignored = [
             (p, name)
             for p, name in enumerate(names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
@@ -33,19 +34,39 @@ from studytag.records import PREDICTED_COLUMN, Row, clean
 _WHOLE_TEXT = frozenset(("urls", "notes", "author_address"))  # which hold semicolons
 _SPLIT_TEXT = {field.name for field in FIELDS if field.many} - _WHOLE_TEXT | {"language"}
 _RIS_TYPES = {
-    "JOUR": ("journal article", "article", "article-journal", "journalarticle", "journal"),
+    "JOUR": (
+        *("journal article", "article", "article-journal", "journalarticle", "journal"),
+        "journal-article",
+    ),
     "BOOK": ("book", "whole book"),
-    "CHAP": ("book section", "booksection", "incollection", "inbook", "chapter"),
-    "CONF": ("conference proceedings", "conferencepaper", "inproceedings", "paper-conference"),
+    "CHAP": (
+        *("book section", "booksection", "incollection", "inbook", "chapter", "book-chapter"),
+    ),
+    "CONF": (
+        *("conference proceedings", "conferencepaper", "inproceedings", "paper-conference"),
+        "proceedings-article",
+    ),
     "THES": ("thesis", "phdthesis", "mastersthesis"),
     "RPRT": ("report", "techreport"),
+    "CPAPER": ("conference paper",),
+    "EJOUR": ("electronic article",),
+    "EBOOK": ("electronic book",),
+    "EDBOOK": ("edited book",),
+    "MGZN": ("magazine article", "magazinearticle", "article-magazine"),
+    "NEWS": ("newspaper article", "newspaperarticle", "article-newspaper"),
+    "DATA": ("dataset",),
+    "PAT": ("patent",),
+    "UNPB": ("unpublished work", "unpublished", "manuscript"),
     "GEN": ("generic", "misc", "document"),
     "ELEC": ("web page", "webpage", "online"),
 }
-_TYPES = {
-    "ris": {name: code for code, names in _RIS_TYPES.items() for name in names},
-    "enw": {code: names[0].title() for code, names in _RIS_TYPES.items()},
-}
+"""What programs call the types of references, by their codes in RIS."""
+
+_CODES = {name: code for code, names in _RIS_TYPES.items() for name in (code.lower(), *names)}
+_NAMES = (
+    (r"\s+and\s+", re.compile(r"[^,]+, [^,]+")),
+    (r",\s+", re.compile(r"[^\W\d_][^,]* [A-Z]{1,3}(?: (?:Jr|Sr|[1-4](?:st|nd|rd|th)))?")),
+)
 _DEFAULT_TYPE = {"ris": "JOUR", "enw": "Journal Article"}
 _TYPE_TAG = {"ris": "TY", "enw": "0"}
 _NOTE_TAG = {"ris": "N1", "nbib": "GN", "enw": "Z"}
@@ -104,7 +125,7 @@ class TaggedWriter:
             for name, value in written_items(row)
             if not empty(value) and name not in ours
         }
-        lines, left = self._fields(items)
+        lines, left = self._fields(items if self._name == "ris" else with_pages(items))
         keywords = {value for tag, value in lines if tag == _KEYWORD_TAG[self._name]}
         if self._name != "nbib":
             mesh = _texts(BY_NAME["mesh_terms"], items.get("mesh_terms", []))
@@ -176,11 +197,12 @@ class TaggedWriter:
     def _write_type_of_reference(self, value: Any, present: Row) -> Lines | None:
         if self._name not in _TYPE_TAG:
             return None
-        text = clean(str(value))
-        code = _TYPES[self._name].get(text.lower() if self._name == "ris" else text)
-        if self._name == "ris" and text in _RIS_TYPES:
-            code = text
-        return [(_TYPE_TAG[self._name], code)] if code else None
+        code = type_code(clean(str(value)))
+        if code is None:
+            return None
+        return [
+            (_TYPE_TAG[self._name], code if self._name == "ris" else _RIS_TYPES[code][0].title())
+        ]
 
     def _write_pmid(self, value: Any, present: Row) -> Lines | None:
         text = clean(str(value))
@@ -204,9 +226,8 @@ class TaggedWriter:
     def _write_date(self, value: Any, present: Row) -> Lines | None:
         tag = written_tag(self._name, BY_NAME["date"]) or ""
         texts = _texts(BY_NAME["date"], value)
-        year = present.get("year")
-        if self._name == "nbib" and year is not None and first_year(*texts) != to_year(year):
-            texts = [clean(f"{year} {texts[0]}"), *texts[1:]]  # as MEDLINE writes dates
+        if self._name == "nbib":
+            texts = with_year(texts, present.get("year"))
         return [(tag, text) for text in texts]
 
     def _write_doi(self, value: Any, present: Row) -> Lines | None:
@@ -314,14 +335,50 @@ def _noted(record: Record) -> dict[str, Any]:
 
 
 def _texts(field: Field, value: Any) -> list[str]:
-    if isinstance(value, str):
+    if isinstance(value, str) and field.name in ("authors", "editors"):
+        items: list[Any] = split_names(value)
+    elif isinstance(value, str):
         ours = json_list(value) if field.many else None  # as tables hold lists
-        items: list[Any] = split_list(value) if field.name in _SPLIT_TEXT else ours or [value]
+        items = split_list(value) if field.name in _SPLIT_TEXT else ours or [value]
     elif isinstance(value, list | tuple):
         items = list(value)
     else:
         items = [value]
     return [text for text in map(item_text, items) if text]
+
+
+def type_code(kind: str) -> str | None:
+    """RIS's code for a type of reference, whatever programs call it; None of another one."""
+    return _CODES.get(kind.lower())
+
+
+def with_pages(items: Row) -> Row:
+    """Columns with the first and the last page in one, for formats that have no place for two."""
+    names = {found[0].name: name for name in items if (found := column_field(name))}
+    ends = [names[name] for name in ("start_page", "end_page") if name in names]
+    texts = [clean(str(items[name])) for name in ends if isinstance(items[name], str | int)]
+    if "pages" in names or "start_page" not in names or len(texts) < len(ends) or "-" in texts[0]:
+        return items
+    rest = {name: value for name, value in items.items() if name not in ends}
+    return rest | {"pages": "-".join(dict.fromkeys(texts))}
+
+
+def with_year(dates: Any, year: Any) -> list[str]:
+    """Dates of which the first tells the year, for formats whose date stands in its place."""
+    texts = _texts(BY_NAME["date"], dates)
+    if year is not None and texts and first_year(*texts) != to_year(year):
+        texts[0] = clean(f"{year} {texts[0]}")  # as MEDLINE writes dates
+    return texts
+
+
+def split_names(text: str) -> list[str]:
+    """The people of one cell: `Roe, J; Doe, K`, Rayyan's `and`, or `Roe J, Doe K` of PubMed."""
+    if ";" not in text and not text.startswith("["):
+        for separator, name in _NAMES:
+            names = re.split(separator, text.strip().removesuffix("."))
+            if len(names) > 1 and all(map(name.fullmatch, names)):
+                return names
+    return split_list(text)
 
 
 def item_text(item: Any) -> str:

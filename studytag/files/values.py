@@ -25,7 +25,11 @@ _DATE = re.compile(r"(?<!\d)((?:1[5-9]|20)\d\d)(?:0[1-9]|1[0-2])(?:[0-2]\d|3[01]
 _QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 _PANDAS_ITEM = r"(?:'[^']*'|\"[^\"]*\"|nan|None)"
 _PANDAS_LIST = re.compile(rf"\[\s*{_PANDAS_ITEM}(?:[\s,]+{_PANDAS_ITEM})*\s*\]")
-_NOTHING = frozenset(("", "na", "n/a", "#n/a", "nan", "<na>", "null", "none", "nil"))
+_NOTHING = frozenset(
+    ("", "na", "n/a", "nan", "<na>", "null", "none", "nil")
+    # What Excel makes of text that begins with = or -, which it takes for a formula.
+    + ("#n/a", "#name?", "#value!", "#ref!", "#num!", "#null!", "#div/0!")
+)
 
 _NUMBER = re.compile(r"([0-9]{1,8})(?:\.0*)?", re.ASCII)
 _NAMED_PMID = re.compile(

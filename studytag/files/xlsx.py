@@ -72,13 +72,18 @@ def read(path: Path, options: ReadOptions) -> Iterator[Row]:
 
 def _sheet_rows(path: Path, book: Any, watch: TextWatch, return_errors: bool) -> Iterator[Row]:
     sheets = book.worksheets
+    if not sheets:
+        raise InputError(
+            f"{path}: no sheet in it that can be read; "
+            "save it as an Excel workbook (.xlsx) that is not Strict Open XML"
+        )
     headers = [_header(path, sheet) for sheet in sheets]
-    best = max(headers, key=_rank, default=None)
+    sheet, best = max(zip(sheets, headers, strict=True), key=_rank)
     if best is None:
         names = [cell_text(cell) for row in islice(_cells(path, sheets[0]), 1) for cell in row]
         Table(path, names, watch, "xlsx")  # tells which columns it found
         return
-    sheet, skipped = sheets[headers.index(best)], best.number
+    skipped = best.number
     if others := [other.title for other in sheets if other is not sheet]:
         notice("%s: only sheet %r is read, not %s", path, sheet.title, ", ".join(others))
     if skipped:
@@ -113,9 +118,13 @@ def _header(path: Path, sheet: Any) -> Header | None:
     return find_header(enumerate([cell_text(cell) for cell in cells] for cells in rows))
 
 
-def _rank(header: Header | None) -> int:
-    """How likely articles stand under a header: a lone "Title" may be that of a sheet of notes."""
-    return min(len(header.fields), 2) if header else 0
+def _rank(candidate: tuple[Any, Header | None]) -> tuple[int, bool]:
+    """How likely articles stand in a sheet: a lone "Title" may be that of a sheet of notes.
+
+    A hidden sheet holds what was put aside.
+    """
+    sheet, header = candidate
+    return min(len(header.fields), 2) if header else 0, sheet.sheet_state == "visible"
 
 
 def _has_formula(path: Path) -> bool:

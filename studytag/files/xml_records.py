@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from codecs import EncodedFile, StreamRecoder
+from codecs import BOM_UTF8, EncodedFile, StreamRecoder
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from studytag.errors import InputError, import_extra
+from studytag.files.notices import notice
 from studytag.files.streams import DAMAGED_GZIP, known_encoding, open_bytes
 from studytag.records import clean
 
@@ -27,9 +28,13 @@ _SAFE: dict[str, Any] = {
 _LARGEST_RECORD = 2**26
 _MOST_MARKS = 2**20
 _BLOCK = 2**16
-_DECLARATION = 8
+_DECLARATION = 12
+_WIDE = (b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0")  # begin UTF-16 and UTF-32
+_CONTROLS = bytes(code for code in range(32) if code not in b"\t\n\r")
+_SPACES = bytes.maketrans(_CONTROLS, b" " * len(_CONTROLS))
+_REFERENCE = re.compile(rb"&#(?:[xX]([0-9A-Fa-f]{1,6})|([0-9]{1,7}));")
 _ROOT = re.compile(rb"<([A-Za-z_][\w:.-]*)[\s/>]")
-_NEXT_DOCUMENT = re.compile(rb"<\?xml[\s?]")
+_NEXT_DOCUMENT = re.compile(b"(?:" + BOM_UTF8 + rb")?<\?xml[\s?]")
 
 
 class _Stream(io.RawIOBase):
@@ -67,12 +72,18 @@ class _Stream(io.RawIOBase):
 
 
 class _Documents:
-    """The documents of a file: efetch's pages are often saved one after another."""
+    """The documents of a file: efetch's pages are often saved one after another.
 
-    def __init__(self, stream: io.BufferedReader | StreamRecoder) -> None:
+    Characters that XML does not allow, which EndNote writes where an abstract has them, are spaces.
+    """
+
+    def __init__(self, stream: io.BufferedReader | StreamRecoder, path: Path) -> None:
         self._stream = stream
+        self._path = path
         self._rest = stream.read(_BLOCK)
+        self._wide = self._rest.startswith(_WIDE)
         self._begun = False
+        self._told = False
         self.lines = 0
 
     def more(self) -> bool:
@@ -93,6 +104,9 @@ class _Documents:
         """The next bytes of the document; empty at its end."""
         if len(self._rest) <= _DECLARATION:  # which may lie across two blocks
             self._rest += self._stream.read(_BLOCK)
+        self._rest = self._rest if self._wide else self._allowed(self._rest)
+        if not self._begun:
+            self._rest = self._rest.removeprefix(BOM_UTF8)
         match = _NEXT_DOCUMENT.search(
             self._rest, 0 if self._begun else _after_space(self._rest) + 1
         )
@@ -107,6 +121,20 @@ class _Documents:
         self._begun = True
         self.lines += content.count(b"\n")
         return content
+
+    def _allowed(self, content: bytes) -> bytes:
+        allowed = _REFERENCE.sub(_reference, content.translate(_SPACES))
+        if allowed != content and not self._told:
+            self._told = True
+            notice("%s: characters that XML does not allow are read as spaces", self._path)
+        return allowed
+
+
+def _reference(match: re.Match[bytes]) -> bytes:
+    """A reference to a character, or a space where XML does not allow it."""
+    code = int(match.group(1), 16) if match.group(1) else int(match.group(2))
+    legal = code in b"\t\n\r" if code < 32 else not (0xD800 <= code < 0xE000 or code > 0x10FFFF)
+    return match.group() if legal and code not in (0xFFFE, 0xFFFF) else b" "
 
 
 def _after_space(content: bytes) -> int:
@@ -139,7 +167,9 @@ def iterate_records(
     count = before = 0
     try:
         with open_bytes(path) as stream:
-            documents = _Documents(EncodedFile(stream, "utf-8", encoding) if encoding else stream)
+            documents = _Documents(
+                EncodedFile(stream, "utf-8", encoding) if encoding else stream, path
+            )
             while documents.more():
                 before = documents.lines
                 document = _Stream(documents, path)

@@ -1,0 +1,69 @@
+"""Habits of programs that write delimited text, which no standard has and no header tells."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+
+
+def has_bare_quotes(lines: Iterable[str], delimiter: str) -> bool:
+    """Whether quotes are letters like others, as in the tab-separated text of Web of Science.
+
+    It is so where every line is a row, some cell begins with a quote as none in quotes would, and
+    no cell needs quotes around it.
+
+    Args:
+        lines: From the header on.
+        delimiter: Between the cells.
+    """
+    found, width = False, 0
+    for number, line in enumerate(lines):
+        text = line.rstrip("\r\n")
+        cells = text.split(delimiter)
+        if number == 0:
+            if '"' in text:
+                return False
+            width = len(cells)
+        elif text and (len(cells) < width or any(cells[width:])):
+            return False
+        elif '"' in text:
+            try:
+                (values,) = csv.reader([text], delimiter=delimiter, strict=True)
+            except csv.Error:
+                found = True
+                continue
+            if any(cell[:1] == '"' in value for cell, value in zip(cells, values, strict=False)):
+                return False
+    return found
+
+
+def has_row_names(rows: Sequence[Sequence[str]], quoted: bool) -> bool:
+    """Whether each row begins with its number, for which R's `write.table` writes no heading.
+
+    Args:
+        rows: The header, and some rows.
+        quoted: Whether these numbers stand in quotes, as text does: then a cell too many is no
+            piece of text that would need them.
+    """
+    header, *others = rows
+    numbers = [row[0] for row in others if row]
+    return (
+        quoted
+        and len(others) > 1
+        and all(len(row) == len(header) + 1 for row in others)
+        and any(row[-1] for row in others)
+        and numbers == [str(number) for number in range(1, len(others) + 1)]
+    )
+
+
+def lacks_empty_cells(length: int, width: int, beside: Iterable[int]) -> bool:
+    """Whether a short row is only without the empty cells at its end: Excel writes some rows so.
+
+    A row that a line end breaks in two has its other half beside it.
+
+    Args:
+        length: How many cells the row has.
+        width: How many columns there are.
+        beside: The lengths of the rows before and after it.
+    """
+    return all(other >= width or other + length > width + 1 for other in beside)
