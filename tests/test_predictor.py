@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import multiprocessing
 import pickle
@@ -192,6 +193,21 @@ def test_a_table_is_read_by_its_columns(predictor, kind):
     }.get(kind, articles)
     got = predictor.predict_proba(tables(articles)[kind])
     assert np.array_equal(got, predictor.predict_proba(expected))
+
+
+@pytest.mark.parametrize(
+    "kind", ["text", "mapping", "generator", *sorted(tables(invented_articles(2)))]
+)
+def test_predict_async_takes_what_predict_takes(predictor, kind):
+    articles = invented_articles(4)
+    given = {
+        "text": lambda: "A trial",
+        "mapping": lambda: articles[0],
+        "generator": lambda: iter(articles),
+    }.get(kind, lambda: tables(articles)[kind])
+    expected = predictor.predict(given(), errors="return")
+    got = asyncio.run(predictor.predict_async(given()))
+    assert [*map(repr, got)] == [*map(repr, expected)]
 
 
 def test_a_row_of_a_table_is_one_record(predictor):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from studytag.errors import InputError
 from studytag.hardware import available_cores, has_fast_int8
 from studytag.inference.benchmark import kept_rates, runnable_variants
-from studytag.inference.inputs import Record, Records, iterate_records
+from studytag.inference.inputs import Records, iterate_records
 from studytag.inference.model import Model, Reading
 from studytag.inference.session import choose_variant
 from studytag.inference.sources import find_bundle, local_folder, package_bundle
@@ -348,7 +348,7 @@ class Predictor:
 
     async def predict_async(
         self,
-        records: Sequence[Record],
+        records: Records,
         *,
         operating_point: OperatingPoint | None = None,
         thresholds: Mapping[str, float] | None = None,
@@ -359,10 +359,10 @@ class Predictor:
         is cancelled.
 
         Raises:
-            InputError: no such operating point or label.
+            InputError: no such operating point or label, or `records` holds no articles.
         """
         decide_by = self._decide_by(operating_point, thresholds)
-        rows = self._workers.submit(list(records))
+        rows = self._workers.submit(list(iterate_records(records)))
         futures = [asyncio.wrap_future(row) for row in rows if isinstance(row, Future)]
         await asyncio.gather(*futures, return_exceptions=True)
         return [self._outcome(index, reading_of(row), decide_by) for index, row in enumerate(rows)]
