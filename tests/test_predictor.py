@@ -232,6 +232,41 @@ def test_what_is_no_record_is_refused(predictor, records, message):
         predictor.predict(records)
 
 
+def test_a_column_that_is_there_twice_is_refused(predictor):
+    """pandas would give both as one table, whose iteration gives their names."""
+    import pandas as pd
+    import pyarrow as pa
+
+    frame = pd.DataFrame([["A trial", "A review"]] * 2, columns=["title", "title"])
+    table = pa.table([["A trial"], ["A review"]], names=["title", "title"])
+    for records in (frame, frame.iloc[0], table):
+        with pytest.raises(InputError, match="has the column 'title' more than once; rename"):
+            predictor.predict(records)
+
+
+@pytest.mark.filterwarnings("ignore::polars.exceptions.PerformanceWarning")
+def test_a_query_is_no_table_yet(predictor):
+    import duckdb
+    import polars as pl
+
+    for query in (pl.LazyFrame({"title": ["A trial"]}), duckdb.sql("SELECT 'A trial' AS title")):
+        with pytest.raises(InputError, match=f"the rows of a {type(query).__name__} are not in"):
+            predictor.predict(query)
+
+
+def test_methods_that_are_called_as_columns_are_make_no_table(predictor):
+    class Result:  # of SQLAlchemy, which iterates over mappings
+        def columns(self, *names):
+            raise NotImplementedError
+
+        column_names = keys = columns
+
+        def __iter__(self):
+            return iter([{"title": "A trial"}])
+
+    assert predictor.predict(Result()) == predictor.predict("A trial")
+
+
 def test_a_table_without_text_columns_is_refused(predictor):
     import pandas as pd
 
