@@ -285,10 +285,15 @@ def test_thresholds_can_be_given(exported, predictor):
     with Predictor(exported.bundle, variant="fp32", thresholds={"RCT": 0.0}) as lenient:
         assert lenient.thresholds == predictor.thresholds | {"RCT": 0.0}
         assert lenient.predict(exported.articles[0])[0] == always
+        both = lenient.predict(exported.articles[0], thresholds={"Human": 0.0})[0]
+        assert {"RCT", "Human"} <= {*both.labels}
+        plain = lenient.predict(exported.articles, operating_point="f1")  # the bundle's alone
+        assert plain == predictor.predict(exported.articles)
     for bad, message in (
         ({"Trial": 0.5}, "unknown label 'Trial'"),
         ({"RCT": 1.5}, "RCT must be between 0 and 1"),
         ({"RCT": float("nan")}, "RCT must be between 0 and 1"),
+        ({"RCT": "0.5"}, "RCT must be between 0 and 1, not '0.5'"),
     ):
         with pytest.raises(InputError, match=message):
             predictor.predict("A trial", thresholds=bad)
@@ -444,10 +449,12 @@ def test_unknown_choices_name_what_there_is(exported, predictor):
         Predictor.from_pretrained(exported.bundle, operating_point="bold")
     with pytest.raises(InputError, match="no operating point 'bold'"):
         predictor.predict_iter(["A trial"], operating_point="bold")  # before it is iterated
-    with pytest.raises(InputError, match="threads_per_worker must be at least 1"):
-        Predictor.from_pretrained(exported.bundle, threads_per_worker=0)
-    with pytest.raises(InputError, match="workers must be at least 1"):
-        Predictor.from_pretrained(exported.bundle, workers=0)
+    with pytest.raises(InputError, match="no operating point ''"):
+        predictor.predict("A trial", operating_point="")
+    for bad in (0, 2.0, "2"):  # half of an odd number of cores, and what a variable holds
+        for name in ("workers", "threads_per_worker"):
+            with pytest.raises(InputError, match=f"^{name} must be a whole number, at least 1, no"):
+                Predictor.from_pretrained(exported.bundle, **{name: bad})
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "onnx/model.onnx"])

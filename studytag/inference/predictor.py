@@ -14,6 +14,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, overload
@@ -109,8 +110,10 @@ class Predictor:
             InputError: no such variant, operating point or label, or a number is out of range.
         """
         for name, count in (("workers", workers), ("threads_per_worker", threads_per_worker)):
-            if count is not None and count < 1:
-                raise InputError(f"{name} must be at least 1, not {count}; leave it out")
+            if not (count is None or (isinstance(count, Integral) and count >= 1)):
+                raise InputError(
+                    f"{name} must be a whole number, at least 1, not {count!r}; leave it out"
+                )
         self._path = local_folder(path)
         self._options: dict[str, Any] = {
             "variant": variant,
@@ -288,7 +291,7 @@ class Predictor:
             records: A mapping with `title` and/or `abstract`, a text, an iterable of these, or a
                 table (pandas, polars, Arrow) with such columns.
             operating_point: Decide by these thresholds instead of the predictor's own.
-            thresholds: By label; over those of the operating point.
+            thresholds: By label; over those of `operating_point`, or the predictor's own.
             errors: `raise` at the first record without text, or `return` its error in its place.
 
         Returns:
@@ -438,22 +441,29 @@ class Predictor:
         self, operating_point: str | None, thresholds: Mapping[str, float] | None
     ) -> NDArray[np.float64]:
         """The thresholds of one call, shape (labels,)."""
-        if operating_point is None and thresholds is None:
-            return self._thresholds
-        return self._resolve(operating_point or self._operating_point, thresholds)
+        if operating_point is None:
+            return self._changed(self._thresholds, thresholds)
+        return self._resolve(operating_point, thresholds)
 
     def _resolve(
         self, operating_point: str, thresholds: Mapping[str, float] | None
     ) -> NDArray[np.float64]:
-        """The thresholds that decide, shape (labels,)."""
-        resolved = np.array(self._manifest.thresholds(self._variant, operating_point))
+        """The thresholds of an operating point, with others over them, shape (labels,)."""
+        values = np.array(self._manifest.thresholds(self._variant, operating_point))
+        return self._changed(values, thresholds)
+
+    def _changed(
+        self, values: NDArray[np.float64], thresholds: Mapping[str, float] | None
+    ) -> NDArray[np.float64]:
+        """Thresholds of shape (labels,) with those of some labels in place of their own."""
+        resolved: NDArray[np.float64] = values.copy()
         names = list(self._manifest.labels)
-        for label, threshold in (thresholds or {}).items():
+        for label, threshold in ({} if thresholds is None else thresholds).items():
             if label not in names:
                 raise InputError(
                     f"thresholds: unknown label {label!r}; the labels are {', '.join(names)}"
                 )
-            if not 0 <= threshold <= 1:
+            if not (isinstance(threshold, Real) and 0 <= threshold <= 1):
                 raise InputError(f"thresholds: {label} must be between 0 and 1, not {threshold!r}")
             resolved[names.index(label)] = threshold
         return resolved
