@@ -18,6 +18,7 @@ from support import LABELS, MAX_LENGTH, REPOSITORY, edit_manifest, invented_arti
 from studytag import Prediction, Predictor
 from studytag.errors import BundleError, InputError
 from studytag.hashing import hash_files
+from studytag.inference.identity import predictor_identity
 from studytag.inference.model import sigmoid
 from studytag.labels import LabelSet
 from studytag.manifest import MANIFEST, load_manifest, write_manifest
@@ -319,6 +320,20 @@ def test_a_pickled_predictor_is_loaded_again_by_path(predictor, exported, tmp_pa
     monkeypatch.chdir(tmp_path)
     with pickle.loads(stored) as copy:
         assert copy.predict(exported.articles[:5]) == expected
+
+
+def test_a_predictor_stays_the_bundle_that_was_loaded(bundle, monkeypatch):
+    """Its process may change its directory, and a newer bundle may take the folder."""
+    monkeypatch.chdir(bundle.parent)
+    with Predictor(bundle.name, variant="fp32") as predictor:
+        monkeypatch.chdir("/")
+        expected, identity = predictor.predict("A trial"), predictor_identity(predictor, None)
+        with pickle.loads(pickle.dumps(predictor)) as copy:
+            assert copy.predict("A trial") == expected
+        set_thresholds(bundle, f1=(0.5,) * len(LABELS))
+        assert predictor_identity(predictor, None) == identity
+        with Predictor(bundle, variant="fp32") as newer:
+            assert predictor_identity(newer, None) != identity
 
 
 def _predict_in_worker(predictor, articles):

@@ -10,7 +10,7 @@ from typing import Any
 
 from studytag.hashing import sha256
 from studytag.inference.predictor import Predictor
-from studytag.manifest import MANIFEST, OperatingPoint
+from studytag.manifest import OperatingPoint
 from studytag.version import __version__
 
 _PIECE = 1 << 20
@@ -29,7 +29,7 @@ def predictor_identity(
         thresholds = dict(zip(predictor.labels, values, strict=True))
     return {
         "version of studytag": __version__,
-        "bundle (SHA-256 of its manifest)": sha256(predictor.path / MANIFEST),
+        "bundle (SHA-256 of its manifest)": predictor.bundle_sha256,
         "variant": predictor.variant,
         "operating point": point,
         "thresholds": thresholds,

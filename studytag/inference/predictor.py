@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from studytag.errors import InputError
 from studytag.hardware import available_cores, has_fast_int8
+from studytag.hashing import sha256
 from studytag.inference.benchmark import kept_rates, runnable_variants
 from studytag.inference.inputs import Records, iterate_records
 from studytag.inference.model import Model, Reading
@@ -34,6 +35,7 @@ from studytag.labels import LabelSet
 from studytag.manifest import (
     DEFAULT_OPERATING_POINT,
     FAST,
+    MANIFEST,
     Manifest,
     OperatingPoint,
     load_manifest,
@@ -74,8 +76,9 @@ class Predictor:
     """
 
     __slots__ = (
-        *("_manifest", "_model", "_operating_point", "_options", "_path", "_thresholds"),
-        *("_threads_per_worker", "_variant", "_workers", "__weakref__"),
+        *("_bundle_sha256", "_manifest", "_model", "_operating_point", "_options", "_path"),
+        *("_resolved", "_threads_per_worker", "_thresholds", "_variant", "_workers"),
+        "__weakref__",
     )
 
     def __init__(
@@ -126,6 +129,7 @@ class Predictor:
         if require_signature is not None:
             verify_signature(self._path, require_signature)
         self._manifest = load_manifest(self._path, variants=())
+        self._bundle_sha256 = sha256(self._path / MANIFEST)
         self._variant = self._choose(variant)
         verify_variant(self._path, self._manifest, self._variant)
         self._operating_point = operating_point
@@ -134,6 +138,7 @@ class Predictor:
         self._model = Model(self._path, self._manifest, self._variant, threads_per_worker)
         count = workers or max(available_cores() // threads_per_worker, 1)
         self._workers = Workers(self._model, self._manifest.text_recipe, count)
+        self._resolved = self._path.resolve()  # the working directory may change
 
     @classmethod
     def from_pretrained(
@@ -221,6 +226,11 @@ class Predictor:
     def path(self) -> Path:
         """The bundle."""
         return self._path
+
+    @property
+    def bundle_sha256(self) -> str:
+        """Of the bundle's manifest, which has those of its files, as it was when it was loaded."""
+        return self._bundle_sha256
 
     @property
     def labels(self) -> list[str]:
@@ -418,7 +428,7 @@ class Predictor:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _load_predictor, (str(self._path.resolve()), self._options)
+        return _load_predictor, (str(self._resolved), self._options)
 
     def _choose(self, variant: str) -> str:
         """The variant to load."""
