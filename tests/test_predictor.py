@@ -144,7 +144,10 @@ def test_nothing_in_nothing_out(predictor):
 
 @pytest.mark.parametrize(
     "bad",
-    [{}, {"title": " ", "abstract": None}, {"title": float("nan")}, {"title": 7}, 7, "\ud83d"],
+    [
+        *({}, {"title": " ", "abstract": None}, {"title": float("nan")}, {"title": 7}, 7),
+        *("\ud83d", "\u200b", {"title": "\ufeff", "abstract": "\u00ad"}),
+    ],
 )
 @pytest.mark.parametrize("method", ["predict", "predict_proba"])
 def test_a_bad_record_is_named_by_its_index(predictor, method, bad):

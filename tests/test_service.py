@@ -120,6 +120,14 @@ class TestTag:
         given = list(both["explanation"][2]["contributions"].values())
         assert given == pytest.approx((whole - without).tolist(), abs=1e-6)
 
+    def test_explains_no_sentence_without_which_nothing_is_left(self, client):
+        article = {"title": "A trial", "abstract": "\u200b"}
+        body = {"articles": article, "explain": True}
+        (result,) = client.post("/v1/tag", json=body).json()["results"]
+        (explained,) = result["explanation"]
+        assert explained["sentence"] == article["abstract"]
+        assert set(explained["contributions"].values()) == {0}
+
 
 class TestModel:
     def test_says_what_it_tags_with(self, client, exported):
