@@ -313,6 +313,16 @@ BAD = [
     ("/v2/models/studytag/infer", json.dumps(infer_body(datatype="FP32")), 400, "bad_request"),
     ("/v2/models/studytag/infer", json.dumps(infer_body(data=None)), 400, "bad_request"),
     ("/v2/models/studytag/infer", "nothing", 400, "bad_request"),
+    (
+        "/v2/models/studytag/infer",
+        json.dumps({"inputs": infer_body()["inputs"] * 2}),
+        *(400, "bad_request"),
+    ),
+    (
+        "/v2/models/studytag/infer",
+        json.dumps(infer_body(parameters={"binary_data_size": 0}, shape=[0])),
+        *(400, "bad_request"),
+    ),
     ("/nothing", "{}", 405, "method_not_allowed"),
 ]
 
@@ -325,6 +335,16 @@ def test_bad_input_gets_its_code_and_one_sentence(client, path, body, status, ki
     assert (answer.status_code, answer.json()["error_type"]) == (status, kind), answer.text
     assert len(answer.json()["error"]) < 300
     assert client.get("/health").status_code == 200
+
+
+def test_bytes_that_no_tensor_accounts_for_are_refused(client):
+    head = json.dumps(infer_body()).encode()
+    length = {"Inference-Header-Content-Length": str(len(head))}
+    path = "/v2/models/studytag/infer"
+    assert client.post(path, content=head, headers=length).status_code == 200
+    answer = client.post(path, content=head + b"\1\0\0\0a", headers=length)
+    assert answer.status_code == 400
+    assert "5 bytes behind the JSON" in answer.json()["error"]
 
 
 def test_metrics_count_requests_articles_and_tokens(client):
