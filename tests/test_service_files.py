@@ -251,7 +251,11 @@ class TestDownload:
         assert set(WritableFormat.__args__) == written
 
     def test_leaves_nothing_behind(self, client, done, server):
-        client.get(f"/v1/files/{done['id']}/download", params={"format": "csv"})
+        url = f"/v1/files/{done['id']}/download"
+        for wanted, status in (("0-9", 206), ("0-0,2-3", 206), ("99999999-", 416), ("x", 400)):
+            answer = client.get(url, headers={"Range": f"bytes={wanted}"})
+            assert answer.status_code == status
+        client.get(url, params={"format": "csv"})
         folder = server.log.parent / "state" / "jobs" / done["id"]
         for _ in range(100):
             names = sorted(path.name for path in folder.iterdir())

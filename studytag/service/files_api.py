@@ -26,7 +26,7 @@ from fastapi import (
 from fastapi.responses import FileResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.background import BackgroundTask
+from starlette.types import Receive, Scope, Send
 
 from studytag.errors import DISK_ERRORS, InputError
 from studytag.files import FORMATS, format_name
@@ -94,6 +94,17 @@ class RowPage(BaseModel):
 
     total: int = Field(description="Records that match")
     rows: list[RowInfo]
+
+
+class _Download(FileResponse):
+    """A file that goes with its folder once it is sent, or refused: a range may lie outside it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            discard(Path(self.path).parent)
 
 
 async def _job(
@@ -261,12 +272,7 @@ async def download(
         gone.set()
         discard(folder)
         raise
-    return FileResponse(
-        target,
-        media_type="application/octet-stream",
-        filename=name,
-        background=BackgroundTask(discard, folder),
-    )
+    return _Download(target, media_type="application/octet-stream", filename=name)
 
 
 def _criteria(service: Service, job: Job, keep: Iterable[str], point: str) -> Criteria:
