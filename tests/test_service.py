@@ -337,6 +337,27 @@ def test_bad_input_gets_its_code_and_one_sentence(client, path, body, status, ki
     assert client.get("/health").status_code == 200
 
 
+@pytest.mark.parametrize("sent", [{"content": '{"articles": []}'}, {"json": []}])
+def test_a_body_that_is_no_object_is_told_its_content_type(client, sent):
+    answer = client.post("/v1/tag", **sent)
+    assert answer.status_code == 422
+    assert answer.json()["error"].endswith("send one, with Content-Type: application/json")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allow"),
+    [
+        *(("HEAD", path, 200, None) for path in ("/", "/health", "/v1/model", "/app.js")),
+        *(("GET", path, 405, "POST") for path in ("/v1/tag", "/predict")),
+        *(("OPTIONS", path, 405, "POST") for path in ("/v1/tag", "/v1/files")),
+        *(("PUT", "/health", 405, "GET"), ("GET", "/v1/tag/", 404, None)),
+    ],
+)
+def test_methods_are_answered_by_what_the_path_takes(client, method, path, status, allow):
+    answer = client.request(method, path)
+    assert (answer.status_code, answer.headers.get("allow")) == (status, allow), answer.text
+
+
 def test_bytes_that_no_tensor_accounts_for_are_refused(client):
     head = json.dumps(infer_body()).encode()
     length = {"Inference-Header-Content-Length": str(len(head))}
