@@ -158,7 +158,8 @@ def test_prevalence_is_estimated_from_articles_without_labels():
 
 def test_the_command_estimates_and_shifts(exported, articles, tmp_path, capsys):
     source = tmp_path / "mine.jsonl"
-    source.write_text("\n".join(map(json.dumps, articles[:60])), encoding="utf-8")
+    rows = [*articles[:60], {"title": "\u200b"}]  # of which the tokenizer leaves nothing
+    source.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     output = tmp_path / "bundle"
     command = ["calibrate", str(exported.bundle), "--unlabelled", str(source)]
     main([*command, "--output", str(output)])

@@ -173,6 +173,8 @@ def test_tables_that_cannot_be_tagged(exported, articles):
             tag_table(tag_table(articles.slice(0, 1), predictor), predictor)
         with pytest.raises(InputError, match="expected an Arrow table, .* not str"):
             tag_table("A trial", predictor)
+        with pytest.raises(InputError, match=r"not DataFrame \(.* for column title with type"):
+            tag_table(pd.DataFrame({"title": ["A trial", 1]}), predictor)
         numbers = tag_table(pa.table({"title": [1, 2]}), predictor)
     assert "expected text, found int 1" in numbers["studytag_error"][0].as_py()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import multiprocessing
 import pickle
@@ -17,6 +18,7 @@ from support import LABELS, MAX_LENGTH, REPOSITORY, edit_manifest, invented_arti
 from studytag import Prediction, Predictor
 from studytag.errors import BundleError, InputError
 from studytag.hashing import hash_files
+from studytag.inference.identity import predictor_identity
 from studytag.inference.model import sigmoid
 from studytag.labels import LabelSet
 from studytag.manifest import MANIFEST, load_manifest, write_manifest
@@ -142,7 +144,10 @@ def test_nothing_in_nothing_out(predictor):
 
 @pytest.mark.parametrize(
     "bad",
-    [{}, {"title": " ", "abstract": None}, {"title": float("nan")}, {"title": 7}, 7, "\ud83d"],
+    [
+        *({}, {"title": " ", "abstract": None}, {"title": float("nan")}, {"title": 7}, 7),
+        *("\ud83d", "\u200b", {"title": "\ufeff", "abstract": "\u00ad"}),
+    ],
 )
 @pytest.mark.parametrize("method", ["predict", "predict_proba"])
 def test_a_bad_record_is_named_by_its_index(predictor, method, bad):
@@ -194,6 +199,21 @@ def test_a_table_is_read_by_its_columns(predictor, kind):
     assert np.array_equal(got, predictor.predict_proba(expected))
 
 
+@pytest.mark.parametrize(
+    "kind", ["text", "mapping", "generator", *sorted(tables(invented_articles(2)))]
+)
+def test_predict_async_takes_what_predict_takes(predictor, kind):
+    articles = invented_articles(4)
+    given = {
+        "text": lambda: "A trial",
+        "mapping": lambda: articles[0],
+        "generator": lambda: iter(articles),
+    }.get(kind, lambda: tables(articles)[kind])
+    expected = predictor.predict(given(), errors="return")
+    got = asyncio.run(predictor.predict_async(given()))
+    assert [*map(repr, got)] == [*map(repr, expected)]
+
+
 def test_a_row_of_a_table_is_one_record(predictor):
     import pandas as pd
 
@@ -216,6 +236,41 @@ def test_what_is_no_record_is_refused(predictor, records, message):
         predictor.predict(records)
 
 
+def test_a_column_that_is_there_twice_is_refused(predictor):
+    """pandas would give both as one table, whose iteration gives their names."""
+    import pandas as pd
+    import pyarrow as pa
+
+    frame = pd.DataFrame([["A trial", "A review"]] * 2, columns=["title", "title"])
+    table = pa.table([["A trial"], ["A review"]], names=["title", "title"])
+    for records in (frame, frame.iloc[0], table):
+        with pytest.raises(InputError, match="has the column 'title' more than once; rename"):
+            predictor.predict(records)
+
+
+@pytest.mark.filterwarnings("ignore::polars.exceptions.PerformanceWarning")
+def test_a_query_is_no_table_yet(predictor):
+    import duckdb
+    import polars as pl
+
+    for query in (pl.LazyFrame({"title": ["A trial"]}), duckdb.sql("SELECT 'A trial' AS title")):
+        with pytest.raises(InputError, match=f"the rows of a {type(query).__name__} are not in"):
+            predictor.predict(query)
+
+
+def test_methods_that_are_called_as_columns_are_make_no_table(predictor):
+    class Result:  # of SQLAlchemy, which iterates over mappings
+        def columns(self, *names):
+            raise NotImplementedError
+
+        column_names = keys = columns
+
+        def __iter__(self):
+            return iter([{"title": "A trial"}])
+
+    assert predictor.predict(Result()) == predictor.predict("A trial")
+
+
 def test_a_table_without_text_columns_is_refused(predictor):
     import pandas as pd
 
@@ -234,10 +289,15 @@ def test_thresholds_can_be_given(exported, predictor):
     with Predictor(exported.bundle, variant="fp32", thresholds={"RCT": 0.0}) as lenient:
         assert lenient.thresholds == predictor.thresholds | {"RCT": 0.0}
         assert lenient.predict(exported.articles[0])[0] == always
+        both = lenient.predict(exported.articles[0], thresholds={"Human": 0.0})[0]
+        assert {"RCT", "Human"} <= {*both.labels}
+        plain = lenient.predict(exported.articles, operating_point="f1")  # the bundle's alone
+        assert plain == predictor.predict(exported.articles)
     for bad, message in (
         ({"Trial": 0.5}, "unknown label 'Trial'"),
         ({"RCT": 1.5}, "RCT must be between 0 and 1"),
         ({"RCT": float("nan")}, "RCT must be between 0 and 1"),
+        ({"RCT": "0.5"}, "RCT must be between 0 and 1, not '0.5'"),
     ):
         with pytest.raises(InputError, match=message):
             predictor.predict("A trial", thresholds=bad)
@@ -263,6 +323,20 @@ def test_a_pickled_predictor_is_loaded_again_by_path(predictor, exported, tmp_pa
     monkeypatch.chdir(tmp_path)
     with pickle.loads(stored) as copy:
         assert copy.predict(exported.articles[:5]) == expected
+
+
+def test_a_predictor_stays_the_bundle_that_was_loaded(bundle, monkeypatch):
+    """Its process may change its directory, and a newer bundle may take the folder."""
+    monkeypatch.chdir(bundle.parent)
+    with Predictor(bundle.name, variant="fp32") as predictor:
+        monkeypatch.chdir("/")
+        expected, identity = predictor.predict("A trial"), predictor_identity(predictor, None)
+        with pickle.loads(pickle.dumps(predictor)) as copy:
+            assert copy.predict("A trial") == expected
+        set_thresholds(bundle, f1=(0.5,) * len(LABELS))
+        assert predictor_identity(predictor, None) == identity
+        with Predictor(bundle, variant="fp32") as newer:
+            assert predictor_identity(newer, None) != identity
 
 
 def _predict_in_worker(predictor, articles):
@@ -393,10 +467,12 @@ def test_unknown_choices_name_what_there_is(exported, predictor):
         Predictor.from_pretrained(exported.bundle, operating_point="bold")
     with pytest.raises(InputError, match="no operating point 'bold'"):
         predictor.predict_iter(["A trial"], operating_point="bold")  # before it is iterated
-    with pytest.raises(InputError, match="threads_per_worker must be at least 1"):
-        Predictor.from_pretrained(exported.bundle, threads_per_worker=0)
-    with pytest.raises(InputError, match="workers must be at least 1"):
-        Predictor.from_pretrained(exported.bundle, workers=0)
+    with pytest.raises(InputError, match="no operating point ''"):
+        predictor.predict("A trial", operating_point="")
+    for bad in (0, 2.0, "2"):  # half of an odd number of cores, and what a variable holds
+        for name in ("workers", "threads_per_worker"):
+            with pytest.raises(InputError, match=f"^{name} must be a whole number, at least 1, no"):
+                Predictor.from_pretrained(exported.bundle, **{name: bad})
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "onnx/model.onnx"])

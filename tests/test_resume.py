@@ -20,6 +20,7 @@ from studytag import Predictor
 from studytag.errors import InputError, StoppedError
 from studytag.files import open_writer, read_rows
 from studytag.inference.files import Options, predict_file
+from studytag.inference.identity import predictor_identity
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
 
@@ -341,6 +342,8 @@ def test_another_run_is_refused_and_restart_begins_anew(predictor, exported, sho
     with Predictor(exported.bundle, variant="fp32", thresholds={"RCT": 0.9}) as other:
         with pytest.raises(InputError, match=r"thresholds of RCT\); run it as before, or"):
             predict_file(other, copy, target, progress=False)
+        own = predictor_identity(other, None)
+        assert predictor_identity(other, "f1") == predictor_identity(predictor, None) != own
     os.utime(copy, (1, 1))
     with pytest.raises(InputError, match="modification time of the input: .*, now 1970-01-01"):
         predict_file(predictor, copy, target, progress=False)

@@ -120,6 +120,14 @@ class TestTag:
         given = list(both["explanation"][2]["contributions"].values())
         assert given == pytest.approx((whole - without).tolist(), abs=1e-6)
 
+    def test_explains_no_sentence_without_which_nothing_is_left(self, client):
+        article = {"title": "A trial", "abstract": "\u200b"}
+        body = {"articles": article, "explain": True}
+        (result,) = client.post("/v1/tag", json=body).json()["results"]
+        (explained,) = result["explanation"]
+        assert explained["sentence"] == article["abstract"]
+        assert set(explained["contributions"].values()) == {0}
+
 
 class TestModel:
     def test_says_what_it_tags_with(self, client, exported):
@@ -305,6 +313,16 @@ BAD = [
     ("/v2/models/studytag/infer", json.dumps(infer_body(datatype="FP32")), 400, "bad_request"),
     ("/v2/models/studytag/infer", json.dumps(infer_body(data=None)), 400, "bad_request"),
     ("/v2/models/studytag/infer", "nothing", 400, "bad_request"),
+    (
+        "/v2/models/studytag/infer",
+        json.dumps({"inputs": infer_body()["inputs"] * 2}),
+        *(400, "bad_request"),
+    ),
+    (
+        "/v2/models/studytag/infer",
+        json.dumps(infer_body(parameters={"binary_data_size": 0}, shape=[0])),
+        *(400, "bad_request"),
+    ),
     ("/nothing", "{}", 405, "method_not_allowed"),
 ]
 
@@ -317,6 +335,37 @@ def test_bad_input_gets_its_code_and_one_sentence(client, path, body, status, ki
     assert (answer.status_code, answer.json()["error_type"]) == (status, kind), answer.text
     assert len(answer.json()["error"]) < 300
     assert client.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize("sent", [{"content": '{"articles": []}'}, {"json": []}])
+def test_a_body_that_is_no_object_is_told_its_content_type(client, sent):
+    answer = client.post("/v1/tag", **sent)
+    assert answer.status_code == 422
+    assert answer.json()["error"].endswith("send one, with Content-Type: application/json")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allow"),
+    [
+        *(("HEAD", path, 200, None) for path in ("/", "/health", "/v1/model", "/app.js")),
+        *(("GET", path, 405, "POST") for path in ("/v1/tag", "/predict")),
+        *(("OPTIONS", path, 405, "POST") for path in ("/v1/tag", "/v1/files")),
+        *(("PUT", "/health", 405, "GET"), ("GET", "/v1/tag/", 404, None)),
+    ],
+)
+def test_methods_are_answered_by_what_the_path_takes(client, method, path, status, allow):
+    answer = client.request(method, path)
+    assert (answer.status_code, answer.headers.get("allow")) == (status, allow), answer.text
+
+
+def test_bytes_that_no_tensor_accounts_for_are_refused(client):
+    head = json.dumps(infer_body()).encode()
+    length = {"Inference-Header-Content-Length": str(len(head))}
+    path = "/v2/models/studytag/infer"
+    assert client.post(path, content=head, headers=length).status_code == 200
+    answer = client.post(path, content=head + b"\1\0\0\0a", headers=length)
+    assert answer.status_code == 400
+    assert "5 bytes behind the JSON" in answer.json()["error"]
 
 
 def test_metrics_count_requests_articles_and_tokens(client):

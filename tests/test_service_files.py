@@ -19,8 +19,9 @@ from studytag.errors import StoppedError
 from studytag.files import FORMATS, open_writer, read_rows
 from studytag.inference.screen_file import screen_file
 from studytag.inference.screening import Rule, set_aside_path
-from studytag.service.files_api import WritableFormat
-from studytag.service.jobs import JobStore
+from studytag.service.errors import ApiError
+from studytag.service.files_api import WritableFormat, while_it_is_there
+from studytag.service.jobs import Job, JobStore, now
 from studytag.service.results import write_download
 
 pytest_plugins = ["service_fixtures"]
@@ -251,7 +252,11 @@ class TestDownload:
         assert set(WritableFormat.__args__) == written
 
     def test_leaves_nothing_behind(self, client, done, server):
-        client.get(f"/v1/files/{done['id']}/download", params={"format": "csv"})
+        url = f"/v1/files/{done['id']}/download"
+        for wanted, status in (("0-9", 206), ("0-0,2-3", 206), ("99999999-", 416), ("x", 400)):
+            answer = client.get(url, headers={"Range": f"bytes={wanted}"})
+            assert answer.status_code == status
+        client.get(url, params={"format": "csv"})
         folder = server.log.parent / "state" / "jobs" / done["id"]
         for _ in range(100):
             names = sorted(path.name for path in folder.iterdir())
@@ -260,6 +265,19 @@ class TestDownload:
             time.sleep(0.05)
         else:
             raise AssertionError(names)
+
+
+def test_a_job_that_is_deleted_while_it_is_read_is_gone(tmp_path):
+    store = JobStore(tmp_path)
+    folder = store.new_folder()
+    job = Job(folder.name, "a.ris", "upload.ris", "ris", "f1", now().isoformat(), folder=folder)
+    store.add(job)
+    with pytest.raises(FileNotFoundError), while_it_is_there(job):
+        job.result.read_bytes()
+    store.remove(job)
+    with pytest.raises(ApiError, match="no such job") as gone, while_it_is_there(job):
+        job.result.read_bytes()
+    assert gone.value.status == 404
 
 
 class TestBadUploads:

@@ -247,7 +247,7 @@ def estimate_bundle_prevalence(
         )
     name = next(iter(manifest.variants))
     slope, offset = manifest.variants[name].adjustment.lines(manifest.labels)
-    logits = logit(raw_probabilities(bundle, manifest, name, texts))
+    logits = logit(raw_probabilities(bundle, manifest, name, texts, skip=True))
     names = [label for label in manifest.labels if label in manifest.prevalence]
     if not names:
         raise InputError(
@@ -263,17 +263,31 @@ def estimate_bundle_prevalence(
 
 
 def raw_probabilities(
-    bundle: Path, manifest: Manifest, variant: str, texts: Sequence[str]
+    bundle: Path, manifest: Manifest, variant: str, texts: Sequence[str], skip: bool = False
 ) -> NDArray[np.float32]:
-    """A graph's probabilities, shape (n, labels): unadjusted, without what labels imply."""
+    """A graph's probabilities, shape (n, labels): unadjusted, without what labels imply.
+
+    Raises:
+        InputError: the tokenizer leaves nothing of a text, and `skip` does not leave it out.
+    """
     plain = replace(
         manifest,
         labels=LabelSet(manifest.labels.names),
         variants={variant: replace(manifest.variants[variant], adjustment=Adjustment())},
     )
     model = Model(bundle, plain, variant)
+
+    def read(number: int, text: str) -> NDArray[np.float32] | None:
+        try:
+            return model.read(text).probabilities
+        except InputError as error:
+            if skip:
+                return None
+            raise InputError(f"article {number}: {error}") from error
+
     with ThreadPoolExecutor(available_cores()) as pool:
-        return np.array([reading.probabilities for reading in pool.map(model.read, texts)])
+        rows = pool.map(read, range(1, len(texts) + 1), texts)
+        return np.array([row for row in rows if row is not None])
 
 
 def adjusted(

@@ -82,8 +82,10 @@ def _to_table(arrow: Any, records: Any) -> Any:
     try:
         return arrow.table(records)
     except (TypeError, ValueError, arrow.ArrowException) as error:
+        reason = " ".join(" ".join(map(str, error.args)).split())
         raise InputError(
-            f"expected an Arrow table, or what Arrow makes one of, not {type(records).__name__}"
+            f"expected an Arrow table, or what Arrow makes one of, not {type(records).__name__} "
+            f"({reason})"
         ) from error
 
 

@@ -132,7 +132,7 @@ def tag_file(
     refuse_overwriting(targets, [source])
     target = targets[0]
     options = options or Options()
-    point = operating_point or options.operating_point
+    point = options.operating_point if operating_point is None else operating_point
     listener = as_listener(progress)
     started = time.perf_counter()
     # At once, so that a missing file is reported before anything is made.

@@ -10,7 +10,7 @@ from typing import Any
 
 from studytag.hashing import sha256
 from studytag.inference.predictor import Predictor
-from studytag.manifest import MANIFEST, OperatingPoint
+from studytag.manifest import OperatingPoint
 from studytag.version import __version__
 
 _PIECE = 1 << 20
@@ -22,15 +22,16 @@ def predictor_identity(
     predictor: Predictor, operating_point: OperatingPoint | None
 ) -> dict[str, Any]:
     """What decides a row's outcome besides the row: bundle, variant, thresholds, version."""
-    thresholds = predictor.thresholds
-    if operating_point is not None and operating_point != predictor.operating_point:
-        values = predictor.manifest.thresholds(predictor.variant, operating_point)
+    point, thresholds = predictor.operating_point, predictor.thresholds
+    if operating_point is not None:  # then those that the predictor was given do not count
+        point = operating_point
+        values = predictor.manifest.thresholds(predictor.variant, point)
         thresholds = dict(zip(predictor.labels, values, strict=True))
     return {
         "version of studytag": __version__,
-        "bundle (SHA-256 of its manifest)": sha256(predictor.path / MANIFEST),
+        "bundle (SHA-256 of its manifest)": predictor.bundle_sha256,
         "variant": predictor.variant,
-        "operating point": operating_point or predictor.operating_point,
+        "operating point": point,
         "thresholds": thresholds,
     }
 

@@ -25,7 +25,8 @@ def iterate_records(records: Records) -> Iterator[Record]:
     read by its columns `title` and `abstract`. Anything else must be an iterable of records.
 
     Raises:
-        InputError: a table has neither column, or `records` is nothing that holds articles.
+        InputError: a table has neither column, has one twice, or is not in memory, or `records` is
+            nothing that holds articles.
     """
     if isinstance(records, str | Mapping):
         return iter([records])
@@ -36,6 +37,7 @@ def iterate_records(records: Records) -> Iterator[Record]:
         return _table_rows(records, names)
     if _is_table_row(records):
         row: Any = records
+        text_columns("the row", [str(name) for name in row.index])  # a dict would keep the last
         return iter([row.to_dict()])
     dimensions = getattr(records, "ndim", 1)
     if dimensions != 1:
@@ -59,9 +61,12 @@ def text_columns(table: str, names: Sequence[str]) -> list[str]:
         names: The table's columns.
 
     Raises:
-        InputError: there are none.
+        InputError: there are none, or one is there twice.
     """
     used = [name for name in _FIELDS if name in names]
+    for name in used:
+        if names.count(name) > 1:
+            raise InputError(f"{table} has the column {name!r} more than once; rename the others")
     if not used:
         raise InputError(
             f"{table} has neither a column 'title' nor 'abstract', but {', '.join(names[:20])}; "
@@ -71,22 +76,41 @@ def text_columns(table: str, names: Sequence[str]) -> list[str]:
 
 
 def _column_names(records: Any) -> list[str] | None:
-    """The column names of a table (pandas, polars, Arrow, a NumPy record array); else None."""
-    dtype_names = getattr(getattr(records, "dtype", None), "names", None)
-    for names in (getattr(records, "column_names", None), dtype_names):
-        if names is not None:
+    """The column names of a table (pandas, polars, Arrow, a NumPy record array); else None.
+
+    A method of that name, which the results of SQLAlchemy have, makes no table.
+    """
+    dtype = getattr(records, "dtype", None)
+    for holder, attribute in ((records, "column_names"), (dtype, "names"), (records, "columns")):
+        names = getattr(holder, attribute, None)
+        if names is not None and not callable(names):
             return [str(name) for name in names]
-    columns = getattr(records, "columns", None)
-    return None if columns is None else [str(name) for name in columns]
+    return None
 
 
 def _table_rows(table: Any, names: list[str]) -> Iterator[Record]:
     """The rows of a table as mappings, column by column, so that no row object is made twice."""
     used = text_columns("the table", names)
-    columns = [table[name] for name in used]
-    # Arrow's scalars are unwrapped.
-    values = (map(_plain, column) for column in columns)
-    return (dict(zip(used, cells, strict=True)) for cells in zip(*values, strict=True))
+    columns = [_cells(table, name) for name in used]
+    return (dict(zip(used, cells, strict=True)) for cells in zip(*columns, strict=True))
+
+
+def _cells(table: Any, name: str) -> Iterator[Any]:
+    """The cells of a column, Arrow's scalars unwrapped.
+
+    Raises:
+        InputError: it has none: a query, as of Polars, DuckDB or Spark, only describes its rows.
+    """
+    try:
+        column = table[name]
+        if isinstance(column, Iterable):
+            return map(_plain, column)
+    except TypeError:  # also of an `__iter__` that is there to say that there is none
+        pass
+    raise InputError(
+        f"the rows of a {type(table).__name__} are not in memory; give a DataFrame or an Arrow "
+        "table that is made of it"
+    )
 
 
 def _is_table_row(records: Any) -> bool:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, overload
@@ -23,8 +24,9 @@ from numpy.typing import NDArray
 
 from studytag.errors import InputError
 from studytag.hardware import available_cores, has_fast_int8
+from studytag.hashing import sha256
 from studytag.inference.benchmark import kept_rates, runnable_variants
-from studytag.inference.inputs import Record, Records, iterate_records
+from studytag.inference.inputs import Records, iterate_records
 from studytag.inference.model import Model, Reading
 from studytag.inference.session import choose_variant
 from studytag.inference.sources import find_bundle, local_folder, package_bundle
@@ -33,6 +35,7 @@ from studytag.labels import LabelSet
 from studytag.manifest import (
     DEFAULT_OPERATING_POINT,
     FAST,
+    MANIFEST,
     Manifest,
     OperatingPoint,
     load_manifest,
@@ -73,8 +76,9 @@ class Predictor:
     """
 
     __slots__ = (
-        *("_manifest", "_model", "_operating_point", "_options", "_path", "_thresholds"),
-        *("_threads_per_worker", "_variant", "_workers", "__weakref__"),
+        *("_bundle_sha256", "_manifest", "_model", "_operating_point", "_options", "_path"),
+        *("_resolved", "_threads_per_worker", "_thresholds", "_variant", "_workers"),
+        "__weakref__",
     )
 
     def __init__(
@@ -109,8 +113,10 @@ class Predictor:
             InputError: no such variant, operating point or label, or a number is out of range.
         """
         for name, count in (("workers", workers), ("threads_per_worker", threads_per_worker)):
-            if count is not None and count < 1:
-                raise InputError(f"{name} must be at least 1, not {count}; leave it out")
+            if not (count is None or (isinstance(count, Integral) and count >= 1)):
+                raise InputError(
+                    f"{name} must be a whole number, at least 1, not {count!r}; leave it out"
+                )
         self._path = local_folder(path)
         self._options: dict[str, Any] = {
             "variant": variant,
@@ -123,6 +129,7 @@ class Predictor:
         if require_signature is not None:
             verify_signature(self._path, require_signature)
         self._manifest = load_manifest(self._path, variants=())
+        self._bundle_sha256 = sha256(self._path / MANIFEST)
         self._variant = self._choose(variant)
         verify_variant(self._path, self._manifest, self._variant)
         self._operating_point = operating_point
@@ -131,6 +138,7 @@ class Predictor:
         self._model = Model(self._path, self._manifest, self._variant, threads_per_worker)
         count = workers or max(available_cores() // threads_per_worker, 1)
         self._workers = Workers(self._model, self._manifest.text_recipe, count)
+        self._resolved = self._path.resolve()  # the working directory may change
 
     @classmethod
     def from_pretrained(
@@ -220,6 +228,11 @@ class Predictor:
         return self._path
 
     @property
+    def bundle_sha256(self) -> str:
+        """Of the bundle's manifest, which has those of its files, as it was when it was loaded."""
+        return self._bundle_sha256
+
+    @property
     def labels(self) -> list[str]:
         """The labels, in the order of probability arrays."""
         return list(self._manifest.labels)
@@ -288,7 +301,7 @@ class Predictor:
             records: A mapping with `title` and/or `abstract`, a text, an iterable of these, or a
                 table (pandas, polars, Arrow) with such columns.
             operating_point: Decide by these thresholds instead of the predictor's own.
-            thresholds: By label; over those of the operating point.
+            thresholds: By label; over those of `operating_point`, or the predictor's own.
             errors: `raise` at the first record without text, or `return` its error in its place.
 
         Returns:
@@ -348,7 +361,7 @@ class Predictor:
 
     async def predict_async(
         self,
-        records: Sequence[Record],
+        records: Records,
         *,
         operating_point: OperatingPoint | None = None,
         thresholds: Mapping[str, float] | None = None,
@@ -359,10 +372,10 @@ class Predictor:
         is cancelled.
 
         Raises:
-            InputError: no such operating point or label.
+            InputError: no such operating point or label, or `records` holds no articles.
         """
         decide_by = self._decide_by(operating_point, thresholds)
-        rows = self._workers.submit(list(records))
+        rows = self._workers.submit(list(iterate_records(records)))
         futures = [asyncio.wrap_future(row) for row in rows if isinstance(row, Future)]
         await asyncio.gather(*futures, return_exceptions=True)
         return [self._outcome(index, reading_of(row), decide_by) for index, row in enumerate(rows)]
@@ -415,7 +428,7 @@ class Predictor:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _load_predictor, (str(self._path.resolve()), self._options)
+        return _load_predictor, (str(self._resolved), self._options)
 
     def _choose(self, variant: str) -> str:
         """The variant to load."""
@@ -438,22 +451,29 @@ class Predictor:
         self, operating_point: str | None, thresholds: Mapping[str, float] | None
     ) -> NDArray[np.float64]:
         """The thresholds of one call, shape (labels,)."""
-        if operating_point is None and thresholds is None:
-            return self._thresholds
-        return self._resolve(operating_point or self._operating_point, thresholds)
+        if operating_point is None:
+            return self._changed(self._thresholds, thresholds)
+        return self._resolve(operating_point, thresholds)
 
     def _resolve(
         self, operating_point: str, thresholds: Mapping[str, float] | None
     ) -> NDArray[np.float64]:
-        """The thresholds that decide, shape (labels,)."""
-        resolved = np.array(self._manifest.thresholds(self._variant, operating_point))
+        """The thresholds of an operating point, with others over them, shape (labels,)."""
+        values = np.array(self._manifest.thresholds(self._variant, operating_point))
+        return self._changed(values, thresholds)
+
+    def _changed(
+        self, values: NDArray[np.float64], thresholds: Mapping[str, float] | None
+    ) -> NDArray[np.float64]:
+        """Thresholds of shape (labels,) with those of some labels in place of their own."""
+        resolved: NDArray[np.float64] = values.copy()
         names = list(self._manifest.labels)
-        for label, threshold in (thresholds or {}).items():
+        for label, threshold in ({} if thresholds is None else thresholds).items():
             if label not in names:
                 raise InputError(
                     f"thresholds: unknown label {label!r}; the labels are {', '.join(names)}"
                 )
-            if not 0 <= threshold <= 1:
+            if not (isinstance(threshold, Real) and 0 <= threshold <= 1):
                 raise InputError(f"thresholds: {label} must be between 0 and 1, not {threshold!r}")
             resolved[names.index(label)] = threshold
         return resolved

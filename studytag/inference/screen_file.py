@@ -11,7 +11,6 @@ from studytag.errors import CellTooLongError
 from studytag.evaluation.bootstrap import wilson_interval
 from studytag.evaluation.scores import LabelScores
 from studytag.files import ERROR_COLUMN, RowWriter
-from studytag.hashing import sha256
 from studytag.inference.files import Options, tag_file
 from studytag.inference.predictor import Predictor
 from studytag.inference.progress import Listener
@@ -24,7 +23,7 @@ from studytag.inference.screening import (
     set_aside_path,
 )
 from studytag.inference.screening_report import Screening, Share, Side, Tagger
-from studytag.manifest import MANIFEST, Variant
+from studytag.manifest import Variant
 from studytag.records import Row
 from studytag.version import __version__
 
@@ -179,7 +178,7 @@ def describe_tagger(predictor: Predictor) -> Tagger:
                 precision[label] = _share(entry.precision, tagged)
     return Tagger(
         version=__version__,
-        bundle=sha256(predictor.path / MANIFEST),
+        bundle=predictor.bundle_sha256,
         keep=Side(predictor.operating_point, keep, recall),
         drop=Side(DROP_POINT, drop, precision),
         measured_on=manifest.measured_on,

@@ -83,6 +83,7 @@ class Encoder:
             self._tokenizer.no_padding()
             self._tokenizer.no_truncation()
             self._special = _around(self._tokenizer)
+            self._special_count = self._tokenizer.num_special_tokens_to_add(is_pair=False)
             added = self._tokenizer.get_added_tokens_decoder().values()
             self._added = [token.content for token in added]
         if self._special is None:
@@ -95,13 +96,13 @@ class Encoder:
         The number counts special tokens once, and those beyond the model's maximum length.
 
         Raises:
-            InputError: it has none.
+            InputError: it has none but special ones.
             BundleError: the tokenizer fails.
         """
         text = shortened(text, self._max_length, self._side)
         with load_or_refuse(self._failure):
             ids, count = self._read(text)
-        if not ids:
+        if count <= self._special_count:
             raise InputError("the text has no letter or sign that the tokenizer knows")
         return np.array([ids], dtype=np.int64), count
 
@@ -114,17 +115,15 @@ class Encoder:
             # A batch of one: unlike `encode`, it lets other Python threads run meanwhile.
             (encoding,) = self._tokenizer.encode_batch_fast([text])
             # Each piece that was cut off has special tokens of its own.
-            special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
-            beyond = sum(len(piece) - special for piece in encoding.overflowing)
+            beyond = sum(len(piece) - self._special_count for piece in encoding.overflowing)
             return encoding.ids, len(encoding) + beyond
         before, after = self._special
         spelt = any(token in text for token in self._added)
         words = [text] if spelt else _WORDS.findall(text)
         ids = list(chain.from_iterable(self._of_words(words)))
-        special = len(before) + len(after)
-        room = max(self._max_length - special, 0)
+        room = max(self._max_length - self._special_count, 0)
         kept = ids[:room] if self._side == "right" else ids[max(len(ids) - room, 0) :]
-        return [*before, *kept, *after], len(ids) + special
+        return [*before, *kept, *after], len(ids) + self._special_count
 
     def _of_words(self, words: list[str]) -> list[list[int]]:
         """The tokens of each word."""

@@ -11,10 +11,12 @@ from typing import Any
 from anyio import to_thread
 from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
+from starlette.routing import Route
 
 from studytag.inference.predictor import Predictor
 from studytag.service import files_api, model_api, predict_api, tag_api, v2_api
 from studytag.service.errors import Failures, add_error_handlers
+from studytag.service.head import HeadAsGet
 from studytag.service.jobs import JobStore, Status
 from studytag.service.lanes import Cores
 from studytag.service.metrics import Metrics
@@ -71,6 +73,7 @@ def create_app(predictor: Predictor, settings: Settings) -> FastAPI:
         docs_url=None,  # they load scripts of another server
         redoc_url=None,
         lifespan=lifespan,
+        redirect_slashes=False,
     )
     app.state.service = service
     ours = [Depends(refuse_unknown_parameters)]
@@ -79,12 +82,16 @@ def create_app(predictor: Predictor, settings: Settings) -> FastAPI:
     app.include_router(files_api.router, max_body_size=settings.max_upload, dependencies=ours)
     for router in (predict_api.router, v2_api.router):  # protocols that let foreign fields pass
         app.include_router(router, max_body_size=settings.max_body)
-    app.mount("/", StaticFiles(directory=PAGE, html=True, check_dir=False), name="page")
+    page = StaticFiles(directory=PAGE, html=True, check_dir=False)
+    app.router.routes.append(Route("/", page, methods=["GET"]))  # beside the Hub's POST
+    # Not mounted: a mount would take every method of the API's paths that no operation has.
+    app.router.default = page
     add_error_handlers(app)
     app.add_middleware(Failures)
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Observed, metrics=metrics)
+    app.add_middleware(HeadAsGet)
     _complete_openapi(app)
     return app
 

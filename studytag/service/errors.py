@@ -159,7 +159,8 @@ def add_error_handlers(app: FastAPI) -> None:
     async def http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         kind = _TYPES.get(error.status_code, ErrorType.BAD_REQUEST)
-        answer = ApiError(error.status_code, kind, str(error.detail)).response()
+        message = _CLEARER.get(error.detail, str(error.detail))
+        answer = ApiError(error.status_code, kind, message).response()
         answer.headers.update(error.headers or {})
         return answer
 
@@ -192,6 +193,9 @@ def _invalid(error: RequestValidationError) -> ApiError:
     (first, *rest) = error.errors()
     if first["type"] == "json_invalid":
         return ApiError(422, ErrorType.VALIDATION, "the body is not JSON")
+    if first["loc"] == ("body",) and first["type"] == "model_attributes_type":
+        message = "the body is no JSON object; send one, with Content-Type: application/json"
+        return ApiError(422, ErrorType.VALIDATION, message)
     place = ".".join(str(part) for part in first["loc"] if part not in _NO_PLACES) or "body"
     place = place[:_LONGEST_PLACE]
     message = f"{place}: {first['msg']}" + (f" (and {len(rest)} more)" if rest else "")
@@ -199,6 +203,13 @@ def _invalid(error: RequestValidationError) -> ApiError:
         return ApiError(413, ErrorType.TOO_LARGE, message)
     return ApiError(422, ErrorType.VALIDATION, message)
 
+
+_CLEARER = {
+    "There was an error parsing the body": (
+        "the body cannot be read; send it in UTF-8, not compressed and not deeply nested"
+    ),
+}
+"""What FastAPI says, and how to mend it."""
 
 _LONGEST_PLACE = 100
 """Characters of a place: the name of a field that is refused is the caller's."""

@@ -7,7 +7,8 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
@@ -26,7 +27,7 @@ from fastapi import (
 from fastapi.responses import FileResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.background import BackgroundTask
+from starlette.types import Receive, Scope, Send
 
 from studytag.errors import DISK_ERRORS, InputError
 from studytag.files import FORMATS, format_name
@@ -34,7 +35,13 @@ from studytag.inference.screen_file import criteria_of
 from studytag.inference.screening import KEEP_POINT, Criteria, Rule
 from studytag.manifest import OperatingPoint
 from studytag.service.disconnect import unless_disconnected
-from studytag.service.errors import ApiError, ErrorType, documented, storage_full
+from studytag.service.errors import (
+    ApiError,
+    Disconnected,
+    ErrorType,
+    documented,
+    storage_full,
+)
 from studytag.service.jobs import ENDED, Job, Status, discard, now, shown_name, upload_name
 from studytag.service.results import Part, page_of, select_rows, write_download
 from studytag.service.state import Service, Shared
@@ -96,13 +103,39 @@ class RowPage(BaseModel):
     rows: list[RowInfo]
 
 
+class _Download(FileResponse):
+    """A file that goes with its folder once it is sent, or refused: a range may lie outside it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            discard(Path(self.path).parent)
+
+
 async def _job(
     service: Shared,
     id: Annotated[str, PathParameter(description="Of the job", pattern="^[0-9a-f]{32}$")],
 ) -> Job:
     if job := service.jobs.get(id):
         return job
-    raise ApiError(404, ErrorType.NOT_FOUND, "no such job; it may have been deleted")
+    raise _no_job()
+
+
+def _no_job() -> ApiError:
+    return ApiError(404, ErrorType.NOT_FOUND, "no such job; it may have been deleted")
+
+
+@contextmanager
+def while_it_is_there(job: Job) -> Iterator[None]:
+    """Say of a job that is deleted while it is read that it is gone, not which file was missed."""
+    try:
+        yield
+    except Exception as error:
+        if job.cancelled and not isinstance(error, Disconnected):
+            raise _no_job() from error
+        raise
 
 
 async def _done_job(job: Annotated[Job, Depends(_job)], service: Shared) -> Job:
@@ -205,7 +238,8 @@ async def rows(
         found = [RowInfo(**row) for row in page_of(table, labels, offset, limit)]
         return RowPage(total=table.num_rows, rows=found)
 
-    return await to_thread.run_sync(selected, limiter=_TABLES)
+    with while_it_is_there(job):
+        return await to_thread.run_sync(selected, limiter=_TABLES)
 
 
 @router.get(
@@ -253,7 +287,8 @@ async def download(
                 raise
 
     try:
-        await unless_disconnected(request, to_thread.run_sync(write, limiter=_DOWNLOADS))
+        with while_it_is_there(job):
+            await unless_disconnected(request, to_thread.run_sync(write, limiter=_DOWNLOADS))
     except InputError as error:
         message = job.without_paths(str(error).replace(str(target), name))
         raise InputError(message) from error.__cause__
@@ -261,12 +296,7 @@ async def download(
         gone.set()
         discard(folder)
         raise
-    return FileResponse(
-        target,
-        media_type="application/octet-stream",
-        filename=name,
-        background=BackgroundTask(discard, folder),
-    )
+    return _Download(target, media_type="application/octet-stream", filename=name)
 
 
 def _criteria(service: Service, job: Job, keep: Iterable[str], point: str) -> Criteria:

@@ -6,9 +6,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from studytag.evaluation.scores import Scores
-from studytag.hashing import sha256
 from studytag.inference.predictor import Predictor
-from studytag.manifest import MANIFEST, OPERATING_POINTS
+from studytag.manifest import OPERATING_POINTS
 from studytag.service.errors import documented
 from studytag.service.state import Shared
 from studytag.version import __version__
@@ -57,7 +56,7 @@ def describe(predictor: Predictor, name: str) -> ModelInfo:
     points = manifest.variants[predictor.variant].thresholds
     return ModelInfo(
         name=name,
-        bundle_sha256=sha256(predictor.path / MANIFEST),
+        bundle_sha256=predictor.bundle_sha256,
         variant=predictor.variant,
         labels=predictor.labels,
         implications={key: list(to) for key, to in manifest.labels.implications.items()},

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from studytag.inference.predictor import Outcome, Prediction
+from studytag.inference.predictor import Prediction
 
 MAX_SENTENCES = 60
 """Sentences of an article that are left out one by one; the rest counts as one."""
@@ -69,13 +68,9 @@ class Parts:
         return articles
 
 
-def contributions(whole: Prediction, without: Sequence[Outcome]) -> list[dict[str, float]]:
-    """For each sentence and label, the probability with it minus that without it."""
-    return [
-        {
-            label: probability - outcome.probabilities[label]
-            for label, probability in whole.probabilities.items()
-        }
-        for outcome in without
-        if isinstance(outcome, Prediction)
-    ]
+def contributions(whole: Prediction, without: Prediction) -> dict[str, float]:
+    """For each label, the probability with a sentence minus that without it."""
+    return {
+        label: probability - without.probabilities[label]
+        for label, probability in whole.probabilities.items()
+    }

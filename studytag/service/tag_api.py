@@ -167,7 +167,9 @@ def _result(
 
 
 def _explanation(parts: Parts, whole: Prediction, without: Sequence[Outcome]) -> list[Sentence]:
+    """What each sentence contributes; not one without which no text is left that can be tagged."""
     return [
-        Sentence(sentence=sentence, contributions=each)
-        for sentence, each in zip(parts.sentences, contributions(whole, without), strict=False)
+        Sentence(sentence=sentence, contributions=contributions(whole, rest))
+        for sentence, rest in zip(parts.sentences, without, strict=False)
+        if isinstance(rest, Prediction)
     ]

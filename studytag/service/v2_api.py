@@ -195,9 +195,19 @@ def _parsed(content: bytes) -> InferRequest:
 
 
 def _tensors(body: InferRequest, binary: memoryview) -> Iterator[tuple[str, list[str]]]:
-    """Each input's texts: from the JSON, or from behind it, in the order of the inputs."""
+    """Each input's texts: from the JSON, or from behind it, in the order of the inputs.
+
+    Raises:
+        ApiError: an input is malformed or there twice, or more follows than the inputs account for.
+    """
+    names: set[str] = set()
     for tensor in body.inputs:
+        if tensor.name in names:
+            raise _malformed(tensor, "given more than once; send all articles in one tensor")
+        names.add(tensor.name)
         size = (tensor.parameters or {}).get("binary_data_size")
+        if size is not None and tensor.data:
+            raise _malformed(tensor, "has data and binary_data_size; send one of them")
         if size is not None:
             if type(size) is not int or not 0 <= size <= len(binary):
                 raise _malformed(tensor, "binary_data_size is not the size of what follows")
@@ -215,6 +225,9 @@ def _tensors(body: InferRequest, binary: memoryview) -> Iterator[tuple[str, list
         if count != len(texts) or tensor.shape[1:] not in ([], [1]):
             raise _malformed(tensor, f"{len(texts)} texts do not make shape {tensor.shape}")
         yield tensor.name, texts
+    if binary:
+        message = f"{len(binary)} bytes behind the JSON belong to no input; state binary_data_size"
+        raise ApiError(400, ErrorType.BAD_REQUEST, message)
 
 
 def _unpacked(tensor: RequestInput, packed: memoryview) -> Iterator[str]:
