@@ -375,7 +375,7 @@ def split_names(text: str) -> list[str]:
     """The people of one cell: `Roe, J; Doe, K`, Rayyan's `and`, or `Roe J, Doe K` of PubMed."""
     if ";" not in text and not text.startswith("["):
         for separator, name in _NAMES:
-            names = re.split(separator, text.strip().removesuffix("."))
+            names = re.split(separator, clean(text).removesuffix("."))
             if len(names) > 1 and all(map(name.fullmatch, names)):
                 return names
     return split_list(text)
