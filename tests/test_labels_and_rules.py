@@ -525,6 +525,12 @@ def test_doubts(tmp_path, doubt, row, known):
         ("labels: {A: {implies: [B]}}", "label 'A': implies 'B', which is none of the labels A"),
         ("labels: {A: {implies: [B]}, B: {implies: [A]}}", "label 'A' implies itself"),
         ("labels: {A: {doubted_by: {absence: []}}}", "doubted_by needs evidence"),
+        ("labels: {A: {patterns: [a]}, B: , A: {patterns: [b]}}", "has 'A' twice in one mapping"),
+        ("labels: {A: {patterns: [a], patterns: [b]}}", "has 'patterns' twice in one mapping"),
+        (
+            "labels: {A: {patterns: [a], doubted_by: {absence: [{until: 1, until: 2}]}}}",
+            "has 'until' twice in one mapping",
+        ),
         (
             "labels: {A: {patterns: [a], doubted_by: [b]}}",
             "label 'A': doubted_by has the keys ['absence', 'pattern', 'presence']",
