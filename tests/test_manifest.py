@@ -214,6 +214,35 @@ def test_thresholds_are_those_of_an_operating_point():
         manifest.thresholds("fp32", "best")
 
 
+TABLES = {"train": {"hash": "t"}, "validation": {"hash": "v", "learned": 0, "articles": 9}}
+ALL_LEARNED = {**TABLES, "validation": TABLES["validation"] | {"learned": 9}}
+
+
+@pytest.mark.parametrize(
+    ("training", "learned"),
+    [
+        ({}, False),
+        ({"tables": TABLES}, False),
+        ({"tables": TABLES, "tuned_on": "v"}, False),
+        ({"tables": TABLES, "tuned_on": "t"}, True),  # export --validation train.parquet
+        ({"tables": TABLES, "tuned_on": "v", "words_from": "t"}, False),
+        ({"tables": TABLES, "tuned_on": "v", "words_from": "v"}, True),
+        ({"tables": ALL_LEARNED}, True),
+        ({"tables": ALL_LEARNED, "tuned_on": "other"}, False),
+        ({"tables": ALL_LEARNED, "tuned_on": "v", "like": {}}, False),
+        ({"tables": ALL_LEARNED, "tuned_on": "v", "recalibrated": {"hash": "mine"}}, False),
+        ({"tables": TABLES, "tuned_on": "v", "recalibrated": {"hash": "t"}}, True),
+        ({"tables": ALL_LEARNED, "like": {}, "recalibrated": {"hash": "v"}}, True),
+        ({"tables": TABLES, "tuned_on": "v", "recalibrated": {"table": "of an earlier"}}, False),
+    ],
+)
+def test_scores_of_articles_that_were_learned_say_so(training, learned):
+    manifest = replace(full_manifest(), training=training)
+    assert manifest.measured_on_learned is learned
+    assert ("they say nothing of others" in manifest.scores_note) is learned
+    assert ("which the model had learned from" in manifest.measured_on) is learned
+
+
 def test_golden_articles_keep_the_variants_that_are_asked_for():
     article = GoldenArticle("A", "B", {"fp32": [0.5], "int8": [0.25]})
     kept = {"title": "A", "abstract": "B", "probabilities": {"int8": [0.25]}}

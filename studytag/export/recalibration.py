@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from studytag.dataset import load_evaluable
+from studytag.dataset import load_evaluable, table_hash
 from studytag.errors import InputError
 from studytag.evaluation.calibration import calibrate, enough_to_calibrate
 from studytag.evaluation.metrics import score_points
@@ -131,19 +131,23 @@ def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Ma
     refitted = {label: share for label, share in refitted.items() if label not in kept_lines}
     provenance = {
         "table": Path(table).name,
+        "hash": table_hash(Path(table)),
         "articles": len(articles),
         "from_bundle": sha256(bundle / MANIFEST),
     }
-    return _write(
-        bundle,
-        output,
-        replace(
-            manifest,
-            variants=variants,
-            prevalence={**manifest.prevalence, **refitted},
-            training={**manifest.training, RECALIBRATED: provenance},
-        ),
+    new = replace(
+        manifest,
+        variants=variants,
+        prevalence={**manifest.prevalence, **refitted},
+        training={**manifest.training, RECALIBRATED: provenance},
     )
+    if new.measured_on_learned:
+        logger.warning(
+            "%s: the model learned from these articles, or its words did: what is fitted to them "
+            "is too good; give articles that it has not learned from",
+            table,
+        )
+    return _write(bundle, output, new)
 
 
 def shift_prevalence(
