@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from support import LABELS, edit_manifest, invented_articles
+from support import LABELS, edit_manifest, handmade_bundle, invented_articles
 
 from studytag import Predictor, load_manifest
 from studytag.cli.main import main
@@ -203,6 +203,10 @@ def test_shares_agree_with_what_labels_imply(exported_field, tmp_path, capsys):
         main([*command, "--prevalence", f"{label}=0.6", f"{implied}=0.1", *output])
     message = f"prevalence of {label} (0.6) is above that of {implied} (0.1)"
     assert message in capsys.readouterr().err
+    for stated in (f"{label}=0.99", f"{implied}=0.001"):  # the other one's stays as it is
+        with pytest.raises(SystemExit):
+            main([*command, "--prevalence", stated, *output])
+        assert f"is above that of {implied}" in capsys.readouterr().err
     source = tmp_path / "mine.jsonl"
     source.write_text("\n".join(map(json.dumps, exported_field.articles)), encoding="utf-8")
     main([*command, "--unlabelled", str(source), *output])
@@ -226,6 +230,14 @@ def test_a_wrong_prevalence_is_refused(exported, tmp_path, capsys, share, messag
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_label_may_have_an_equals_sign_in_its_name(tmp_path):
+    bundle, output = handmade_bundle(tmp_path / "bundle"), tmp_path / "mine"
+    labels = ["p=q", *LABELS[1:]]
+    edit_manifest(bundle, labels=labels, implications={}, prevalence={"p=q": 0.1})
+    main(["calibrate", str(bundle), "--prevalence", "p=q=0.02", "--output", str(output)])
+    assert load_manifest(output).prevalence == {"p=q": 0.02}
 
 
 def test_the_place_is_looked_at_before_anything_is_computed(exported, tmp_path, capsys):

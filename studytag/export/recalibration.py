@@ -161,9 +161,10 @@ def shift_prevalence(
         output: The new bundle.
 
     Raises:
-        InputError: an unknown label, a share that is not between 0 and 1 or above that of a label
-            which it implies, a bundle that does not say what prevalence it is for, or `output`
-            holds anything but an earlier bundle, or is the bundle itself.
+        InputError: an unknown label, a share that is not between 0 and 1, shares of which, with
+            those that stay, one is above that of a label which it implies, a bundle that does not
+            say what prevalence it is for, or `output` holds anything but an earlier bundle, or is
+            the bundle itself.
         BundleError: the bundle is damaged.
     """
     bundle, output = Path(bundle), Path(output)
@@ -210,11 +211,14 @@ def _check_prevalence(bundle: Path, manifest: Manifest, prevalence: Mapping[str,
                 f"{bundle} does not say how frequent {label} was in calibration; "
                 "calibrate on labelled articles instead"
             )
+    shares = {**manifest.prevalence, **prevalence}
+    for label, share in shares.items():
         for other in implied_labels(manifest.labels.implications, label):
-            if share > prevalence.get(other, 1):
+            if {label, other} & prevalence.keys() and share > shares.get(other, 1):
                 raise InputError(
                     f"prevalence of {label} ({share:g}) is above that of {other} "
-                    f"({prevalence[other]:g}), which every {label} is too; state shares that agree"
+                    f"({shares[other]:g}), which every {label} is too; state shares of both that "
+                    "agree"
                 )
 
 
