@@ -43,7 +43,8 @@ def read_yaml(path: Path, advice: str, extra: str = "data") -> dict[str, Any]:
         extra: What installs PyYAML for the caller.
 
     Raises:
-        InputError: the file is missing, not YAML, or no mapping.
+        InputError: the file is missing, not YAML, or no mapping; or one has a key twice, of which
+            YAML would keep the last.
         MissingDependencyError: PyYAML is not installed.
     """
     yaml = import_extra("yaml", extra)
@@ -52,6 +53,8 @@ def read_yaml(path: Path, advice: str, extra: str = "data") -> dict[str, Any]:
         # An alias stands for whatever its anchor holds: nine lines of them make a billion entries.
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
             raise InputError(f"{path}: has an alias (*name); write out what it stands for")
+        if repeated := _repeated_key(yaml.compose(text)):
+            raise InputError(f"{path}: has {repeated!r} twice in one mapping; keep one of them")
         stored = yaml.safe_load(text)
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
         if isinstance(error, InputError):
@@ -72,6 +75,17 @@ def read_text(path: Path) -> str:
     if path.stat().st_size > LARGEST:
         raise ValueError(f"larger than {LARGEST >> 20} MB")
     return path.read_text(encoding="utf-8")
+
+
+def _repeated_key(node: Any) -> str | None:
+    """The first key that stands twice in a mapping of a YAML document, given as its node."""
+    inner = node.value if node is not None and isinstance(node.value, list) else []
+    if inner and node.id == "mapping":
+        keys = [(key.tag, str(key.value)) for key, _ in inner]
+        if len(set(keys)) < len(keys):
+            return next(key[1] for place, key in enumerate(keys) if key in keys[:place])
+        inner = [value for _, value in inner]
+    return next(filter(None, map(_repeated_key, inner)), None)
 
 
 def _reason(error: Exception) -> str:

@@ -96,6 +96,15 @@ def test_a_wrong_label_that_a_whole_source_shares_is_found(tmp_path):
     assert review(tmp_path, "--group", "source") == review(tmp_path)
 
 
+def test_labels_of_too_few_articles_or_sources_are_named_as_that(tmp_path, caplog):
+    rows = [row | {"source": f"source {number % 4}"} for number, row in enumerate(articles())]
+    build([write(tmp_path / "articles.jsonl", rows)], tmp_path / "processed", load_rules("strict"))
+    assert not [row for row in review(tmp_path) if row["reason"] == "model"]
+    assert "CaseReport: not audited by a model: fewer than 5 sources have" in caplog.text
+    assert "RCT: not audited by a model: fewer than 5 articles are known to have" in caplog.text
+    assert [row for row in review(tmp_path, "--group", "pmid") if row["reason"] == "model"]
+
+
 def test_a_group_that_no_article_has_is_refused(built):
     pytest.importorskip("cleanlab", reason="pip install 'studytag[audit]'")
     with pytest.raises(InputError, match="anything in the column 'sauce'"):

@@ -382,6 +382,20 @@ def test_an_unknown_label_names_file_row_and_label(tmp_path, out):
     assert not out.exists()
 
 
+def test_a_column_of_another_spelling_is_said(tmp_path, out, caplog):
+    rows = [article(1, labels=["A"], Known=["A"], Split="test", KNOWN="x"), article(2, labels=[])]
+    source = write(tmp_path / "a.jsonl", rows)
+    build([source], out, own_rules(tmp_path))
+    for name, exact in (("Known", "known"), ("KNOWN", "known"), ("Split", "split")):
+        assert f"{source}: column '{name}' is not read; is it '{exact}'?" in caplog.text
+    caplog.clear()
+    load_table(source, LabelSet(("A", "B")))
+    assert "column 'Known' is not read" in caplog.text
+    caplog.clear()
+    build([out / "train.parquet"], tmp_path / "again", own_rules(tmp_path))
+    assert "is not read" not in caplog.text
+
+
 def test_a_table_without_any_label_is_refused(tmp_path, out):
     source = write(tmp_path / "a.csv", [article(1, label="A")])  # labels, misspelt
     with pytest.raises(InputError, match=r"no article has any label of the rule set 'own'.*a\.csv"):

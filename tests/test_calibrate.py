@@ -7,11 +7,13 @@ import shutil
 
 import numpy as np
 import pytest
-from support import LABELS, invented_articles
+from support import LABELS, edit_manifest, handmade_bundle, invented_articles
 
 from studytag import Predictor, load_manifest
 from studytag.cli.main import main
+from studytag.dataset import table_hash
 from studytag.evaluation.prevalence import estimate_prevalence, logit, prevalence_offset
+from studytag.export.recalibration import recalibrate
 from studytag.inference.screen_file import describe_tagger
 
 RCT = LABELS.index("RCT")
@@ -59,6 +61,7 @@ def test_labelled_articles_refit_calibration_and_thresholds(
     assert after.variants["fp32"].thresholds != before.variants["fp32"].thresholds
     provenance = after.training["recalibrated"]
     assert (provenance["table"], provenance["articles"]) == ("mine.jsonl", 600)
+    assert provenance["hash"] == table_hash(table)
     assert after.prevalence["RCT"] == pytest.approx(truth[:, RCT].mean())
 
 
@@ -74,6 +77,16 @@ def test_the_card_of_a_calibrated_bundle_says_whose_figures_it_has(exported, tmp
         assert body.count("Calibrated anew since") == 1
         assert body.endswith("# Mine\n")
         bundle = output
+
+
+def test_articles_that_the_model_learned_from_are_said(exported, articles, tmp_path, caplog):
+    truth = np.random.default_rng(0).random((600, len(LABELS))) < 0.5
+    table = write_table(tmp_path / "train.jsonl", articles, truth)
+    bundle = shutil.copytree(exported.bundle, tmp_path / "bundle")
+    edit_manifest(bundle, training={"tables": {"train": {"hash": table_hash(table)}}})
+    recalibrate(bundle, table, tmp_path / "mine")
+    assert f"{table}: the model learned from these articles" in caplog.text
+    assert "they say nothing of others" in load_manifest(tmp_path / "mine").scores_note
 
 
 def test_a_label_with_too_few_articles_stays_as_it_was(exported, articles, tmp_path, caplog):
@@ -191,6 +204,10 @@ def test_shares_agree_with_what_labels_imply(exported_field, tmp_path, capsys):
         main([*command, "--prevalence", f"{label}=0.6", f"{implied}=0.1", *output])
     message = f"prevalence of {label} (0.6) is above that of {implied} (0.1)"
     assert message in capsys.readouterr().err
+    for stated in (f"{label}=0.99", f"{implied}=0.001"):  # the other one's stays as it is
+        with pytest.raises(SystemExit):
+            main([*command, "--prevalence", stated, *output])
+        assert f"is above that of {implied}" in capsys.readouterr().err
     source = tmp_path / "mine.jsonl"
     source.write_text("\n".join(map(json.dumps, exported_field.articles)), encoding="utf-8")
     main([*command, "--unlabelled", str(source), *output])
@@ -214,6 +231,14 @@ def test_a_wrong_prevalence_is_refused(exported, tmp_path, capsys, share, messag
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_label_may_have_an_equals_sign_in_its_name(tmp_path):
+    bundle, output = handmade_bundle(tmp_path / "bundle"), tmp_path / "mine"
+    labels = ["p=q", *LABELS[1:]]
+    edit_manifest(bundle, labels=labels, implications={}, prevalence={"p=q": 0.1})
+    main(["calibrate", str(bundle), "--prevalence", "p=q=0.02", "--output", str(output)])
+    assert load_manifest(output).prevalence == {"p=q": 0.02}
 
 
 def test_the_place_is_looked_at_before_anything_is_computed(exported, tmp_path, capsys):

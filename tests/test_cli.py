@@ -127,6 +127,8 @@ def test_rare_words_are_left_out_and_no_text_becomes_empty():
     assert reduced[0] == "A randomised trial of ."
     assert reduced[1] == texts[1]
     assert reduced[-1] == "quokka"
+    few = without_topic_words(["A trial of xylitol", "A trial of varnish", "A trial of nothing"])
+    assert few == ["A trial of"] * 3  # of which one is more than 2 %
 
 
 @pytest.mark.parametrize(

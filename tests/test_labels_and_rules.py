@@ -513,6 +513,7 @@ def test_doubts(tmp_path, doubt, row, known):
         ("labels: {A: }\nversion: 0", "version must be a whole number from 1 on, not 0"),
         ("labels: {No: }", "label False is not text; put it in quotes"),
         ("labels: {2024: }", "label 2024 is not text; put it in quotes"),
+        ("labels: {'A  B ': }", "label 'A  B ': tables are read without such spaces; write 'A B'"),
         ("labels: {A: text}", "label 'A': a rule has the keys"),
         ("labels: {A: {mesh: [Humans]}}", "label 'A': a rule has the keys"),
         ("labels: {A: {mesh_terms: Humans}}", "label 'A': mesh_terms must be a list"),
@@ -525,6 +526,13 @@ def test_doubts(tmp_path, doubt, row, known):
         ("labels: {A: {implies: [B]}}", "label 'A': implies 'B', which is none of the labels A"),
         ("labels: {A: {implies: [B]}, B: {implies: [A]}}", "label 'A' implies itself"),
         ("labels: {A: {doubted_by: {absence: []}}}", "doubted_by needs evidence"),
+        ("labels: {A: {absence_needs: [mesh_terms]}}", "label 'A': absence_needs needs evidence"),
+        ("labels: {A: {patterns: [a]}, B: , A: {patterns: [b]}}", "has 'A' twice in one mapping"),
+        ("labels: {A: {patterns: [a], patterns: [b]}}", "has 'patterns' twice in one mapping"),
+        (
+            "labels: {A: {patterns: [a], doubted_by: {absence: [{until: 1, until: 2}]}}}",
+            "has 'until' twice in one mapping",
+        ),
         (
             "labels: {A: {patterns: [a], doubted_by: [b]}}",
             "label 'A': doubted_by has the keys ['absence', 'pattern', 'presence']",

@@ -14,7 +14,9 @@ from support import edit_manifest, full_manifest, handmade_bundle, store_manifes
 
 from studytag import Predictor
 from studytag.errors import BundleError, InputError, StudytagError
+from studytag.evaluation.scores import LabelScores
 from studytag.inference.sources import find_bundle
+from studytag.labels import LabelSet
 from studytag.manifest import (
     MANIFEST,
     Adjustment,
@@ -24,6 +26,7 @@ from studytag.manifest import (
     read_manifest,
     write_manifest,
 )
+from studytag.training.model_card import model_card
 
 
 @pytest.fixture
@@ -212,6 +215,50 @@ def test_thresholds_are_those_of_an_operating_point():
     assert manifest.thresholds("fp32", "f1") == [0.25, 0.5]
     with pytest.raises(InputError, match="no operating point 'best'; choose from: f1, fixed$"):
         manifest.thresholds("fp32", "best")
+
+
+TABLES = {"train": {"hash": "t"}, "validation": {"hash": "v", "learned": 0, "articles": 9}}
+ALL_LEARNED = {**TABLES, "validation": TABLES["validation"] | {"learned": 9}}
+
+
+@pytest.mark.parametrize(
+    ("training", "learned"),
+    [
+        ({}, False),
+        ({"tables": TABLES}, False),
+        ({"tables": TABLES, "tuned_on": "v"}, False),
+        ({"tables": TABLES, "tuned_on": "t"}, True),  # export --validation train.parquet
+        ({"tables": TABLES, "tuned_on": "v", "words_from": "t"}, False),
+        ({"tables": TABLES, "tuned_on": "v", "words_from": "v"}, True),
+        ({"tables": ALL_LEARNED}, True),
+        ({"tables": ALL_LEARNED, "tuned_on": "other"}, False),
+        ({"tables": ALL_LEARNED, "tuned_on": "v", "like": {}}, False),
+        ({"tables": ALL_LEARNED, "tuned_on": "v", "recalibrated": {"hash": "mine"}}, False),
+        ({"tables": TABLES, "tuned_on": "v", "recalibrated": {"hash": "t"}}, True),
+        ({"tables": ALL_LEARNED, "like": {}, "recalibrated": {"hash": "v"}}, True),
+        ({"tables": TABLES, "tuned_on": "v", "recalibrated": {"table": "of an earlier"}}, False),
+    ],
+)
+def test_scores_of_articles_that_were_learned_say_so(training, learned):
+    manifest = replace(full_manifest(), training=training)
+    assert manifest.measured_on_learned is learned
+    assert ("they say nothing of others" in manifest.scores_note) is learned
+    assert ("which the model had learned from" in manifest.measured_on) is learned
+
+
+@pytest.mark.parametrize(
+    ("labels", "designs"), [(("RCT", "Human"), True), (("MRI | CT", "Human"), False)]
+)
+def test_a_card_is_of_the_labels_that_there_are(labels, designs):
+    entry = LabelScores(0.5, 0.25, 0.75, None, 0.125, support=3, known=9, threshold=0.25)
+    full = full_manifest()
+    scores = replace(full.variants["fp32"].scores["f1"], labels=dict.fromkeys(labels, entry))
+    card = model_card({"f1": scores, "fixed": scores}, replace(full, labels=LabelSet(labels)))
+    for words in ("# Study-design tagger", "study designs of", "biomedical", "language: en"):
+        assert (words in card) is designs
+    rows = [line.replace(r"\|", "/") for line in card.splitlines() if line.startswith("|")]
+    assert len({row.count("|") for row in rows}) == 1
+    assert rows[2].startswith(f"| {labels[0].replace('|', '/')} |")
 
 
 def test_golden_articles_keep_the_variants_that_are_asked_for():

@@ -93,14 +93,16 @@ def test_padding_is_no_word(learned, side):
         torch.testing.assert_close(ngrams(alone, torch.ones_like(alone))[0], together[row])
 
 
-def test_a_bundle_with_words_ranks_by_them(learned, tmp_path):
+def test_a_bundle_with_words_ranks_by_them(learned, tmp_path, caplog):
     folder, table, *_ = learned
     train = folder / "train.jsonl"
     plain, bundle = tmp_path / "plain", tmp_path / "bundle"
     options = ["--model", str(folder / "model"), "--validation", str(train)]
     options += ["--max-f1-drop", "1", "--output"]
     main(["export", *options, str(plain)])
+    assert "learned from these articles" not in caplog.text
     main(["export", *options, str(bundle), "--ngrams", str(train)])
+    assert f"{train}: the model learned from these articles, or its words did" in caplog.text
     before, after = load_manifest(plain), load_manifest(bundle)
     assert after.training["ngrams"]["share"] == 0.7
     for name in ("fp32", "int8"):

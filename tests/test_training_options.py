@@ -72,6 +72,8 @@ def test_configurations_of_the_benchmarks_are_read(name):
         ("head_lr_factor: 0", "option head_lr_factor must be above 0"),
         ("tokens_per_batch: 100", "option tokens_per_batch must be max_length or more"),
         ("allow_changed: [sed]", "option allow_changed: unknown option 'sed'; did you mean seed"),
+        ("seed: 1\nlearning_rate: 1e-5\nseed: 2", "has 'seed' twice in one mapping; keep one"),
+        ("learning_rate: 1e-5\nlearning-rate: 2e-5", "has 'learning_rate' twice; keep one"),
         ("- 1", "expected a YAML mapping"),
         ("a: [", "cannot be read as YAML"),
     ],

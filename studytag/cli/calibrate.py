@@ -71,7 +71,7 @@ def _shares(stated: Sequence[str]) -> dict[str, float]:
     """The share of each label, of LABEL=SHARE."""
     shares: dict[str, float] = {}
     for text in stated:
-        label, _, share = text.partition("=")
+        label, _, share = text.rpartition("=")  # a label may have = in its name
         if label in shares:
             raise InputError(f"--prevalence {text}: {label} has a share already; give it one")
         try:

@@ -145,7 +145,14 @@ def _against_model(
         given = table.truth[places, column]
         stated = _out_of_fold(vectors[places], given, groups[places])
         if stated is None:
-            logger.warning("%s: too few known articles to be audited by a model", name)
+            few = min(given.sum(), (~given).sum()) < FOLDS
+            why = (
+                f"fewer than {FOLDS} articles are known to have it, or to lack it"
+                if few
+                else f"fewer than {FOLDS} sources have articles known to have it, or to lack it; "
+                "--group pmid audits article by article"
+            )
+            logger.warning("%s: not audited by a model: %s", name, why)
             continue
         issues = cleanlab.find_label_issues(
             given.astype(int), stated, return_indices_ranked_by="self_confidence", n_jobs=1

@@ -9,6 +9,7 @@ from typing import Any
 from studytag.data.labelling import Doubt, Evidence, Pattern, Rule, RuleSet
 from studytag.documents import read_yaml
 from studytag.errors import InputError, import_extra
+from studytag.records import clean
 
 RULES_FOLDER = Path(__file__).parent / "rules"
 _EVIDENCE_KEYS = {"pub_types", "mesh_terms", "patterns", "title_patterns"}
@@ -64,6 +65,10 @@ def _rule(path: Path, label: Any, stored: Any) -> Rule:
     """One label's entry of the YAML file, checked."""
     if not isinstance(label, str) or not label:  # YAML reads No as false, 2024 as a number
         raise InputError(f"{path}: label {label!r} is not text; put it in quotes")
+    if label != clean(label):
+        raise InputError(
+            f"{path}: label {label!r}: tables are read without such spaces; write {clean(label)!r}"
+        )
     where = f"{path}: label {label!r}"
     if not isinstance(stored, dict) or stored.keys() - _RULE_KEYS:
         raise InputError(f"{where}: a rule has the keys {sorted(_RULE_KEYS)}")
@@ -74,8 +79,12 @@ def _rule(path: Path, label: Any, stored: Any) -> Rule:
     doubts = stored.get("doubted_by", {})
     if not isinstance(doubts, dict) or doubts.keys() - set(_DOUBTED):
         raise InputError(f"{where}: doubted_by has the keys {list(_DOUBTED)}")
-    if doubts and not evidence:
-        raise InputError(f"{where}: doubted_by needs evidence that it can doubt")
+    for key in ("absence_needs", "doubted_by"):
+        if stored.get(key) and not evidence:
+            raise InputError(
+                f"{where}: {key} needs evidence beside it; a label without any is read from the "
+                "table's columns labels and known"
+            )
     return Rule(
         evidence=evidence,
         absence_needs=tuple(stored.get("absence_needs", [])),

@@ -132,10 +132,11 @@ def length_name(index: int) -> str:
 def without_topic_words(texts: Sequence[str], share: float = TOPIC_SHARE) -> list[str]:
     """The texts without the words that less than `share` of them have; case does not matter.
 
-    A text of which nothing is left stays as it is.
+    A word that a single text has is left out also of so few that one is as much as `share`. A text
+    of which nothing is left stays as it is.
     """
     having = Counter(word for text in texts for word in set(_WORD.findall(text.lower())))
-    needed = share * len(texts)
+    needed = max(share * len(texts), 2)
 
     def kept(match: re.Match[str]) -> str:
         return match[0] if having[match[0].lower()] >= needed else ""

@@ -107,4 +107,6 @@ def _ranking(entry: _Entry) -> list[str]:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    # A bar in the name of a label or a source would begin another cell.
+    escaped = (cell.replace("|", r"\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"

@@ -53,6 +53,7 @@ from studytag.manifest import (
     MOST_TOKENS,
     TOKENIZER,
     TUNED_ON,
+    WORDS_FROM,
     Manifest,
     Variant,
     package_versions,
@@ -143,7 +144,8 @@ def export_bundle(
         _write_files(trained, folder)
         if words is not None:
             blend = precedent.blend if precedent else None
-            trained = _with_ngrams(trained, words, blend or _fit_blend(trained, words, table))
+            blend = blend or _fit_blend(trained, words, table)
+            trained = _with_ngrams(trained, words, blend, ngrams)
             _add_words(trained, words, folder, excerpt=tokens is not None)
         if "int8-openvino" in variants:
             texts = trained.manifest.text_recipe.compose_records(table.rows)
@@ -167,8 +169,10 @@ def export_bundle(
             manifest = replace(manifest, prevalence=prevalence)
         if manifest.measured_on_learned:
             logger.warning(
-                "the model learned from these articles: thresholds, calibration and scores that "
-                "are fitted to them are too good; export with --like a bundle whose model did not"
+                "%s: the model learned from these articles, or its words did: thresholds, "
+                "calibration and scores that are fitted to them are too good; name others with "
+                "--validation, or export with --like a bundle whose model did not",
+                validation,
             )
         repeat_thresholds(folder, manifest)
         if card is not None:
@@ -242,9 +246,13 @@ def _learn_words(trained: TrainedModel, source: str | Path) -> Ngrams:
     )
 
 
-def _with_ngrams(trained: TrainedModel, words: Ngrams, blend: Blend) -> TrainedModel:
-    """The model with what words tell added to it."""
+def _with_ngrams(
+    trained: TrainedModel, words: Ngrams, blend: Blend, source: str | Path | None
+) -> TrainedModel:
+    """The model with what words tell added to it; of the table `source`, or of training."""
     training = {**trained.manifest.training, BLEND: blend.to_dict()}
+    if source is not None:
+        training[WORDS_FROM] = table_hash(Path(source))
     manifest = replace(trained.manifest, training=training)
     return replace(trained, model=blend(trained.model, words), manifest=manifest)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from studytag.dataset import load_evaluable
+from studytag.dataset import load_evaluable, table_hash
 from studytag.errors import InputError
 from studytag.evaluation.calibration import calibrate, enough_to_calibrate
 from studytag.evaluation.metrics import score_points
@@ -131,19 +131,23 @@ def recalibrate(bundle: str | Path, table: str | Path, output: str | Path) -> Ma
     refitted = {label: share for label, share in refitted.items() if label not in kept_lines}
     provenance = {
         "table": Path(table).name,
+        "hash": table_hash(Path(table)),
         "articles": len(articles),
         "from_bundle": sha256(bundle / MANIFEST),
     }
-    return _write(
-        bundle,
-        output,
-        replace(
-            manifest,
-            variants=variants,
-            prevalence={**manifest.prevalence, **refitted},
-            training={**manifest.training, RECALIBRATED: provenance},
-        ),
+    new = replace(
+        manifest,
+        variants=variants,
+        prevalence={**manifest.prevalence, **refitted},
+        training={**manifest.training, RECALIBRATED: provenance},
     )
+    if new.measured_on_learned:
+        logger.warning(
+            "%s: the model learned from these articles, or its words did: what is fitted to them "
+            "is too good; give articles that it has not learned from",
+            table,
+        )
+    return _write(bundle, output, new)
 
 
 def shift_prevalence(
@@ -157,9 +161,10 @@ def shift_prevalence(
         output: The new bundle.
 
     Raises:
-        InputError: an unknown label, a share that is not between 0 and 1 or above that of a label
-            which it implies, a bundle that does not say what prevalence it is for, or `output`
-            holds anything but an earlier bundle, or is the bundle itself.
+        InputError: an unknown label, a share that is not between 0 and 1, shares of which, with
+            those that stay, one is above that of a label which it implies, a bundle that does not
+            say what prevalence it is for, or `output` holds anything but an earlier bundle, or is
+            the bundle itself.
         BundleError: the bundle is damaged.
     """
     bundle, output = Path(bundle), Path(output)
@@ -206,11 +211,14 @@ def _check_prevalence(bundle: Path, manifest: Manifest, prevalence: Mapping[str,
                 f"{bundle} does not say how frequent {label} was in calibration; "
                 "calibrate on labelled articles instead"
             )
+    shares = {**manifest.prevalence, **prevalence}
+    for label, share in shares.items():
         for other in implied_labels(manifest.labels.implications, label):
-            if share > prevalence.get(other, 1):
+            if {label, other} & prevalence.keys() and share > shares.get(other, 1):
                 raise InputError(
                     f"prevalence of {label} ({share:g}) is above that of {other} "
-                    f"({prevalence[other]:g}), which every {label} is too; state shares that agree"
+                    f"({shares[other]:g}), which every {label} is too; state shares of both that "
+                    "agree"
                 )
 
 

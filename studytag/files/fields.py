@@ -9,6 +9,7 @@ CSL 1.0.2, whose variables are columns; and the headers of the tables that the t
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -427,6 +428,13 @@ def column_field(name: str) -> tuple[Field, int] | None:
     if found is None and _may_be_abstract(column_key(name)):
         return BY_NAME["abstract"], 1000
     return found
+
+
+def misspelt_columns(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Columns that are read under one spelling alone and have another one: `Known` and `known`."""
+    present = set(names)
+    pairs = ((name, column_key(name)) for name in present)
+    return sorted((name, key) for name, key in pairs if key in _EXACT - present)
 
 
 def derived_columns(field: Field) -> tuple[str, ...]:

@@ -146,7 +146,7 @@ class Screening:
         """The report for people: the counts, the records not assessed, and a methods paragraph."""
         aside = self.counts[Decision.SET_ASIDE]
         lines = [
-            "Screening by study design",
+            "Screening by tags",
             "",
             f"Records                                            {self.records:>8}",
             f"Marked as ineligible by automation tools (PRISMA)  {aside:>8}",
@@ -179,8 +179,8 @@ class Screening:
         aside, waived = self.counts[Decision.SET_ASIDE], self.counts[Decision.NOT_ASSESSED]
         untagged = self.reasons.get((Decision.NOT_ASSESSED, UNTAGGED), 0)
         return (
-            f"Titles and abstracts of {_counted(self.records)} were tagged for study design by "
-            f"studytag {tagger.version} (model bundle SHA-256 {tagger.bundle[:12]}), a text "
+            f"Titles and abstracts of {_counted(self.records)} were tagged by studytag "
+            f"{tagger.version} (model bundle SHA-256 {tagger.bundle[:12]}), a text "
             f"classifier. Records {' and '.join(matching)} went on to screening by people; the "
             f"tool marked {_counted(aside, 'other ')} as ineligible, to be set aside and not "
             f"deleted. {_counted(waived - untagged)} without an abstract, or with too little text "

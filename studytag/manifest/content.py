@@ -53,6 +53,9 @@ FOLLOWS = "like"
 TUNED_ON = "tuned_on"
 """The entry of `training` in a bundle that names the table of its thresholds, by a hash."""
 
+WORDS_FROM = "words_from"
+"""The entry of `training` in a bundle that names the table of `--ngrams`, by a hash."""
+
 RECALIBRATED = "recalibrated"
 """The entry of `training` in a bundle that was fitted to a user's labelled articles: to which."""
 
@@ -220,12 +223,10 @@ class Manifest:
     def measured_on(self) -> str:
         """What the variants' scores were measured on, as the end of a sentence."""
         articles = "the articles that the thresholds were tuned on"
-        if RECALIBRATED in self.training:  # on a user's own articles, and measured there
-            return articles
-        if FOLLOWS in self.training:
-            return f"{articles}, by a model of the same recipe that had not learned from them"
         if self.measured_on_learned:
             return f"{articles}, which the model had learned from"
+        if self._follows:
+            return f"{articles}, by a model of the same recipe that had not learned from them"
         return articles
 
     @property
@@ -241,10 +242,24 @@ class Manifest:
     @property
     def measured_on_learned(self) -> bool:
         """Whether the scores are of articles that the model learned from: they mean nothing."""
-        if not self.learned_validation or {FOLLOWS, RECALIBRATED} & self.training.keys():
+        if self._follows:
             return False
-        table = self.training_table("validation").get("hash")
-        return bool(self.training.get(TUNED_ON, table) == table)
+        validation = self.training_table("validation").get("hash")
+        learned = [self.training_table("train").get("hash"), self.training.get(WORDS_FROM)]
+        if self.learned_validation:
+            learned.append(validation)
+        refitted = self.training.get(RECALIBRATED)
+        tuned_on = (
+            refitted.get("hash")
+            if isinstance(refitted, Mapping)
+            else self.training.get(TUNED_ON, validation)
+        )
+        return tuned_on is not None and tuned_on in learned
+
+    @property
+    def _follows(self) -> bool:
+        """Whether thresholds and scores are another model's."""
+        return FOLLOWS in self.training and RECALIBRATED not in self.training
 
     @property
     def has_graphs(self) -> bool:

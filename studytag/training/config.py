@@ -189,6 +189,8 @@ def read_config(source: str | Path, overrides: Mapping[str, Any] | None = None) 
         name = str(key).replace("-", "_")
         if name not in _HINTS:
             raise InputError(f"{path}: {unknown_option(name)}")
+        if name in options:
+            raise InputError(f"{path}: has {name!r} twice; keep one of them")
         options[name] = _typed(path, name, value)
     return TrainingConfig(**options | dict(overrides or {}))
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from studytag.evaluation.scores import Scores
 from studytag.evaluation.tables import model_index, scores_table
+from studytag.labels import STUDY_DESIGNS
 from studytag.manifest import DEFAULT_OPERATING_POINT, FIXED, Manifest
 
 _USE = """```python
@@ -34,20 +35,22 @@ def model_card(scores: Mapping[str, Scores], manifest: Manifest) -> str:
     """
     tuned, fixed = scores[DEFAULT_OPERATING_POINT], scores[FIXED]
     index = model_index("studytag", {"validation table": tuned})
+    designs = set(manifest.labels) <= set(STUDY_DESIGNS)  # else another field's, in any language
     lines = [
         "---",
         "library_name: transformers",
         "pipeline_tag: text-classification",
-        "language: en",
+        *["language: en"] * designs,
         *([f"base_model: {base}"] if (base := manifest.base_model) else []),
-        "tags: [studytag, biomedical, study-design, multi-label]",
+        f"tags: [studytag, {'biomedical, study-design, ' * designs}multi-label]",
         *([] if manifest.measured_on_learned else index),
         "---",
         "",
-        "# Study-design tagger",
+        "# Study-design tagger" if designs else "# Tagger",
         "",
-        f"`{manifest.encoder}` fine-tuned by studytag to tag the study designs of biomedical",
-        "articles from title and abstract. One independent probability (sigmoid) per label.",
+        f"`{manifest.encoder}` fine-tuned by studytag to tag "
+        f"{'the study designs of biomedical ' * designs}articles",
+        "from title and abstract. One independent probability (sigmoid) per label.",
         "",
         _USE,
         "",
