@@ -151,8 +151,8 @@ def table_hash(path: Path) -> str:
 def read_chunks(path: str | Path, labels: LabelSet) -> Iterator[LabelledTable]:
     """Read a labelled table, or a folder of its shards, some thousand rows at a time.
 
-    Of a row without `known` every label is known; of one where it is empty, none. Truth counts only
-    where known, and brings what it implies.
+    Of a row without `known` every label is known; of one where it is empty, those that it has, which
+    are always known. They bring what they imply.
 
     Args:
         path: Any format that `read_rows` knows; in a folder, the files are read by name.
@@ -194,9 +194,11 @@ def _labelled(path: Path, rows: list[Row], labels: LabelSet, first_row: int) -> 
         except InputError as error:
             raise InputError(f"{path}: {place_of(number, row)}: {error}") from error
     try:
-        known = labels.encode([row.get("known", labels) for row in rows], "known", first_row)
-        truth = labels.encode([row["labels"] for row in rows], "labels", first_row)
+        stated = [labels if row.get("known") is None else row["known"] for row in rows]
+        known = labels.encode(stated, "known", first_row)
+        truth = labels.raise_implied(
+            labels.encode([row["labels"] for row in rows], "labels", first_row)
+        )
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    truth = labels.raise_implied(truth & known)
     return LabelledTable(rows, truth, known | truth)

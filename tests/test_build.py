@@ -352,7 +352,27 @@ def test_what_is_known_is_said_by_each_row(tmp_path):
         for known in (*rows, *rows[::-1]):
             stream.write(json.dumps({"title": "A", "labels": ["RCT"], **known}) + "\n")
     known = load_table(table, STUDY_DESIGNS).known
-    assert known.sum(axis=1).tolist() == [10, 2, 0, 0, 0, 0, 2, 10]  # an RCT is a trial
+    assert known.sum(axis=1).tolist() == [10, 2, 2, 10, 10, 2, 2, 10]  # an RCT is a trial
+
+
+def test_tables_say_what_is_known_to_all_alike(tmp_path, out):
+    """Whatever the format: what a row has is known, and a blank cell is as good as no column."""
+    rules = own_rules(tmp_path)
+    given = [
+        article(1, labels=["A"], known=["A"]),
+        article(2, labels=["A"], known=["B"]),
+        article(3, labels=["A"], known=[]),
+        article(4, labels=[], known=None),
+        article(5, labels=[], known=[]),
+    ]
+    a, both = [True, False], [True, True]
+    expected = [a, both, a, both, [False, False]]
+    for suffix in ("jsonl", "csv", "xlsx", "parquet"):
+        table = write(tmp_path / f"mine.{suffix}", given)
+        assert load_table(table, rules.labels).known.tolist() == expected
+        build([table], out / suffix, rules)
+        built = load_table(out / suffix / "train.parquet", rules.labels)
+        assert built.known.tolist() == expected
 
 
 def test_truth_brings_what_it_implies(tmp_path):

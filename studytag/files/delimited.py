@@ -20,7 +20,7 @@ from studytag.files.notices import notice
 from studytag.files.options import ReadOptions, WriteOptions, with_tags
 from studytag.files.rows import SourceRow, TableLayout, origin_of, table_columns
 from studytag.files.streams import TextSource
-from studytag.files.tables import Table
+from studytag.files.tables import STATED_LISTS, Table
 from studytag.files.values import join_list, missing
 from studytag.files.watch import TextWatch
 from studytag.records import Row, clean
@@ -383,7 +383,7 @@ def _is_delimited(row: Row) -> bool:
 def cell_text(value: Any, name: str = "") -> str:
     """A value as the text of a cell: lists joined by semicolons, objects as JSON.
 
-    In the column `labels` an empty list is `[]`: of a blank cell nobody knows the labels.
+    In the columns `labels` and `known` an empty list is `[]`: a blank cell says nothing.
     """
     if isinstance(value, str):
         return value
@@ -396,5 +396,5 @@ def cell_text(value: Any, name: str = "") -> str:
     ):
         return json.dumps(value, ensure_ascii=False, default=str)
     if isinstance(value, list | tuple):
-        return join_list(value) if value or name != "labels" else "[]"
+        return "[]" if not value and name in STATED_LISTS else join_list(value)
     return str(value)

@@ -43,7 +43,8 @@ from studytag.records import PREDICTED_COLUMN, Row
 
 _YEARS = 10_000
 _NOWHERE: frozenset[str] = frozenset()
-_STRICT_LISTS = ("labels", "known")
+STATED_LISTS = ("labels", "known")
+"""Of these `[]` is an answer, and a blank cell is none; what is no list is refused."""
 
 
 def unique_names(header: Sequence[str]) -> list[str]:
@@ -200,7 +201,7 @@ class Table:
         return UnreadRow(values, Origin(self.layout, padded, dict(values)), reason)
 
     def _convert(self, name: str, cell: Any, where: str) -> Any:
-        silent = says_nothing(cell) if name == "labels" else missing(cell)
+        silent = says_nothing(cell) if name in STATED_LISTS else missing(cell)
         if cell is None or (name in LISTS and silent):
             return None  # not the same as an empty list: nothing is said
         if type(cell) is list and name in LISTS:
@@ -211,7 +212,7 @@ class Table:
         if name == "year" and value is None and not says_nothing(cell):
             self._watch.odd(name, cell, where)
         if value is None and name in LISTS:
-            if name in _STRICT_LISTS:
+            if name in STATED_LISTS:
                 raise InputError(
                     f"{where}: column {name!r} holds {cell!r:.40}; write a list of texts"
                 )
