@@ -151,8 +151,8 @@ def table_hash(path: Path) -> str:
 def read_chunks(path: str | Path, labels: LabelSet) -> Iterator[LabelledTable]:
     """Read a labelled table, or a folder of its shards, some thousand rows at a time.
 
-    Of a row without `known` every label is known; of one where it is empty, those that it has, which
-    are always known. They bring what they imply.
+    Of a row without `known` every label is known. Those that a row has always are, with what they
+    imply.
 
     Args:
         path: Any format that `read_rows` knows; in a folder, the files are read by name.
