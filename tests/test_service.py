@@ -248,19 +248,20 @@ class TestClients:
         assert sum(score for _, score in softmax) == pytest.approx(1)
         assert dict(root) == probabilities
 
-    @pytest.mark.parametrize("binary", [True, False])
-    def test_triton(self, server, expected, binary):
+    @pytest.mark.parametrize(("binary", "version"), [(True, ""), (False, "1")])
+    def test_triton(self, server, expected, binary, version):
         http = pytest.importorskip("tritonclient.http")
         client = http.InferenceServerClient(server.url.removeprefix("http://"))
         assert client.is_server_live()
         assert client.is_server_ready()
-        assert client.is_model_ready("studytag")
-        metadata = client.get_model_metadata("studytag")
+        assert client.is_model_ready("studytag", version)
+        assert not client.is_model_ready("studytag", "2")
+        metadata = client.get_model_metadata("studytag", version)
         columns = metadata["parameters"]["labels"]
         texts = [" ".join(filter(None, each.values())) for each in ARTICLES]
         tensor = http.InferInput("text", [len(texts)], "BYTES")
         tensor.set_data_from_numpy(np.array(texts, dtype=object), binary_data=binary)
-        result = client.infer("studytag", [tensor])
+        result = client.infer("studytag", [tensor], model_version=version)
         given = result.as_numpy("probabilities")
         wanted = [[each.probabilities[label] for label in columns] for each in expected]
         np.testing.assert_array_equal(given, np.array(wanted, dtype=np.float32))

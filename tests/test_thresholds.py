@@ -257,6 +257,10 @@ def test_scores_by_hand():
     assert (found.macro.recall, found.macro.average_precision) == (0.5, 1)
     assert found.macro.calibration_error == pytest.approx((0.4 / 3 + 0.9 / 2) / 2)
 
+    without_b = score(ab, truth & [True, False], known, probabilities, own)
+    assert without_b.labels["b"].calibration_error is not None
+    assert without_b.macro.calibration_error == pytest.approx(0.4 / 3)
+
 
 def test_without_a_positive_there_is_nothing_to_average():
     nothing = np.zeros((3, 3), bool)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -89,9 +90,10 @@ def _scores(
     precision, recall, f1 = per_label
     micro = precision_recall_f1(true.sum(), predicted.sum(), support.sum())
     macro = [float(values[supported].mean()) if supported.any() else 0.0 for values in per_label]
+    error = _mean(compress(errors, supported))
     return Scores(
         MicroScores(float(micro[0]), float(micro[1]), float(micro[2])),
-        MacroScores(macro[0], macro[1], macro[2], _mean(ranking), _mean(errors)),
+        MacroScores(macro[0], macro[1], macro[2], _mean(ranking), error),
         {
             label: LabelScores(
                 precision=float(precision[column]),
@@ -130,7 +132,7 @@ def _average_precisions(
     ]
 
 
-def _mean(values: list[float | None]) -> float | None:
+def _mean(values: Iterable[float | None]) -> float | None:
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else None
 

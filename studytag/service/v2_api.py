@@ -19,6 +19,7 @@ from studytag.service.state import Service, Shared
 from studytag.service.tagging import Article
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+model_router = APIRouter()
 
 _REFERENCES = "#/components/schemas/{model}"
 _INPUTS = ("text", "title", "abstract")
@@ -73,7 +74,7 @@ class InferResponse(BaseModel):
     outputs: list[ResponseOutput]
 
 
-async def _known(
+async def _known_model(
     name: Annotated[str, PathParameter(description="Of the model")], service: Shared
 ) -> str:
     if name != service.settings.name:
@@ -83,7 +84,12 @@ async def _known(
     return name
 
 
-Model = Annotated[str, Depends(_known)]
+async def _known_version(version: Annotated[str, PathParameter(description="Of the model")]) -> None:
+    if version != _VERSION:
+        raise ApiError(404, ErrorType.NOT_FOUND, f"no such version; there is {_VERSION}")
+
+
+Model = Annotated[str, Depends(_known_model)]
 
 
 @router.get("", responses=documented(401, 403))
@@ -110,7 +116,7 @@ async def ready(service: Shared) -> dict[str, bool]:
     return {"ready": True}
 
 
-@router.get("/models/{name}", responses=documented(401, 403, 404, 422))
+@model_router.get("", responses=documented(401, 403, 404, 422))
 async def metadata(name: Model, service: Shared) -> dict[str, Any]:
     """The model's tensors; `parameters.labels` names the columns of the outputs."""
     count = len(service.model.labels)
@@ -127,14 +133,14 @@ async def metadata(name: Model, service: Shared) -> dict[str, Any]:
     }
 
 
-@router.get("/models/{name}/ready", responses=documented(401, 403, 404, 422, 503))
+@model_router.get("/ready", responses=documented(401, 403, 404, 422, 503))
 async def model_ready(name: Model, service: Shared) -> dict[str, bool]:
     """Whether the model takes requests."""
     return await ready(service)
 
 
-@router.post(
-    "/models/{name}/infer",
+@model_router.post(
+    "/infer",
     responses=documented(400, 401, 403, 404, 413, 422, 424, 429, 503),
     response_model_exclude_none=True,
     openapi_extra={
@@ -176,6 +182,14 @@ async def infer(
     wanted = [each.name for each in body.outputs] if body.outputs else ["probabilities", "present"]
     outputs = [_output(each, predictions, service) for each in wanted]
     return InferResponse(model_name=name, model_version=_VERSION, id=body.id, outputs=outputs)
+
+
+router.include_router(model_router, prefix="/models/{name}")
+router.include_router(
+    model_router,
+    prefix="/models/{name}/versions/{version}",
+    dependencies=[Depends(_known_version)],
+)
 
 
 def request_schemas() -> dict[str, Any]:
