@@ -471,6 +471,7 @@ def test_json_documents_on_one_line_or_many(tmp_path, indent):
     for document, titles in (
         ({"resultList": {"result": [{"title": "A"}, {"title": "B"}]}}, ["A", "B"]),
         ({"title": "My search", "items": [{"title": "A"}]}, ["A"]),
+        ({"response": {"docs": [{"title": "A"}]}}, ["A"]),
         (paper, ["A"]),
         ({"title": "A", "references": [{"title": "not this"}]}, ["A"]),
         ([paper], ["A"]),
@@ -478,6 +479,14 @@ def test_json_documents_on_one_line_or_many(tmp_path, indent):
     ):
         (tmp_path / "a.json").write_text(json.dumps(document, indent=indent))
         assert [row["title"] for row in read_rows(tmp_path / "a.json")] == titles
+    for document, message in (
+        ({"title": {"0": "A"}, "abstract": {"0": "B"}}, "a table by its columns, .*'records'"),
+        ({"columns": ["title"], "index": [0], "data": [["A"]]}, "a table by its rows, not a list"),
+        ({"studies": [{"name": {"title": "A"}}]}, "holds no list of records; export it as"),
+    ):
+        (tmp_path / "a.json").write_text(json.dumps(document, indent=indent))
+        with pytest.raises(InputError, match=message):
+            list(read_rows(tmp_path / "a.json"))
     (tmp_path / "a.json").write_text('[{"title": "A", "title": "B"}]')
     with pytest.raises(InputError, match="not JSON .an object has the name 'title' twice.; export"):
         list(read_rows(tmp_path / "a.json"))

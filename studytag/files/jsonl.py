@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from studytag.errors import InputError
+from studytag.files.fields import MODEL_FIELDS
 from studytag.files.options import ReadOptions, WriteOptions, with_tags
 from studytag.files.rows import Layout, Origin, UnreadRow, origin_of, table_columns
 from studytag.files.streams import TextSource, whole_text
@@ -19,7 +20,10 @@ from studytag.records import Row
 
 _LAYOUTS = 1000
 _DEEPEST = 100
-_LISTS = ("items", "results", "data", "records", "references", "result", "message", "resultList")
+_LISTS = (
+    *("items", "results", "data", "records", "articles", "papers", "documents", "docs"),
+    *("references", "result", "message", "resultList", "response"),
+)
 
 
 class _Tables:
@@ -158,7 +162,25 @@ def _records(document: Any, path: Path) -> list[Any]:
     records = records_in(document)
     if records is None:
         raise InputError(f"{path}: holds no list of records; export it as CSL-JSON or RIS")
+    if parts := cells_by(records):
+        raise InputError(
+            f"{path}: a table by its {parts}, not a list of records; write it as one, in pandas "
+            "with to_json(orient='records')"
+        )
     return records
+
+
+def cells_by(records: list[Any]) -> str | None:
+    """What the parts of a JSON document are if they are no records: `rows` or `columns` of cells.
+
+    So pandas' `to_json` writes a table, unless it is asked for records.
+    """
+    if records and all(isinstance(each, list) for each in records):
+        return "rows"
+    (first, *others) = records or [None]
+    if isinstance(first, dict) and not others:
+        return "columns" if any(isinstance(first.get(n), dict) for n in MODEL_FIELDS) else None
+    return None
 
 
 def _object(line: str, where: str) -> dict[str, Any]:

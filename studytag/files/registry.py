@@ -238,8 +238,12 @@ def _sniff_json(text: str) -> str | None:
         document = json.loads(first)
     except (ValueError, RecursionError):
         return "json" if re.match(r"\{\s*\"", text) and first.strip() == "{" else None
+    if any(map(str.strip, others)):
+        return "jsonl"
     # A document on one line holds a list of records; a line of JSONL is one.
-    records = None if any(map(str.strip, others)) else jsonl.records_in(document)
+    records = jsonl.records_in(document)
+    if records is None or jsonl.cells_by(records):
+        return None
     many = records and records != [document] and all(isinstance(each, dict) for each in records)
     return "json" if many else "jsonl"
 

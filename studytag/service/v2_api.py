@@ -84,7 +84,9 @@ async def _known_model(
     return name
 
 
-async def _known_version(version: Annotated[str, PathParameter(description="Of the model")]) -> None:
+async def _known_version(
+    version: Annotated[str, PathParameter(description="Of the model")],
+) -> None:
     if version != _VERSION:
         raise ApiError(404, ErrorType.NOT_FOUND, f"no such version; there is {_VERSION}")
 
