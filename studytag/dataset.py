@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from studytag.documents import read_json
 from studytag.errors import InputError
 from studytag.files import read_rows, source_files
-from studytag.files.fields import misspelt_columns
+from studytag.files.fields import warn_of_misspelt_columns
 from studytag.hashing import sha256
 from studytag.labels import STUDY_DESIGNS, LabelSet
 from studytag.records import Row, TextRecipe, place_of
@@ -170,8 +170,8 @@ def read_chunks(path: str | Path, labels: LabelSet) -> Iterator[LabelledTable]:
         rows = read_rows(file)
         first_row = 1
         while chunk := list(islice(rows, _CHUNK_ROWS)):
-            for name, exact in misspelt_columns(chunk[0]) if first_row == 1 else ():
-                logger.warning("%s: column %r is not read; is it %r?", file, name, exact)
+            if first_row == 1:
+                warn_of_misspelt_columns(file, chunk[0])
             yield _labelled(file, chunk, labels, first_row)
             first_row += len(chunk)
             empty = False

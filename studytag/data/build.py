@@ -17,7 +17,7 @@ from studytag.data.labelling import RuleSet
 from studytag.data.splitting import SPLITS, Splitter, choose, title_key
 from studytag.errors import InputError
 from studytag.files import atomic_folder, open_writer, read_rows, source_files
-from studytag.files.fields import misspelt_columns
+from studytag.files.fields import warn_of_misspelt_columns
 from studytag.hashing import sha256
 from studytag.outputs import refuse_loss
 from studytag.records import COLUMNS, LIST_COLUMNS, Row, clean, place_of
@@ -134,8 +134,7 @@ def _articles(
         logger.info("reading %s", file)
         for index, raw in enumerate(read_rows(file), start=1):
             if index == 1:
-                for name, exact in misspelt_columns(raw):
-                    logger.warning("%s: column %r is not read; is it %r?", file, name, exact)
+                warn_of_misspelt_columns(file, raw)
             try:
                 row = _to_table(raw)
                 reason = _duplicate(row, seen)

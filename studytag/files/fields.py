@@ -12,6 +12,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from pathlib import Path
+
+from studytag.files.notices import notice
 
 FORMAT_TAGS = ("ris", "nbib", "enw", "ciw", "bib")
 
@@ -430,11 +433,12 @@ def column_field(name: str) -> tuple[Field, int] | None:
     return found
 
 
-def misspelt_columns(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Columns that are read under one spelling alone and have another one: `Known` and `known`."""
+def warn_of_misspelt_columns(path: Path, names: Iterable[str]) -> None:
+    """Name the columns that are read under one spelling alone and have another one: `Known`."""
     present = set(names)
-    pairs = ((name, column_key(name)) for name in present)
-    return sorted((name, key) for name, key in pairs if key in _EXACT - present)
+    for name in sorted(present):
+        if (exact := column_key(name)) in _EXACT - present:
+            notice("%s: column %r is not read; is it %r?", path, name, exact)
 
 
 def derived_columns(field: Field) -> tuple[str, ...]:
