@@ -20,7 +20,7 @@ from studytag.errors import InputError
 from studytag.files import read_rows, source_files
 from studytag.files.fields import warn_of_misspelt_columns
 from studytag.hashing import sha256
-from studytag.labels import STUDY_DESIGNS, LabelSet
+from studytag.labels import STUDY_DESIGNS, LabelSet, contradiction
 from studytag.records import Row, TextRecipe, place_of
 
 logger = logging.getLogger(__name__)
@@ -151,8 +151,7 @@ def table_hash(path: Path) -> str:
 def read_chunks(path: str | Path, labels: LabelSet) -> Iterator[LabelledTable]:
     """Read a labelled table, or a folder of its shards, some thousand rows at a time.
 
-    Of a row without `known` every label is known. Those that a row has always are, with what they
-    imply.
+    Of a row without `known` every label is known. What a label implies is known with it.
 
     Args:
         path: Any format that `read_rows` knows; in a folder, the files are read by name.
@@ -160,7 +159,8 @@ def read_chunks(path: str | Path, labels: LabelSet) -> Iterator[LabelledTable]:
 
     Raises:
         InputError: a file is missing or unreadable, there is no row or no `labels` column, a label
-            is unknown (names the row), or a row has neither title nor abstract.
+            is unknown or not among those `known` (names the row), or a row has neither title nor
+            abstract.
     """
     path = Path(path)
     if not path.exists():
@@ -196,9 +196,11 @@ def _labelled(path: Path, rows: list[Row], labels: LabelSet, first_row: int) -> 
     try:
         stated = [labels if row.get("known") is None else row["known"] for row in rows]
         known = labels.encode(stated, "known", first_row)
-        truth = labels.raise_implied(
-            labels.encode([row["labels"] for row in rows], "labels", first_row)
-        )
+        truth = labels.encode([row["labels"] for row in rows], "labels", first_row)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    for index, column in np.argwhere(truth & ~known)[:1]:
+        place = place_of(first_row + index, rows[index])
+        raise InputError(f"{path}: {place}: {contradiction(labels.names[column])}")
+    truth = labels.raise_implied(truth)
     return LabelledTable(rows, truth, known | truth)

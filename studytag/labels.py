@@ -14,6 +14,14 @@ from studytag.errors import InputError
 _Value = TypeVar("_Value", bound=np.generic)
 
 
+def contradiction(label: str) -> InputError:
+    """The error of a row that has a label which, it says, nobody knows of."""
+    return InputError(
+        f"label {label!r} is in 'labels', but not in 'known'; add it to 'known', or remove it from "
+        "'labels'"
+    )
+
+
 @dataclass(frozen=True)
 class LabelSet:
     """Label names in the order of every array's columns.

@@ -347,32 +347,36 @@ def test_labels_of_another_field_come_from_the_table(tmp_path, out):
 
 def test_what_is_known_is_said_by_each_row(tmp_path):
     table = tmp_path / "mine.jsonl"
-    rows = ({}, {"known": ["RCT"]}, {"known": []}, {"known": None})
+    rows = ({}, {"known": ["RCT"]}, {"known": [], "labels": []}, {"known": None})
     with table.open("w") as stream:
         for known in (*rows, *rows[::-1]):
             stream.write(json.dumps({"title": "A", "labels": ["RCT"], **known}) + "\n")
     known = load_table(table, STUDY_DESIGNS).known
-    assert known.sum(axis=1).tolist() == [10, 2, 2, 10, 10, 2, 2, 10]  # an RCT is a trial
+    assert known.sum(axis=1).tolist() == [10, 2, 0, 10, 10, 0, 2, 10]  # an RCT is a trial
 
 
 def test_tables_say_what_is_known_to_all_alike(tmp_path, out):
-    """Whatever the format: what a row has is known, and a blank cell is as good as no column."""
+    """Whatever the format: a blank cell is as good as no column, and a contradiction is refused."""
     rules = own_rules(tmp_path)
     given = [
         article(1, labels=["A"], known=["A"]),
-        article(2, labels=["A"], known=["B"]),
-        article(3, labels=["A"], known=[]),
-        article(4, labels=[], known=None),
-        article(5, labels=[], known=[]),
+        article(2, labels=[], known=None),
+        article(3, labels=[], known=[]),
     ]
-    a, both = [True, False], [True, True]
-    expected = [a, both, a, both, [False, False]]
+    expected = [[True, False], [True, True], [False, False]]
+    wrong = [*given, article(4, labels=["A"], known=["B"])]
+    message = "row 4.*: label 'A' is in 'labels', but not in 'known'; add it to 'known'"
     for suffix in ("jsonl", "csv", "xlsx", "parquet"):
         table = write(tmp_path / f"mine.{suffix}", given)
         assert load_table(table, rules.labels).known.tolist() == expected
         build([table], out / suffix, rules)
         built = load_table(out / suffix / "train.parquet", rules.labels)
         assert built.known.tolist() == expected
+        write(table, wrong)
+        with pytest.raises(InputError, match=message):
+            load_table(table, rules.labels)
+        with pytest.raises(InputError, match=message):
+            build([table], out / f"wrong {suffix}", rules)
 
 
 def test_truth_brings_what_it_implies(tmp_path):

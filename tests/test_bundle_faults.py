@@ -181,6 +181,10 @@ PARTS += [" ", "(", "-", "é", "\u3000", "\u200b", "İ", "ς", "≠", "w" * 101]
 )
 def test_tokens_word_by_word_are_those_of_the_whole_text(parts, side):
     text = "".join(parts)
+    if len(ids(text, side)) == len(ids("", side)):
+        with pytest.raises(InputError, match="no letter or sign that the tokenizer knows"):
+            ENCODERS[side].encode(text)
+        return
     for _ in range(2):  # the second time nothing is new
         found, count = ENCODERS[side].encode(text)
         assert found[0].tolist() == ids(text, side)

@@ -136,7 +136,8 @@ def test_rare_words_are_left_out_and_no_text_becomes_empty():
     [
         ('{"title": "A trial"}\n', "no column 'labels'; label the table with: studytag data build"),
         ('{"title": "A", "labels": ["Trail"]}\n', "unknown label 'Trail'"),
-        ('{"title": "A", "labels": ["RCT"], "known": []}\n', "no article has a known label"),
+        ('{"title": "A", "labels": [], "known": []}\n', "no article has a known label"),
+        ('{"title": "A", "labels": ["RCT"], "known": []}\n', "'RCT' is in 'labels', but not in"),
         ('{"title": "", "labels": ["RCT"]}\n', "row 1: neither title nor abstract"),
     ],
 )

@@ -384,8 +384,7 @@ def test_each_pattern_suffices_and_each_heading_also_where_it_was_split(tmp_path
         ({"labels": ["Growth"], "known": ["Growth"]}, ["Growth"], ["Growth"]),
         ({"labels": [], "known": ["Apoptosis"]}, [], ["Apoptosis"]),
         ({"labels": [], "known": []}, [], []),
-        # What is present is known, and of a row that nobody labelled nothing is.
-        ({"labels": ["Growth"], "known": []}, ["Growth"], ["Growth"]),
+        # Of a row that nobody labelled nothing is known.
         ({"labels": None}, [], []),
         ({"labels": None, "known": ["Growth"]}, [], ["Growth"]),
         ({}, [], []),
@@ -393,6 +392,11 @@ def test_each_pattern_suffices_and_each_heading_also_where_it_was_split(tmp_path
 )
 def test_labels_from_the_table(own_rules, row, labels, known):
     assert own_rules.apply({"title": "A title"} | row) == (labels, known)
+
+
+def test_a_label_that_is_present_and_not_known_is_refused(own_rules):
+    with pytest.raises(InputError, match="label 'Growth' is in 'labels', but not in 'known'; add"):
+        own_rules.apply({"title": "A title", "labels": ["Growth"], "known": ["Apoptosis"]})
 
 
 @pytest.mark.parametrize("column", ["labels", "known"])

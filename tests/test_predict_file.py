@@ -104,10 +104,10 @@ def test_a_line_that_is_no_json_has_nothing_of_its_neighbours(predictor, tmp_pat
 
 
 def test_a_wrongly_quoted_row_is_kept_with_its_error(predictor, tmp_path):
-    broken = '"Smoking" and health: a trial\tWe randomised'
-    (tmp_path / "in.tsv").write_text(f"title\tabstract\nA\tB\n{broken}\nC\tD\n")
-    predict_file(predictor, tmp_path / "in.tsv", tmp_path / "out.tsv", progress=False)
-    rows = list(read_rows(tmp_path / "out.tsv"))
+    broken = '"Smoking" and health: a trial,We randomised'
+    (tmp_path / "in.csv").write_text(f"title,abstract\nA,B\n{broken}\nC,D\n")
+    predict_file(predictor, tmp_path / "in.csv", tmp_path / "out.csv", progress=False)
+    rows = list(read_rows(tmp_path / "out.csv"))
     assert [row["title"] for row in rows] == ["A", None, "C"]
     assert json.dumps(broken) in rows[1]["studytag_error"]
 

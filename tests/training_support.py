@@ -32,7 +32,7 @@ VALIDATION_ROWS = 61  # odd on purpose: two processes cannot share it evenly
 def write_table(path, rows, known=LABELS):
     with path.open("w", encoding="utf-8") as stream:
         for row in rows:
-            labels = [label for label in LABELS if RULES[label] in row["title"]]
+            labels = [label for label in known if RULES[label] in row["title"]]
             stream.write(json.dumps(row | {"labels": labels, "known": list(known)}) + "\n")
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from studytag.errors import InputError
-from studytag.labels import LabelSet, implied_labels
+from studytag.labels import LabelSet, contradiction, implied_labels
 from studytag.records import Row, TextRecipe, clean
 
 _SECONDS = 2
@@ -219,7 +219,8 @@ class RuleSet:
         """The labels of one row and the labels whose presence or absence is known.
 
         Raises:
-            InputError: the row's own `labels` or `known` hold a label outside this rule set.
+            InputError: the row's own `labels` or `known` hold a label outside this rule set, or
+                `labels` one that `known` lacks.
         """
         return self.close(*self.direct(row))
 
@@ -238,7 +239,9 @@ class RuleSet:
         for name, rule in self.rules.items():
             if rule.from_table:
                 present = own is not None and name in own
-                certain = present or name in own_known
+                certain = name in own_known
+                if present and not certain:
+                    raise contradiction(name)
             else:
                 answer = rule.decide(article, row)
                 present, certain = answer is True, answer is not None
