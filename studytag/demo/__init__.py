@@ -9,7 +9,7 @@ from pathlib import Path
 
 from studytag.demo.page import TaggedArticle, write_page
 from studytag.errors import InputError
-from studytag.files import read_rows
+from studytag.files import each_notice_once, read_rows
 from studytag.inference.files import predict_file
 from studytag.inference.predictor import Predictor
 
@@ -34,6 +34,7 @@ class DemoFiles:
     articles: Sequence[TaggedArticle]
 
 
+@each_notice_once()
 def run_demo(predictor: Predictor, folder: Path) -> DemoFiles:
     """Tag the invented records into `folder`.
 
