@@ -7,6 +7,7 @@ import pickle
 import re
 import shutil
 import sys
+from functools import partial
 
 import pytest
 from support import edit_manifest, handmade_bundle
@@ -14,7 +15,9 @@ from support import edit_manifest, handmade_bundle
 from studytag import Predictor
 from studytag.cli.main import main
 from studytag.errors import BundleError, InputError, MissingDependencyError
-from studytag.manifest import MANIFEST
+from studytag.inference.ray import Tagger
+from studytag.inference.spark import tag_partitions
+from studytag.manifest import MANIFEST, SIGNATURE
 from studytag.manifest.signature import new_key, sign_bundle, verify_signature
 from studytag.models import default_bundle
 
@@ -109,6 +112,18 @@ def test_a_predictor_that_travels_verifies_again(bundle, keys):
     shutil.copyfile(MANIFEST_OF_ANOTHER, bundle / MANIFEST)
     with pytest.raises(BundleError, match="signature is not by"):
         pickle.loads(sent)
+
+
+def test_engines_can_ask_for_a_signature(bundle, keys):
+    types = pytest.importorskip("pyspark.sql.types")
+    frame = types.StructType([types.StructField("title", types.StringType())])
+    private, public = keys
+    for load in (Tagger, partial(tag_partitions, frame)):
+        (bundle / SIGNATURE).unlink(missing_ok=True)
+        with pytest.raises(BundleError, match="has no signature"):
+            load(str(bundle), require_signature=str(public))
+        sign_bundle(bundle, private)
+        load(str(bundle), require_signature=str(public))
 
 
 MANIFEST_OF_ANOTHER = default_bundle() / MANIFEST

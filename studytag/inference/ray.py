@@ -37,6 +37,7 @@ class Tagger:
         threads_per_worker: int = 1,
         operating_point: OperatingPoint = DEFAULT_OPERATING_POINT,
         thresholds: Mapping[str, float] | None = None,
+        require_signature: str | Path | None = None,
     ) -> None:
         """Load the predictor; Ray does this in the actor.
 
@@ -49,6 +50,7 @@ class Tagger:
             threads_per_worker: Cores that work on one document.
             operating_point: The set of thresholds that decides.
             thresholds: By label; over those of the operating point.
+            require_signature: A public key, a PEM file at the same place on every machine.
 
         Raises:
             StudytagError: as `Predictor.from_pretrained`.
@@ -61,6 +63,7 @@ class Tagger:
             threads_per_worker=threads_per_worker,
             operating_point=operating_point,
             thresholds=thresholds,
+            require_signature=require_signature,
         )
 
     def __call__(self, table: pa.Table) -> pa.Table:

@@ -40,6 +40,7 @@ def tag_partitions(
     threads_per_worker: int = 1,
     operating_point: OperatingPoint = DEFAULT_OPERATING_POINT,
     thresholds: Mapping[str, float] | None = None,
+    require_signature: str | None = None,
 ) -> Tagging:
     """What tags a frame of this schema: `frame.mapInArrow(*tag_partitions(frame.schema))`.
 
@@ -58,6 +59,8 @@ def tag_partitions(
         threads_per_worker: Cores that work on one document.
         operating_point: The set of thresholds that decides.
         thresholds: By label; over those of the operating point.
+        require_signature: A public key, a PEM file at the same place on the driver and on every
+            executor.
 
     Raises:
         StudytagError: as `Predictor.from_pretrained`, which the driver tries first.
@@ -73,6 +76,7 @@ def tag_partitions(
         "threads_per_worker": threads_per_worker,
         "operating_point": operating_point,
         "thresholds": None if thresholds is None else tuple(thresholds.items()),
+        "require_signature": require_signature,
     }
     labels = _predictor(bundle, **options).labels
     names = added_names(labels)
