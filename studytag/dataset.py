@@ -168,10 +168,18 @@ def read_chunks(path: str | Path, labels: LabelSet) -> Iterator[LabelledTable]:
     empty = True
     for file in table_files(path):
         rows = read_rows(file)
-        first_row = 1
+        first_row, told = 1, False
         while chunk := list(islice(rows, _CHUNK_ROWS)):
             if first_row == 1:
                 warn_of_misspelt_columns(file, chunk[0])
+            blank = sum(row.get("known") is None for row in chunk)
+            if not told and 0 < blank < len(chunk):
+                told = True
+                logger.warning(
+                    "%s: of rows without 'known', as others have it, every label is taken to be "
+                    "known; write [] where none is",
+                    file,
+                )
             yield _labelled(file, chunk, labels, first_row)
             first_row += len(chunk)
             empty = False
@@ -199,6 +207,7 @@ def _labelled(path: Path, rows: list[Row], labels: LabelSet, first_row: int) -> 
         truth = labels.encode([row["labels"] for row in rows], "labels", first_row)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    known |= labels.raise_implied(truth & known)
     for index, column in np.argwhere(truth & ~known)[:1]:
         place = place_of(first_row + index, rows[index])
         raise InputError(f"{path}: {place}: {contradiction(labels.names[column])}")

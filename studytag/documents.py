@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,10 @@ def _repeated_key(node: Any) -> str | None:
     """The first key that stands twice in a mapping of a YAML document, given as its node."""
     inner = node.value if node is not None and isinstance(node.value, list) else []
     if inner and node.id == "mapping":
-        keys = [(key.tag, str(key.value)) for key, _ in inner]
-        if len(set(keys)) < len(keys):
-            return next(key[1] for place, key in enumerate(keys) if key in keys[:place])
+        counts = Counter((key.tag, str(key.value)) for key, _ in inner)
+        for (_, key), count in counts.items():
+            if count > 1:
+                return key
         inner = [value for _, value in inner]
     return next(filter(None, map(_repeated_key, inner)), None)
 

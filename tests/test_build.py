@@ -381,7 +381,8 @@ def test_tables_say_what_is_known_to_all_alike(tmp_path, out):
 
 def test_truth_brings_what_it_implies(tmp_path):
     table = tmp_path / "mine.jsonl"
-    rows = [{"labels": ["A"]}, {"labels": ["A"], "known": ["A"]}, {"labels": [], "known": ["A"]}]
+    both = {"labels": ["A", "B"], "known": ["A"]}
+    rows = [{"labels": ["A"]}, both, {"labels": [], "known": ["A"]}]
     table.write_text("".join(json.dumps({"title": "A"} | row) + "\n" for row in rows))
     read = load_table(table, LabelSet(("A", "B"), {"A": ("B",)}))
     assert read.truth.tolist() == [[True, True], [True, True], [False, False]]

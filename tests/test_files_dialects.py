@@ -51,6 +51,18 @@ def test_quotes_that_are_needed_are_quotes(tmp_path, cell):
     assert isinstance(second, UnreadRow)
 
 
+@pytest.mark.parametrize(
+    ("text", "titles"),
+    [
+        ('title\n"A trial of\nzirconia crowns"\n', ["A trial of\nzirconia crowns"]),
+        ('title\tabstract\nT\t"part one\npart\ttwo"\n', ["T"]),
+        ('title\tabstract\n"A, B"\t"C"\n"D"\tE\n"Green" gold\tx\n', ["A, B", "D", None]),
+    ],
+)
+def test_quotes_are_letters_only_where_nothing_else_is_likely(tmp_path, text, titles):
+    assert [row.get("title") for row in read(tmp_path, text, "a.tsv")] == titles
+
+
 def test_a_wrong_quote_in_a_file_of_quoted_cells_makes_no_letter_of_the_others(tmp_path):
     first, second = read(tmp_path, '"title"\t"abstract"\n"A"\t"B"\n"C "D" E"\t"F"\n', "a.tsv")
     assert first["title"] == "A"
@@ -72,6 +84,7 @@ def test_cells_that_excel_leaves_out_at_the_end_of_rows(tmp_path):
 
 BROKEN = {
     "a line end without quotes": ("1,A,B\nmore text,x,Me\n2,C,D,,Me\n", [True, True, False]),
+    "as Excel ends no row": ("1,A,B,x\nb, c, d, e, f\n", [True, False]),
     "a blank line": ("1,A,B\n\nmore text,x,Me\n2,C,D,,Me\n", [True, True, False]),
     "cut off": ("1,A,B,,Me\n2,C,D", [False, True]),
     "without an abstract": ("1,A\n2,C,D,,Me\n", [True, False]),
@@ -111,6 +124,9 @@ def test_row_names_of_r_have_no_heading(tmp_path):
     assert texts(quoted) == texts(tabs) == [("A", "B"), ("C", None)]
     unquoted = read(tmp_path, "title,authors\n1,Roe,J\n2,Doe,J\n")  # no names, but delimiters
     assert all(isinstance(row, UnreadRow) for row in unquoted)
+    # Here the heading may be missing that of the last column.
+    unclear = read(tmp_path, "No\tTitle\tAbstract\n1\tA\tB\tin\n2\tC\tD\tout\n", "a.tsv")
+    assert all(isinstance(row, UnreadRow) for row in unclear)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
@@ -121,3 +137,15 @@ def test_rows_of_old_macs_hold_line_feeds(tmp_path, encoding):
     assert texts(read_rows(path)) == [("A", "one\ntwo"), ("B", "C")]
     path.write_bytes('"title\r",abstract\nA,B\n'.encode(encoding))
     assert texts(read_rows(path)) == [("A", "B")]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.enw", "%0 Journal Article\r%T A\n%X b\n\n%0 Journal Article\n%T C\n%X d\n"),
+        ("a.jsonl", '{"title": "A",\r "abstract": "b"}\n{"title": "C", "abstract": "d"}\n'),
+        ("a.nbib", "\rPMID- 1\nTI  - A\nAB  - b\n\nPMID- 2\nTI  - C\nAB  - d\n"),
+    ],
+)
+def test_a_stray_carriage_return_makes_no_old_mac(tmp_path, name, text):
+    assert [row["title"] for row in read(tmp_path, text, name)][1:] == ["C"]

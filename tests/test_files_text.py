@@ -355,6 +355,13 @@ def test_a_byte_in_another_encoding_spoils_no_other(tmp_path, caplog):
     assert notices[0].endswith("cut: \ufffd")
 
 
+def test_a_line_in_an_encoding_that_was_found_stays_in_it(tmp_path):
+    """Short Thai titles happen to be letters of UTF-8, too."""
+    titles = ["การศึกษาแบบย้อนหลังของฟัน", "การผลของ"] * 20
+    content = "\n".join(["title", *titles]).encode("tis-620")
+    assert [row["title"] for row in rows(tmp_path, "a.csv", content)] == titles
+
+
 JOINED = {
     "a.ris": "TY  - JOUR\nTI  - {}\nER  - \n",
     "a.enw": "%0 Journal Article\n%T {}\n\n",
@@ -474,6 +481,8 @@ def test_json_documents_on_one_line_or_many(tmp_path, indent):
         ({"response": {"docs": [{"title": "A"}]}}, ["A"]),
         (paper, ["A"]),
         ({"title": "A", "references": [{"title": "not this"}]}, ["A"]),
+        ({"title": "A", "documents": [{"url": "not this"}]}, ["A"]),
+        ([{"title": "A", "abstract": {"We": [0], "did": [1]}}], ["A"]),
         ([paper], ["A"]),
         ({"title": "A", "data": ["x", "y"]}, ["A"]) if indent is None else ([], []),
     ):
@@ -481,6 +490,7 @@ def test_json_documents_on_one_line_or_many(tmp_path, indent):
         assert [row["title"] for row in read_rows(tmp_path / "a.json")] == titles
     for document, message in (
         ({"title": {"0": "A"}, "abstract": {"0": "B"}}, "a table by its columns, .*'records'"),
+        ({"Title": {"0": "A"}, "Abstract": {"0": "B"}}, "a table by its columns, not a list"),
         ({"columns": ["title"], "index": [0], "data": [["A"]]}, "a table by its rows, not a list"),
         ({"studies": [{"name": {"title": "A"}}]}, "holds no list of records; export it as"),
     ):
@@ -595,6 +605,8 @@ def test_characters_that_xml_does_not_allow_cost_no_record(tmp_path, caplog):
     wide = "<?xml version='1.0' encoding='UTF-16'?><xml><records>{}</records></xml>"
     wide = wide.format("<record><titles><title>Ā trial</title></titles></record>")
     assert one(tmp_path, "b.xml", wide.encode("utf-16"), "title") == ("Ā trial",)
+    shifting = wide.replace("UTF-16", "ISO-2022-JP").replace("Ā trial", "日本語の題")
+    assert one(tmp_path, "b.xml", shifting.encode("iso-2022-jp"), "title") == ("日本語の題",)
 
 
 def test_formulas_without_values_are_named(tmp_path, caplog):

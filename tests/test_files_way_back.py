@@ -7,6 +7,7 @@ import io
 import json
 import re
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from studytag.errors import InputError
 from studytag.files import SourceRow, open_writer, read_rows, tagged
+from studytag.files.bibtex import plain_text
 from studytag.records import clean
 
 TAGS = {
@@ -388,6 +390,14 @@ def test_no_command_of_latex_is_lost(tmp_path, latex):
     for name in ("a.bib", "a.ris"):
         (row,) = read_rows(tmp_path / name)
         assert row["abstract"] == LATEX[latex]
+
+
+def test_threads_read_latex_side_by_side():
+    """A service reads two files at a time, and a converter notes what it is in the midst of."""
+    texts = [r"Effect at $p  <  0.05$ and \alpha  beta", r"\textbf{q}  \alpha  z"] * 300
+    expected = list(map(plain_text, texts))
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(plain_text, texts)) == expected
 
 
 TYPES = {

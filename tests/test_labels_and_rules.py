@@ -460,6 +460,7 @@ def test_implications_reach_through_other_labels(tmp_path, title, labels, known)
     ("row", "labels", "known"),
     [
         ({"labels": ["A"], "known": ["A"]}, ["A", "B"], ["A", "B"]),
+        ({"labels": ["A", "B"], "known": ["A"]}, ["A", "B"], ["A", "B"]),
         # That B is absent was stated by whoever labelled the table, so A is absent too.
         ({"labels": [], "known": ["B"]}, [], ["A", "B"]),
         ({"labels": [], "known": ["A"]}, [], ["A"]),

@@ -235,6 +235,8 @@ class RuleSet:
         own_known = self._own(row, "known")
         if own_known is None:  # a row that nobody labelled says nothing
             own_known = frozenset() if own is None else frozenset(self.rules)
+        stated = own_known & (own or frozenset())
+        own_known = own_known.union(*(self._implied[name] for name in stated))
         labels, known = [], []
         for name, rule in self.rules.items():
             if rule.from_table:

@@ -248,14 +248,11 @@ def estimate_bundle_prevalence(
             texts.append(manifest.text_recipe.compose_record(record))
         except InputError:
             continue
-    if len(texts) < FEWEST_UNLABELLED:
-        raise InputError(
-            f"{len(texts)} articles with a title or an abstract; an estimate needs "
-            f"{FEWEST_UNLABELLED} or more: add some, or state the prevalence that you know"
-        )
+    _refuse_few(len(texts))
     name = next(iter(manifest.variants))
     slope, offset = manifest.variants[name].adjustment.lines(manifest.labels)
-    logits = logit(raw_probabilities(bundle, manifest, name, texts, skip=True))
+    probabilities = raw_probabilities(bundle, manifest, name, texts, skip=True)
+    _refuse_few(len(probabilities))
     names = [label for label in manifest.labels if label in manifest.prevalence]
     if not names:
         raise InputError(
@@ -265,9 +262,19 @@ def estimate_bundle_prevalence(
     columns = [manifest.labels.names.index(label) for label in names]
     before = np.array([manifest.prevalence[label] for label in names])
     estimate = np.zeros(len(manifest.labels))
-    estimate[columns] = estimate_prevalence(adjusted(logits, slope, offset)[:, columns], before)
+    estimate[columns] = estimate_prevalence(
+        adjusted(logit(probabilities), slope, offset)[:, columns], before
+    )
     agreeing = manifest.labels.raise_implied(estimate)[columns]
     return dict(zip(names, agreeing.tolist(), strict=True))
+
+
+def _refuse_few(count: int) -> None:
+    if count < FEWEST_UNLABELLED:
+        raise InputError(
+            f"{count} articles with a title or an abstract; an estimate needs "
+            f"{FEWEST_UNLABELLED} or more: add some, or state the prevalence that you know"
+        )
 
 
 def raw_probabilities(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ _PLAIN_TEXT = re.compile(r"[{}]")
 NEEDS_CARE = re.compile(r"--|''|``|,,|<<|>>|[!?]`")
 """Signs that LaTeX makes one of."""
 
-_LONE_ACCENT = re.compile(r"\\([~^])\{\s*\}")
+_LONE_ACCENT = re.compile(r"(?<!\\)\\([~^])\{\s*\}")
 _ACCENTS = {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _SYMBOLS = {
     "textless": "<",
@@ -128,31 +128,34 @@ def plain_text(latex: str) -> str:
     """LaTeX as text: commands and braces resolved; a percent sign is one, not a comment."""
     if not _LATEX.search(latex):
         return clean(_PLAIN_TEXT.sub("", latex))
-    convert = _converter()
+    latex2text = import_extra("pylatexenc.latex2text", "files")
+    # One for each text: it keeps what it is in the midst of, and threads read at the same time.
+    converter = latex2text.LatexNodes2Text(_context(), math_mode="text", keep_comments=True)
     try:
         safe = re.sub(r"(?<!\\)%", r"\\%", latex)
-        text = convert(_LONE_ACCENT.sub(lambda match: _ACCENTS[match.group(1)], safe))
+        safe = _LONE_ACCENT.sub(lambda match: _ACCENTS[match.group(1)], safe)
+        text = converter.latex_to_text(safe)
     except Exception:  # whatever it cannot parse is still text
         text = _PLAIN_TEXT.sub("", latex)
     return clean(text)
 
 
 @cache
-def _converter() -> Callable[[str], str]:
-    """Pylatexenc's, which would leave out without a word each command that it does not know."""
+def _context() -> Any:
+    """What commands mean: pylatexenc leaves out without a word each that it does not know."""
     latex2text = import_extra("pylatexenc.latex2text", "files")
     context = latex2text.get_default_latex_context_db()
     symbols = [latex2text.MacroTextSpec(name, symbol) for name, symbol in _SYMBOLS.items()]
     context.add_context_category("studytag", macros=symbols, prepend=True)
     context.set_unknown_macro_spec(latex2text.MacroTextSpec("", simplify_repl=_unknown_command))
-    converter = latex2text.LatexNodes2Text(context, math_mode="text", keep_comments=True)
-    return converter.latex_to_text  # type: ignore[no-any-return]
+    return context
 
 
 def _unknown_command(node: Any, l2tobj: Any) -> str:
     """What a command stands before, or itself where it is a sign of its own."""
     parts = [part for part in getattr(node.nodeargd, "argnlist", None) or () if part is not None]
-    following = node.parsing_state.s[node.pos + node.len :][:2]
+    end = node.pos + node.len
+    following = node.parsing_state.s[end : end + 2]
     if parts or (following[:1] == "{" and following != "{}"):
         return str(l2tobj.nodelist_to_text(parts))
     return f"\\{node.macroname}{node.macro_post_space}"

@@ -38,7 +38,7 @@ def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]
     """The rows under the header line; the delimiter is the one that makes a header of it.
 
     Lines before the header are passed over with a warning, and kept for the way back. Empty cells
-    are None, in list columns the empty list, but for `labels`, whose empty list is `[]`.
+    are None, in list columns the empty list, but for `labels` and `known`, whose is `[]`.
 
     Args:
         path: The file.
@@ -104,14 +104,14 @@ class _Record:
     Attributes:
         line: Number of its first line.
         cells: As they were parsed; of a blank line none.
-        ended: Whether a line end follows.
+        ended: Whether it ends as Excel ends rows: with a carriage return and a line feed.
         error: Of its quotes.
         text: Its lines, where there is an error.
     """
 
     line: int
     cells: list[str]
-    ended: bool = True
+    ended: bool = False
     error: csv.Error | None = None
     text: str = ""
 
@@ -174,8 +174,8 @@ class _RowLines:
         return json.dumps("".join(self._row).rstrip("\r\n"), ensure_ascii=False)
 
     def ended(self) -> bool:
-        """Whether the last line has a line end."""
-        return self._row[-1].endswith("\n")
+        """Whether the last line ends with a carriage return and a line feed."""
+        return self._row[-1].endswith("\r\n")
 
     def __iter__(self) -> _RowLines:
         return self

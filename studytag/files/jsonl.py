@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from studytag.errors import InputError
-from studytag.files.fields import MODEL_FIELDS
+from studytag.files.fields import MODEL_FIELDS, column_key
 from studytag.files.options import ReadOptions, WriteOptions, with_tags
 from studytag.files.rows import Layout, Origin, UnreadRow, origin_of, table_columns
 from studytag.files.streams import TextSource, whole_text
@@ -20,9 +20,12 @@ from studytag.records import Row
 
 _LAYOUTS = 1000
 _DEEPEST = 100
+_OWN_LISTS = ("references", "articles", "papers", "documents", "docs")
+"""Names of lists that a paper may have too."""
+
 _LISTS = (
-    *("items", "results", "data", "records", "articles", "papers", "documents", "docs"),
-    *("references", "result", "message", "resultList", "response"),
+    *("items", "results", "data", "records", "result", "message", "resultList", "response"),
+    *_OWN_LISTS,
 )
 
 
@@ -147,12 +150,12 @@ def _is_deep(value: Any) -> bool:
 def records_in(document: Any) -> list[Any] | None:
     """The records of a JSON document: it is their list, holds it, or is one; None of another.
 
-    A paper may have a list too, that of its references.
+    A paper may have a list too, as that of its references.
     """
     while isinstance(document, dict):
         names = {name.lower() for name in document}
         lists = [name for name in _LISTS if isinstance(document.get(name), list | dict)]
-        if "abstract" in names or ("title" in names and set(lists) <= {"references"}):
+        if "abstract" in names or ("title" in names and set(lists) <= set(_OWN_LISTS)):
             return [document]
         document = document[lists[0]] if lists else None
     return document if isinstance(document, list) else None
@@ -178,9 +181,15 @@ def cells_by(records: list[Any]) -> str | None:
     if records and all(isinstance(each, list) for each in records):
         return "rows"
     (first, *others) = records or [None]
-    if isinstance(first, dict) and not others:
-        return "columns" if any(isinstance(first.get(n), dict) for n in MODEL_FIELDS) else None
-    return None
+    if others or not isinstance(first, dict):
+        return None
+    texts = [value for name, value in first.items() if column_key(name) in MODEL_FIELDS]
+    return "columns" if any(map(_is_column, texts)) else None
+
+
+def _is_column(value: Any) -> bool:
+    """Whether a title or abstract holds a cell for each row: by a list, words tell their places."""
+    return isinstance(value, dict) and not any(isinstance(cell, list) for cell in value.values())
 
 
 def _object(line: str, where: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from studytag.files.tagged import Record
 _RIS = re.compile(r"\s*([A-Z][A-Z0-9])  -\s?(.*)", re.S)
 _RIS_LOOSE = re.compile(r"\s*([A-Z][A-Z0-9])\s{1,4}-\s?(.*)", re.S)
 _RIS_END = re.compile(r"\s*ER\s*-\s*")
-_RIS_JOINED = re.compile(r"(\s*ER\s*-\s*)\ufeff?(TY\s{1,4}-.*)", re.S)
+_RIS_JOINED = re.compile(r"(\s*ER\s*-\s*)\ufeff?(TY\s{1,4}-\s*[A-Z]+\s*)")
 # With one space only where it can hardly be a wrapped line such as `CT - computed tomography`.
 _LOOSE = frozenset("TY TI T1 AB N2 AU A1 PY Y1 JO JF T2 KW DO UR SN N1 DB".split())
 _NUMBER = re.compile(r"[<\[(]?\d*[.:>)\]]?")

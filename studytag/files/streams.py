@@ -121,11 +121,11 @@ class TextSource:
         self._damaged = False
         narrow = beginning.replace(b"\0", b"")
         first, second = narrow.find(b"\r"), narrow.find(b"\n")
-        # Its rows end with a carriage return; a line feed is one in a cell.
+        # Its rows end with a carriage return; a line feed is one in a cell in quotes.
         self._old_mac = (
             first >= 0
-            and (second < 0 or bool(narrow[first:second].strip(b"\r")))
             and narrow.count(b'"', 0, first) % 2 == 0
+            and (second < 0 or narrow.count(b'"', 0, second) % 2 == 1)
         )
         self.newline = "\r\n" if 0 <= first == second - 1 else "\n"
 
@@ -178,7 +178,7 @@ class TextSource:
             try:
                 yield line.decode()
             except UnicodeDecodeError:
-                if _is_utf8(line):
+                if self._fallback in (None, "cp1252") and _is_utf8(line):
                     yield self._mended(line, number)
                     continue
                 if self._fallback is None:
@@ -268,10 +268,14 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def _foreign_bytes(error: UnicodeError) -> tuple[str, int]:
-    """What Windows' encoding makes of a byte that is not UTF-8; part of a letter is none."""
+    """What Windows' encoding makes of a byte that is not UTF-8; part of a letter is none.
+
+    Half a letter is most often the first byte of a Western one, in Windows the rare Ã or Â.
+    """
     assert isinstance(error, UnicodeDecodeError)
     part = error.object[error.start : error.end]
-    return part.decode("cp1252", "replace") if len(part) == 1 else "\ufffd", error.end
+    alone = len(part) == 1 and part not in b"\xc2\xc3"
+    return part.decode("cp1252", "replace") if alone else "\ufffd", error.end
 
 
 _FOREIGN_BYTES = "studytag-foreign-bytes"

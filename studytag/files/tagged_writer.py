@@ -35,15 +35,20 @@ _WHOLE_TEXT = frozenset(("urls", "notes", "author_address"))  # which hold semic
 _SPLIT_TEXT = {field.name for field in FIELDS if field.many} - _WHOLE_TEXT | {"language"}
 _RIS_TYPES = {
     "JOUR": (
-        *("journal article", "article", "article-journal", "journalarticle", "journal"),
+        "journal article",
+        "article",
+        "article-journal",
+        "journalarticle",
+        "journal",
         "journal-article",
     ),
     "BOOK": ("book", "whole book"),
-    "CHAP": (
-        *("book section", "booksection", "incollection", "inbook", "chapter", "book-chapter"),
-    ),
+    "CHAP": ("book section", "booksection", "incollection", "inbook", "chapter", "book-chapter"),
     "CONF": (
-        *("conference proceedings", "conferencepaper", "inproceedings", "paper-conference"),
+        "conference proceedings",
+        "conferencepaper",
+        "inproceedings",
+        "paper-conference",
         "proceedings-article",
     ),
     "THES": ("thesis", "phdthesis", "mastersthesis"),
@@ -364,9 +369,9 @@ def with_pages(items: Row) -> Row:
 
 
 def with_year(dates: Any, year: Any) -> list[str]:
-    """Dates of which the first tells the year, for formats whose date stands in its place."""
+    """Dates of which the first tells the year, for formats that read it from them."""
     texts = _texts(BY_NAME["date"], dates)
-    if year is not None and texts and first_year(*texts) != to_year(year):
+    if texts and to_year(year) not in (None, first_year(*texts)):
         texts[0] = clean(f"{year} {texts[0]}")  # as MEDLINE writes dates
     return texts
 

@@ -29,7 +29,10 @@ _LARGEST_RECORD = 2**26
 _MOST_MARKS = 2**20
 _BLOCK = 2**16
 _DECLARATION = 12
-_WIDE = (b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0")  # begin UTF-16 and UTF-32
+_WIDE = re.compile(
+    rb"\xff\xfe|\xfe\xff|<?\0|<\?xml[^>]{1,80}encoding=.(?:iso-2022|utf-?7|hz)", re.I
+)
+"""Begins text in which the bytes of controls are none: UTF-16, UTF-32, and what shifts."""
 _CONTROLS = bytes(code for code in range(32) if code not in b"\t\n\r")
 _SPACES = bytes.maketrans(_CONTROLS, b" " * len(_CONTROLS))
 _REFERENCE = re.compile(rb"&#(?:[xX]([0-9A-Fa-f]{1,6})|([0-9]{1,7}));")
@@ -81,7 +84,7 @@ class _Documents:
         self._stream = stream
         self._path = path
         self._rest = stream.read(_BLOCK)
-        self._wide = self._rest.startswith(_WIDE)
+        self._wide = bool(_WIDE.match(self._rest))
         self._begun = False
         self._told = False
         self.lines = 0
@@ -102,7 +105,8 @@ class _Documents:
 
     def block(self) -> bytes:
         """The next bytes of the document; empty at its end."""
-        if len(self._rest) <= _DECLARATION:  # which may lie across two blocks
+        # Which may lie across two blocks, behind the mark that is taken away.
+        if len(self._rest) <= _DECLARATION + len(BOM_UTF8):
             self._rest += self._stream.read(_BLOCK)
         self._rest = self._rest if self._wide else self._allowed(self._rest)
         if not self._begun:
