@@ -172,8 +172,7 @@ def read_chunks(path: str | Path, labels: LabelSet) -> Iterator[LabelledTable]:
         while chunk := list(islice(rows, _CHUNK_ROWS)):
             if first_row == 1:
                 warn_of_misspelt_columns(file, chunk[0])
-            blank = sum(row.get("known") is None for row in chunk)
-            if not told and 0 < blank < len(chunk):
+            if not told and 0 < sum(row.get("known") is None for row in chunk) < len(chunk):
                 told = True
                 logger.warning(
                     "%s: of rows without 'known', as others have it, every label is taken to be "

@@ -62,11 +62,14 @@ _KINDS = {
     "GEN": "misc",
     "ELEC": "online",
 }
+"""Types of entries by RIS's codes."""
+
 _OWN_TYPES = frozenset(
     "article book booklet collection conference dataset electronic inbook incollection "
     "inproceedings inreference manual mastersthesis misc online patent periodical phdthesis "
     "proceedings reference report software suppbook techreport thesis unpublished www".split()
 )
+"""Types that BibTeX and biblatex have."""
 
 _KEY = re.compile(r"[^\s\"#%'(),={}~\\@]+")
 """What BibTeX takes for a key; any other text of a column ID stands in our field."""

@@ -6,10 +6,10 @@ import csv
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from studytag.errors import InputError
 from studytag.files.apostrophes import APOSTROPHES, Unguarded, guarded
@@ -97,8 +97,7 @@ def read(path: Path, options: ReadOptions, format: str = "csv") -> Iterator[Row]
     watch.finish()
 
 
-@dataclass(frozen=True)
-class _Record:
+class _Record(NamedTuple):
     """A row of cells, or why it is none.
 
     Attributes:
@@ -137,7 +136,7 @@ def _filled(records: Iterator[_Record], width: int, needed: int) -> Iterator[_Re
         following = next(records, None) if short else None
         after = [len(following.cells)] if following else []
         if short and lacks_empty_cells(length, width, [before, *after]):
-            record = replace(record, cells=[*record.cells, *[""] * (width - length)])
+            record = record._replace(cells=[*record.cells, *[""] * (width - length)])
         yield record
         record, before = following if short else next(records, None), length
 

@@ -11,6 +11,7 @@ from studytag.errors import InputError, import_extra
 from studytag.inference.columns import added_columns, added_names, refuse_taken
 from studytag.inference.inputs import Record, iterate_records
 from studytag.inference.predictor import Outcome, Predictor
+from studytag.records import clean
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,7 +83,7 @@ def _to_table(arrow: Any, records: Any) -> Any:
     try:
         return arrow.table(records)
     except (TypeError, ValueError, arrow.ArrowException) as error:
-        reason = " ".join(" ".join(map(str, error.args)).split())
+        reason = clean(" ".join(map(str, error.args)))
         raise InputError(
             f"expected an Arrow table, or what Arrow makes one of, not {type(records).__name__} "
             f"({reason})"

@@ -466,9 +466,11 @@ class Predictor:
         self, values: NDArray[np.float64], thresholds: Mapping[str, float] | None
     ) -> NDArray[np.float64]:
         """Thresholds of shape (labels,) with those of some labels in place of their own."""
+        if thresholds is None:
+            return values
         resolved: NDArray[np.float64] = values.copy()
         names = list(self._manifest.labels)
-        for label, threshold in ({} if thresholds is None else thresholds).items():
+        for label, threshold in thresholds.items():
             if label not in names:
                 raise InputError(
                     f"thresholds: unknown label {label!r}; the labels are {', '.join(names)}"
